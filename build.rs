@@ -1,0 +1,60 @@
+//! Turns `proto/` into Rust: messages and services, their JSON mapping, a table of JSON codecs, and the descriptor set.
+
+use std::{env, error::Error, fmt::Write as _, fs, path::PathBuf};
+
+use prost_reflect::{DescriptorPool, MessageDescriptor};
+
+const FILES: &[&str] = &[
+    "flowgate/v1/chat_service.proto",
+    "flowgate/v1/completion_service.proto",
+    "flowgate/v1/embedding_service.proto",
+    "flowgate/v1/endpoint_service.proto",
+    "flowgate/v1/error.proto",
+    "flowgate/v1/prediction_service.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_imports(true).include_source_info(true);
+    compiler.open_files(FILES)?;
+    // The encoded bytes keep the options of google.api.http and of our permissions; the typed set below drops them.
+    let descriptors = compiler.encode_file_descriptor_set();
+    fs::write(out.join("descriptor.bin"), &descriptors)?;
+
+    tonic_prost_build::configure()
+        .build_transport(false)
+        .bytes(".flowgate.v1")
+        .compile_well_known_types(true) // else prost maps them to prost_types, which have no JSON
+        .extern_path(".google.protobuf", "::pbjson_types")
+        .compile_fds(compiler.file_descriptor_set())?;
+    pbjson_build::Builder::new()
+        .register_descriptors(&descriptors)?
+        .extern_path(".google.protobuf", "::pbjson_types")
+        .preserve_proto_field_names()
+        .build(&[".flowgate", ".google.rpc"])?;
+
+    let pool = DescriptorPool::decode(descriptors.as_slice())?;
+    fs::write(out.join("json_codecs.rs"), json_codecs(&pool)?)?;
+    Ok(())
+}
+
+/// One row for each message that an RPC takes or returns, so that a new RPC needs no code to be reached as JSON.
+fn json_codecs(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
+    let mut messages: Vec<MessageDescriptor> = pool
+        .services()
+        .flat_map(|service| service.methods().collect::<Vec<_>>())
+        .flat_map(|method| [method.input(), method.output()])
+        .collect();
+    messages.sort_by(|a, b| a.full_name().cmp(b.full_name()));
+    messages.dedup();
+    let mut rows = String::from("&[\n");
+    for message in &messages {
+        let module = message.package_name().replace('.', "::");
+        writeln!(rows, "    JsonCodec::of::<crate::{module}::{}>(\"{}\"),", message.name(), message.full_name())?;
+    }
+    rows.push(']');
+    Ok(rows)
+}

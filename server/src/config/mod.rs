@@ -1,0 +1,262 @@
+//! What a person wrote, lowered once to total types: nothing here is re-checked later.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use http::{HeaderMap, Uri};
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+
+use crate::{
+    dialect::{Credential, Unsupported},
+    event::Task,
+    provider::Provider,
+};
+
+/// A whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `listen`: the data plane's address. Default `127.0.0.1:5000`.
+    pub listen: SocketAddr,
+    /// `admin.listen`: the admin listener's address. Default `127.0.0.1:5001`.
+    pub admin: SocketAddr,
+    /// `tls`: serve TLS on the data plane.
+    pub tls: Option<Tls>,
+    /// `trusted_proxies`: whose `X-Forwarded-For` and `Forwarded` name the client.
+    pub trusted_proxies: Vec<Network>,
+    /// `cors.allow_origins`: origins that browsers may call from; `*` for any. Default: none.
+    pub cors_origins: Vec<String>,
+    /// `identity.keys`. Empty: the door is open.
+    pub keys: Vec<Key>,
+    /// `max_request_bytes`: the largest request on every door, decompressed. Default 32 MiB.
+    pub max_request_bytes: usize,
+    /// `shutdown_grace`: how long calls may finish after SIGTERM. Default 30 s.
+    pub shutdown_grace: Duration,
+    /// `max_connection_age`: when a client's connection is asked to be made anew, ±10 %. Default 10 min.
+    pub max_connection_age: Duration,
+    /// `telemetry.log`: the form of log lines.
+    pub log: LogFormat,
+    /// `default_endpoint`: the endpoint behind `POST /invocations`; else the only predict endpoint.
+    pub default_endpoint: Option<String>,
+    /// The endpoints, in the order of the file, splits (`routes:` with `destinations:`) included.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// `tls`. Files are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// Whose client certificates are asked for and accepted, PEM. `None`: no client certificates.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// A network in CIDR form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The address.
+    pub address: std::net::IpAddr,
+    /// How many leading bits count.
+    pub prefix: u8,
+}
+
+/// One entry of `identity.keys`.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Who calls with it.
+    pub name: String,
+    /// The key.
+    pub secret: SecretString,
+}
+
+/// `telemetry.log`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people. The default.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// What clients call.
+    pub name: String,
+    /// What it does.
+    pub task: Task,
+    /// `path`: an extra HTTP path.
+    pub path: Option<String>,
+    /// `description`.
+    pub description: String,
+    /// `tags`, sorted.
+    pub tags: Vec<(String, String)>,
+    /// `limit`, for listings; not enforced yet.
+    pub limit: Option<Limit>,
+    /// `timeouts`.
+    pub timeouts: Timeouts,
+    /// `unsupported`.
+    pub unsupported: Unsupported,
+    /// Whether it came from a traffic split, which MLflow's listings leave out.
+    pub is_split: bool,
+    /// The deployments, in the order of the file. At least one.
+    pub deployments: Vec<Deployment>,
+}
+
+/// `limit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Calls per period.
+    pub calls: u64,
+    /// The period as written, for example `minute`.
+    pub renewal_period: String,
+}
+
+/// `timeouts`. `None`: no such limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To open an upstream connection. Default 2 s.
+    pub connect: Duration,
+    /// One unary try. Default 60 s for predictions, none for LLMs.
+    pub attempt: Option<Duration>,
+    /// Until a stream's first event. Default 120 s.
+    pub first_event: Option<Duration>,
+    /// Between a stream's events. Default 60 s.
+    pub idle: Option<Duration>,
+    /// The whole unary call. Default 600 s.
+    pub total_unary: Option<Duration>,
+    /// The whole streamed call. Default none.
+    pub total_stream: Option<Duration>,
+}
+
+/// One place to send: provider, model, credential.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// `alias`; the model's name or the position when none is given. Unique within the endpoint.
+    pub alias: String,
+    /// `weight`. `None`: no weights were given.
+    pub weight: Option<u32>,
+    /// `when`; not enforced yet: a deployment with a condition is never chosen.
+    pub condition: Option<String>,
+    /// The provider's row.
+    pub provider: &'static Provider,
+    /// `model.name`; empty when none is given.
+    pub model: String,
+    /// Where it is.
+    pub place: Place,
+    /// `model.parameters`: defaults for what the caller leaves unset.
+    pub parameters: Map<String, Value>,
+    /// The credential, from `config` or `upstream.auth`.
+    pub credential: Option<Credential>,
+    /// Headers of the provider and of `upstream.headers`.
+    pub headers: HeaderMap,
+    /// `upstream.proxy`: an HTTP proxy, `http://[user:password@]host:port`.
+    pub proxy: Option<Uri>,
+    /// `upstream.ca`: PEM file of certificate authorities to trust beside the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// Where a deployment is.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// At these base addresses, all alike. At least one.
+    Http(Vec<Uri>),
+    /// In this process, made up.
+    Mock(Mock),
+    /// Nowhere yet, and why; the endpoint is not serving.
+    Nowhere(String),
+}
+
+/// `config` of `provider: mock`: a deterministic model for development.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mock {
+    /// `text`: what it answers. Unset: an echo of the last user message or prompt.
+    pub text: Option<String>,
+    /// `tokens`: how many words a generated answer has; the text is repeated or cut to it. Unset: the text's own length.
+    pub tokens: Option<u32>,
+    /// `first_delay`: before the answer, or its first event. Default 0.
+    pub first_delay: Duration,
+    /// `delay`: between the events of a stream. Default 0.
+    pub delay: Duration,
+    /// `predictions`: what a predict endpoint answers. Unset: one number per row, a hash of the row.
+    pub predictions: Option<Value>,
+    /// `dimensions`: the length of embedding vectors. Default 8.
+    pub dimensions: u32,
+    /// `failure`: how it fails. Unset: it does not.
+    pub failure: Option<MockFailure>,
+}
+
+/// `config.failure` of `provider: mock`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MockFailure {
+    /// `every`: each n-th call fails. Default 1: every call.
+    pub every: u64,
+    /// `status`: the HTTP status of the failure. Unset: the answer starts and fails by `mode`.
+    pub status: Option<u16>,
+    /// `mode`: how a streamed answer fails after its first events.
+    pub mode: MockFailureMode,
+}
+
+/// How a mock's stream fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MockFailureMode {
+    /// By the status alone.
+    #[default]
+    Status,
+    /// The connection is cut.
+    Cut,
+    /// An error event.
+    ErrorEvent,
+    /// It ends without the end mark.
+    NoEnd,
+    /// It never says anything.
+    Silent,
+}
+
+impl Timeouts {
+    /// The defaults of a task.
+    pub fn defaults(task: Task) -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            attempt: (task == Task::Predict).then_some(Duration::from_secs(60)),
+            first_event: Some(Duration::from_secs(120)),
+            idle: Some(Duration::from_secs(60)),
+            total_unary: Some(Duration::from_secs(600)),
+            total_stream: None,
+        }
+    }
+}
+
+impl Default for Mock {
+    fn default() -> Self {
+        Self {
+            text: None,
+            tokens: None,
+            first_delay: Duration::ZERO,
+            delay: Duration::ZERO,
+            predictions: None,
+            dimensions: 8,
+            failure: None,
+        }
+    }
+}
+
+impl Network {
+    /// Whether an address lies in the network; an IPv4 address mapped into IPv6 counts as IPv4.
+    pub fn contains(&self, address: std::net::IpAddr) -> bool {
+        use std::net::IpAddr::{V4, V6};
+        match (self.address, address.to_canonical()) {
+            (V4(network), V4(address)) => {
+                let drop = 32 - u32::from(self.prefix.min(32));
+                u32::from(network).checked_shr(drop) == u32::from(address).checked_shr(drop)
+            }
+            (V6(network), V6(address)) => {
+                let drop = 128 - u32::from(self.prefix.min(128));
+                u128::from(network).checked_shr(drop) == u128::from(address).checked_shr(drop)
+            }
+            (V4(_), V6(_)) | (V6(_), V4(_)) => false,
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What an upstream's HTTP failure means where a protocol does not say more: shared by all dialects.
+
+use std::time::Duration;
+
+use flowgate_proto::v1::ErrorReason;
+use http::{HeaderMap, StatusCode};
+
+use crate::error::Error;
+
+/// The error for a status that is not a success. `said` is the upstream's own message, if it is fit for callers.
+pub fn by_status(status: StatusCode, headers: &HeaderMap, said: Option<&str>) -> Error {
+    let reason = match status.as_u16() {
+        401..=403 => ErrorReason::ProviderCredentialRejected,
+        404 => ErrorReason::ProviderNotFound,
+        408 | 504 => ErrorReason::ProviderTimeout,
+        413 => ErrorReason::CallerTooLarge,
+        429 => ErrorReason::ProviderRateLimited,
+        503 | 529 => ErrorReason::ProviderUnavailable,
+        500..=599 => ErrorReason::ProviderFailed,
+        400..=499 => ErrorReason::ProviderRejectedRequest,
+        _ => ErrorReason::ProviderBadAnswer,
+    };
+    build(reason, status, headers, said)
+}
+
+/// As [`by_status`], where the protocol says more than the status.
+pub fn build(reason: ErrorReason, status: StatusCode, headers: &HeaderMap, said: Option<&str>) -> Error {
+    let lead = match reason {
+        // What the provider says of our credential is for the operator, not for the caller.
+        ErrorReason::ProviderCredentialRejected => {
+            return Error::new(reason, "the provider refused the gateway's credential; the operator must check the deployment's key")
+                .upstream_status(status)
+                .because(said.unwrap_or_default().to_owned());
+        }
+        ErrorReason::ProviderNotFound => "the provider does not know the configured model or path",
+        ErrorReason::ProviderTimeout => "the provider did not answer in time; try again",
+        ErrorReason::ProviderRateLimited => "the provider's rate limit is reached; try again later",
+        ErrorReason::ProviderUnavailable => "the provider is unavailable; try again later",
+        ErrorReason::ProviderFailed => "the provider failed; try again",
+        ErrorReason::CallerTooLarge => "the provider takes no request of this size",
+        ErrorReason::CallerContextTooLong => "the input does not fit the model's context window; shorten it",
+        ErrorReason::ProviderRejectedRequest => "the provider refused the request",
+        ErrorReason::ProviderBlocked => "the provider's content filter refused the request",
+        _ => "the provider gave an answer that its protocol does not allow",
+    };
+    let message = match said.map(str::trim).filter(|said| !said.is_empty()) {
+        Some(said) => format!("{lead}: {}", clip(said)),
+        None => lead.to_owned(),
+    };
+    Error::new(reason, message).upstream_status(status).retry_after(retry_after(headers))
+}
+
+/// `retry-after-ms`, or `retry-after` in seconds.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok().filter(|n| (0.0..1e6).contains(n));
+    number("retry-after-ms").map(|ms| ms / 1000.0).or_else(|| number("retry-after")).map(Duration::from_secs_f64)
+}
+
+/// An upstream's message, cut to a length that fits a header and a log line.
+fn clip(said: &str) -> String {
+    const MOST: usize = 1000;
+    match said.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", said.get(..end).unwrap_or_default()),
+        None => said.to_owned(),
+    }
+}

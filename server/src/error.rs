@@ -1,0 +1,256 @@
+//! The one error of the house, and its table to gRPC code, HTTP status and origin. Doors only change the JSON around it.
+
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use flowgate_proto::v1::ErrorReason;
+use http::StatusCode;
+use tonic::Code;
+
+/// `Result` with the house's error.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call failed: a reason of the contract's closed set and a message that says what to do next.
+///
+/// `Display` is safe for clients. The source is for logs only and never shown.
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    reason: ErrorReason,
+    message: Cow<'static, str>,
+    /// The request fields at fault, for `BadRequest`.
+    violations: Vec<Violation>,
+    retry_after: Option<Duration>,
+    upstream_status: Option<u16>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+/// One request field at fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The field's path, for example `messages[2].parts[0]`.
+    pub field: String,
+    /// What is wrong with it and what is expected.
+    pub description: String,
+}
+
+/// Whose fault an error is: the metric label, and what decides about retries and breakers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The caller's.
+    Caller,
+    /// A policy said no.
+    Policy,
+    /// The provider's, or the operator's account with it.
+    Provider,
+    /// Flowgate's own.
+    Gateway,
+}
+
+/// What one reason means on each wire.
+struct Row {
+    code: Code,
+    http: u16,
+    retryable: bool,
+}
+
+const fn row(reason: ErrorReason) -> Row {
+    use ErrorReason as R;
+    let (code, http, retryable) = match reason {
+        R::Unspecified | R::GatewayInternal => (Code::Internal, 500, false),
+        R::CallerInvalidRequest
+        | R::CallerUnsupportedParameter
+        | R::CallerContextTooLong
+        | R::CallerWrongTask
+        | R::PolicyBlocked
+        | R::ProviderRejectedRequest
+        | R::ProviderBlocked => (Code::InvalidArgument, 400, false),
+        R::CallerUnauthenticated => (Code::Unauthenticated, 401, false),
+        R::CallerForbidden => (Code::PermissionDenied, 403, false),
+        R::CallerEndpointNotFound => (Code::NotFound, 404, false),
+        R::CallerUnknownPath => (Code::Unimplemented, 404, false),
+        R::CallerMethodNotAllowed => (Code::Unimplemented, 405, false),
+        R::CallerTooLarge => (Code::ResourceExhausted, 413, false),
+        R::CallerUnsupportedMediaType => (Code::InvalidArgument, 415, false),
+        R::CallerCancelled => (Code::Cancelled, 499, false),
+        R::CallerDeadlineExceeded => (Code::DeadlineExceeded, 504, false),
+        R::PolicyRateLimited | R::PolicyBudgetExceeded => (Code::ResourceExhausted, 429, false),
+        R::ProviderRateLimited => (Code::ResourceExhausted, 429, true),
+        R::ProviderCredentialRejected | R::ProviderNotFound => (Code::Internal, 502, false),
+        R::ProviderUnavailable => (Code::Unavailable, 503, true),
+        R::ProviderFailed | R::ProviderBadAnswer | R::ProviderStreamCut => (Code::Unavailable, 502, true),
+        R::ProviderTimeout => (Code::DeadlineExceeded, 504, true),
+        R::ProviderModelFailed => (Code::Internal, 500, false),
+        R::GatewayNotServing => (Code::FailedPrecondition, 503, false),
+        R::GatewayUnavailable => (Code::Unavailable, 503, false),
+        R::GatewayUnsupportedTask => (Code::Unimplemented, 501, false),
+    };
+    Row { code, http, retryable }
+}
+
+impl Error {
+    /// An error with a message for the caller: what is wrong and what to do next; lower case, no full stop.
+    pub fn new(reason: ErrorReason, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner {
+            reason,
+            message: message.into(),
+            violations: Vec::new(),
+            retry_after: None,
+            upstream_status: None,
+            source: None,
+        }))
+    }
+
+    /// A malformed or out-of-range request field.
+    pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self::new(ErrorReason::CallerInvalidRequest, "the request is invalid").at(field, description)
+    }
+
+    /// A parameter that the chosen provider does not have.
+    pub fn unsupported(field: impl Into<String>, provider: &str) -> Self {
+        let field = field.into();
+        let message = format!("{provider} has no parameter for `{field}`; leave it out, or set `unsupported: drop` on the endpoint");
+        Self::new(ErrorReason::CallerUnsupportedParameter, message.clone()).at(field, message)
+    }
+
+    /// A fault of Flowgate itself.
+    pub fn internal(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorReason::GatewayInternal, message)
+    }
+
+    /// Names a request field at fault; the message then lists all fields.
+    #[must_use]
+    pub fn at(mut self, field: impl Into<String>, description: impl Into<String>) -> Self {
+        self.0.violations.push(Violation { field: field.into(), description: description.into() });
+        self
+    }
+
+    /// When trying again makes sense.
+    #[must_use]
+    pub fn retry_after(mut self, after: Option<Duration>) -> Self {
+        self.0.retry_after = after;
+        self
+    }
+
+    /// The HTTP status with which an upstream failed.
+    #[must_use]
+    pub fn upstream_status(mut self, status: StatusCode) -> Self {
+        self.0.upstream_status = Some(status.as_u16());
+        self
+    }
+
+    /// The cause, for logs.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// The reason.
+    pub fn reason(&self) -> ErrorReason {
+        self.0.reason
+    }
+
+    /// The reason's name on the wire, for example `CALLER_INVALID_REQUEST`.
+    pub fn reason_name(&self) -> &'static str {
+        let name = self.0.reason.as_str_name();
+        name.strip_prefix("ERROR_REASON_").unwrap_or(name)
+    }
+
+    /// Whose fault it is.
+    pub fn origin(&self) -> Origin {
+        match self.reason_name().split('_').next() {
+            Some("CALLER") => Origin::Caller,
+            Some("POLICY") => Origin::Policy,
+            Some("PROVIDER") => Origin::Provider,
+            _ => Origin::Gateway,
+        }
+    }
+
+    /// The gRPC code.
+    pub fn code(&self) -> Code {
+        row(self.0.reason).code
+    }
+
+    /// The HTTP status; 499 stands for a caller who went away.
+    pub fn http_status(&self) -> StatusCode {
+        StatusCode::from_u16(row(self.0.reason).http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// Whether another deployment, or the same one later, may succeed.
+    pub fn is_retryable(&self) -> bool {
+        row(self.0.reason).retryable
+    }
+
+    /// The request fields at fault.
+    pub fn violations(&self) -> &[Violation] {
+        &self.0.violations
+    }
+
+    /// When trying again makes sense, if known.
+    pub fn retry_after_hint(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// The HTTP status with which an upstream failed, if one did.
+    pub fn upstream_status_code(&self) -> Option<u16> {
+        self.0.upstream_status
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        if self.0.reason == ErrorReason::CallerInvalidRequest {
+            for (n, violation) in self.0.violations.iter().enumerate() {
+                let lead = if n == 0 { ": " } else { "; " };
+                write!(f, "{lead}`{}` {}", violation.field, violation.description)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {self}", self.reason_name())?;
+        match &self.0.source {
+            Some(source) => write!(f, " ({source})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_an_origin_and_a_wire_form() {
+        let mut seen = 0;
+        for reason in (0..100).filter_map(|n| ErrorReason::try_from(n).ok()).filter(|reason| *reason != ErrorReason::Unspecified) {
+            let error = Error::new(reason, "x");
+            let lead = error.reason_name().split('_').next().unwrap();
+            assert_eq!(lead.to_lowercase(), format!("{:?}", error.origin()).to_lowercase(), "{reason:?}");
+            assert_ne!(error.code(), Code::Ok);
+            assert!(error.http_status().as_u16() >= 400);
+            assert!(!error.is_retryable() || error.origin() == Origin::Provider, "only a provider's fault may be tried elsewhere");
+            seen += 1;
+        }
+        assert!(seen > 25);
+    }
+
+    #[test]
+    fn a_violation_is_part_of_the_message_and_the_source_is_not() {
+        let error = Error::invalid("max_tokens", "must be at least 1").because("a secret");
+        assert_eq!(error.to_string(), "the request is invalid: `max_tokens` must be at least 1");
+        assert!(format!("{error:?}").contains("a secret"));
+    }
+}

@@ -1,0 +1,11 @@
+//! Flowgate: one door to every model a company has.
+//!
+//! A file may use only what stands before it here:
+//! `error → event → dialect → provider → config → catalog, identity → call → upstream → balance → policy → stack → api →
+//! admin → listen → lib → cli`.
+
+pub mod config;
+pub mod dialect;
+pub mod error;
+pub mod event;
+pub mod provider;

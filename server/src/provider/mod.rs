@@ -1,0 +1,100 @@
+//! Providers as rows of data: who they are, where, how they authenticate, and which dialect they speak.
+
+use flowgate_proto::v1::Capability;
+use http::HeaderName;
+
+use crate::{
+    dialect::{Dialect, Quirks},
+    event::Task,
+};
+
+mod registry;
+
+pub use registry::PROVIDERS;
+
+/// One provider.
+#[derive(Clone, Copy, Debug)]
+pub struct Provider {
+    /// The name in `provider:`, lower case with `-`.
+    pub name: &'static str,
+    /// Other spellings that load.
+    pub aliases: &'static [&'static str],
+    /// The address of its API; empty when the operator must give one.
+    pub base: &'static str,
+    /// How a credential is sent.
+    pub auth: Auth,
+    /// Whether calls fail without a credential, so that `start` asks for one.
+    pub needs_key: bool,
+    /// The dialect it speaks for LLM tasks; `None` when this build does not speak it.
+    pub llm: Option<&'static dyn Dialect>,
+    /// The dialect it speaks for predictions.
+    pub predict: Option<&'static dyn Dialect>,
+    /// The tasks it can serve.
+    pub tasks: &'static [Task],
+    /// The fields of `config` that it takes.
+    pub fields: &'static [Field],
+    /// What differs from the plain protocol.
+    pub quirks: Quirks,
+    /// What its models can do, as far as the provider decides it.
+    pub capabilities: &'static [Capability],
+}
+
+/// How a credential is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// None is sent.
+    None,
+    /// `Authorization: Bearer`.
+    Bearer,
+    /// The bare credential in a header of the provider's own.
+    Header(&'static str),
+}
+
+/// One field of `config`.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Its name, for example `openai_api_key`.
+    pub name: &'static str,
+    /// What it sets.
+    pub sets: Sets,
+}
+
+/// What a field of `config` sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sets {
+    /// The credential; a secret.
+    ApiKey,
+    /// The base address.
+    ApiBase,
+    /// A header of every request.
+    Header(&'static str),
+    /// Which flavour of the provider's API is meant; any value but the given one is another provider's dialect.
+    Flavour(&'static str),
+    /// Something that only a dialect of a later build reads; a secret if `true`.
+    Later(bool),
+}
+
+/// The row of a provider, by name or alias; upper case and `_` for `-` are accepted as MLflow does.
+pub fn find(name: &str) -> Option<&'static Provider> {
+    let name = name.to_ascii_lowercase().replace('_', "-");
+    PROVIDERS.iter().find(|provider| provider.name == name || provider.aliases.contains(&name.as_str()))
+}
+
+impl Provider {
+    /// The dialect it speaks for a task; `None` when this build cannot serve the task by it.
+    pub fn dialect(&self, task: Task) -> Option<&'static dyn Dialect> {
+        let dialect = if task == Task::Predict { self.predict } else { self.llm };
+        dialect.filter(|_| self.tasks.contains(&task))
+    }
+}
+
+impl Auth {
+    /// The header that carries the credential and what stands before it there.
+    pub fn header(self) -> Option<(HeaderName, &'static str)> {
+        match self {
+            Self::None => None,
+            Self::Bearer => Some((http::header::AUTHORIZATION, "Bearer ")),
+            Self::Header(name) => Some((HeaderName::from_static(name), "")),
+        }
+    }
+}
