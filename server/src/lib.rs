@@ -4,8 +4,13 @@
 //! `error → event → dialect → provider → config → catalog, identity → call → upstream → balance → policy → stack → api →
 //! admin → listen → lib → cli`.
 
+pub mod call;
+pub mod catalog;
 pub mod config;
 pub mod dialect;
 pub mod error;
 pub mod event;
+pub mod identity;
 pub mod provider;
+pub mod task;
+pub mod upstream;

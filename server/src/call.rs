@@ -1,0 +1,144 @@
+//! [`Call`]: a request that has been let in; [`Attempt`]: one try of it at one deployment; [`Record`]: what is known of both.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use flowgate_proto::v1::{self, ErrorReason};
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use crate::{
+    catalog::{Deployment, Endpoint},
+    error::{Error, Result},
+    event::{Lane, Payload, Task},
+    identity::Principal,
+};
+
+/// A request that has been let in: who, what, until when. Cloning shares.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The request id.
+    pub id: Arc<str>,
+    /// What is called.
+    pub endpoint: Arc<Endpoint>,
+    /// Who calls.
+    pub principal: Arc<Principal>,
+    /// What the client asked for; chat and completion may differ from the endpoint's own task.
+    pub task: Task,
+    /// Whether the answer is wanted piece by piece.
+    pub streaming: bool,
+    /// The request.
+    pub payload: Payload,
+    /// When the caller stops waiting.
+    pub deadline: Option<Instant>,
+    /// Client headers that may cross to the upstream.
+    pub headers: HeaderMap,
+    /// What becomes of it.
+    pub record: Arc<Record>,
+}
+
+/// One try of a call at one deployment.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The call.
+    pub call: Call,
+    /// Where it is tried.
+    pub deployment: Arc<Deployment>,
+    /// Which try it is, from 1.
+    pub number: u32,
+    /// How the body is carried.
+    pub lane: Lane,
+}
+
+/// What is known of a call so far, from the door on; read once, when it is over.
+#[derive(Debug, Default)]
+pub struct Record(Mutex<Facts>);
+
+/// The facts of a [`Record`].
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The endpoint, once it is resolved.
+    pub endpoint: Option<Arc<str>>,
+    /// What is asked for.
+    pub task: Option<Task>,
+    /// Whether the answer is streamed.
+    pub streaming: bool,
+    /// Who calls, once known.
+    pub principal: Option<Arc<str>>,
+    /// The deployment of the last attempt.
+    pub deployment: Option<Arc<str>>,
+    /// Its provider.
+    pub provider: Option<&'static str>,
+    /// Its lane.
+    pub lane: Option<Lane>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// The last usage reported.
+    pub usage: Option<v1::Usage>,
+    /// When the first event that commits was seen.
+    pub first_event: Option<Instant>,
+    /// Time spent waiting for upstreams until then.
+    pub upstream: Duration,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+}
+
+/// Why a call failed, as far as a record needs it.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The reason.
+    pub reason: ErrorReason,
+    /// The reason's name.
+    pub reason_name: &'static str,
+    /// The message with its cause, for logs.
+    pub message: String,
+    /// The HTTP status with which an upstream failed.
+    pub upstream_status: Option<u16>,
+}
+
+impl Call {
+    /// The first try at a deployment; the byte lane where the deployment speaks what the client spoke and nothing changes the body.
+    ///
+    /// # Errors
+    /// `GATEWAY_NOT_SERVING` when the deployment cannot be called.
+    pub fn attempt(self, deployment: Arc<Deployment>, number: u32) -> Result<Attempt> {
+        let Some(dialect) = deployment.dialect else {
+            return Err(Error::new(ErrorReason::GatewayNotServing, "the deployment cannot be called"));
+        };
+        let spoken = self.payload.wire().map(|wire| wire.protocol);
+        let same = spoken.is_some() && spoken == dialect.protocol(self.endpoint.task);
+        let lane = if same && deployment.parameters.is_empty() { Lane::Byte } else { Lane::Typed };
+        Ok(Attempt { call: self, deployment, number, lane })
+    }
+
+    /// The time that is left.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl Record {
+    /// Adds to what is known.
+    pub fn note(&self, note: impl FnOnce(&mut Facts)) {
+        note(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Says why the call failed; the first reason counts.
+    pub fn fail(&self, error: &Error) {
+        self.note(|facts| {
+            facts.failure.get_or_insert_with(|| Failure {
+                reason: error.reason(),
+                reason_name: error.reason_name(),
+                message: format!("{error:?}"),
+                upstream_status: error.upstream_status_code(),
+            });
+        });
+    }
+
+    /// What is known now.
+    pub fn facts(&self) -> Facts {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,202 @@
+//! The immutable snapshot of what can be called: endpoint, its deployments, where each of them is.
+
+use std::{collections::HashMap, sync::Arc};
+
+use flowgate_proto::v1::{self, ErrorReason};
+use serde_json::{Map, Value};
+
+use crate::{
+    config::{self, Config, Place},
+    dialect::{Dialect, Target},
+    error::{Error, Result},
+    event::Task,
+};
+
+/// Everything that clients can call, by name and by path.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    by_name: HashMap<Arc<str>, Arc<Endpoint>>,
+    by_path: HashMap<String, Arc<Endpoint>>,
+    /// Sorted by name.
+    all: Vec<Arc<Endpoint>>,
+    default: Option<Arc<Endpoint>>,
+}
+
+/// One endpoint.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// What clients call.
+    pub name: Arc<str>,
+    /// What its deployments do.
+    pub task: Task,
+    /// As the operator wrote it.
+    pub config: config::Endpoint,
+    /// Where calls may go.
+    pub deployments: Vec<Arc<Deployment>>,
+}
+
+/// One place to send calls to.
+#[derive(Debug)]
+pub struct Deployment {
+    /// The alias; unique within the endpoint.
+    pub alias: Arc<str>,
+    /// The provider's name.
+    pub provider: &'static str,
+    /// What it speaks; `None` when it cannot be called.
+    pub dialect: Option<&'static dyn Dialect>,
+    /// Its replicas; empty when it cannot be called.
+    pub targets: Vec<Target>,
+    /// Defaults for what callers leave unset.
+    pub parameters: Map<String, Value>,
+    /// As the operator wrote it.
+    pub config: config::Deployment,
+}
+
+impl Catalog {
+    /// The snapshot of a configuration.
+    pub fn new(config: &Config) -> Self {
+        let mut all: Vec<Arc<Endpoint>> = config.endpoints.iter().map(|endpoint| Arc::new(Endpoint::new(endpoint))).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        let by_name: HashMap<_, _> = all.iter().map(|endpoint| (Arc::clone(&endpoint.name), Arc::clone(endpoint))).collect();
+        let by_path = all.iter().filter_map(|endpoint| Some((endpoint.config.path.clone()?, Arc::clone(endpoint)))).collect();
+        let mut predict = all.iter().filter(|endpoint| endpoint.task == Task::Predict);
+        let default = match &config.default_endpoint {
+            Some(name) => by_name.get(name.as_str()).cloned(),
+            None => predict.next().filter(|_| predict.next().is_none()).cloned(),
+        };
+        Self { by_name, by_path, all, default }
+    }
+
+    /// The endpoint of a name.
+    ///
+    /// # Errors
+    /// `CALLER_ENDPOINT_NOT_FOUND`.
+    pub fn endpoint(&self, name: &str) -> Result<&Arc<Endpoint>> {
+        if name.is_empty() {
+            return Err(Error::invalid("endpoint", "is missing; name the endpoint to call"));
+        }
+        self.by_name.get(name).ok_or_else(|| {
+            Error::new(ErrorReason::CallerEndpointNotFound, "no endpoint has this name; list those there are with `GET /v1/endpoints`")
+        })
+    }
+
+    /// The endpoint that has this extra path.
+    pub fn at_path(&self, path: &str) -> Option<&Arc<Endpoint>> {
+        self.by_path.get(path)
+    }
+
+    /// The endpoint behind `POST /invocations`.
+    ///
+    /// # Errors
+    /// `CALLER_ENDPOINT_NOT_FOUND` when none is named and there is not exactly one predict endpoint.
+    pub fn default_endpoint(&self) -> Result<&Arc<Endpoint>> {
+        self.default.as_ref().ok_or_else(|| {
+            Error::new(
+                ErrorReason::CallerEndpointNotFound,
+                "this path needs a single predict endpoint, or `default_endpoint` in the configuration; \
+                 call `/endpoints/NAME/invocations` instead",
+            )
+        })
+    }
+
+    /// All endpoints, sorted by name.
+    pub fn all(&self) -> &[Arc<Endpoint>] {
+        &self.all
+    }
+}
+
+impl Endpoint {
+    fn new(config: &config::Endpoint) -> Self {
+        let deployments = config.deployments.iter().map(|deployment| Arc::new(Deployment::new(deployment, config.task))).collect();
+        Self { name: config.name.as_str().into(), task: config.task, config: config.clone(), deployments }
+    }
+
+    /// Why no deployment can be called; `None` when one can.
+    pub fn not_serving(&self) -> Option<String> {
+        if self.deployments.iter().any(|deployment| deployment.is_eligible()) {
+            return None;
+        }
+        let reasons: Vec<_> = self.deployments.iter().map(|deployment| format!("{}: {}", deployment.alias, deployment.why_not())).collect();
+        Some(reasons.join("; "))
+    }
+
+    /// The endpoint as clients see it.
+    pub fn describe(&self) -> v1::Endpoint {
+        let state_reason = self.not_serving();
+        let state = if state_reason.is_none() { v1::EndpointState::Serving } else { v1::EndpointState::NotServing };
+        let task = match self.task {
+            Task::Chat => v1::Task::Chat,
+            Task::Complete => v1::Task::Completion,
+            Task::Embed => v1::Task::Embedding,
+            Task::Predict => v1::Task::Prediction,
+        };
+        let models = self.deployments.iter().map(|deployment| v1::Model {
+            deployment: deployment.alias.to_string(),
+            provider: deployment.provider.to_owned(),
+            name: deployment.config.model.clone(),
+            ..Default::default()
+        });
+        v1::Endpoint {
+            name: self.name.to_string(),
+            task: task.into(),
+            description: self.config.description.clone(),
+            tags: self.config.tags.iter().cloned().collect(),
+            state: state.into(),
+            state_reason: state_reason.unwrap_or_default(),
+            models: models.collect(),
+            capabilities: self.capabilities().into_iter().map(Into::into).collect(),
+            signature: None,
+        }
+    }
+
+    /// What every deployment of the endpoint can do.
+    fn capabilities(&self) -> Vec<v1::Capability> {
+        let Some((first, rest)) = self.deployments.split_first().filter(|_| self.task == Task::Chat || self.task == Task::Complete) else {
+            return Vec::new();
+        };
+        let all = first.config.provider.capabilities.iter().copied();
+        let chat_only = |capability: &v1::Capability| *capability == v1::Capability::Stream || self.task == Task::Chat;
+        all.filter(chat_only)
+            .filter(|capability| rest.iter().all(|deployment| deployment.config.provider.capabilities.contains(capability)))
+            .collect()
+    }
+}
+
+impl Deployment {
+    fn new(config: &config::Deployment, task: Task) -> Self {
+        let addresses = match &config.place {
+            Place::Http(addresses) => addresses.clone(),
+            Place::Mock(_) => vec![http::Uri::from_static("http://mock.invalid/v1")],
+            Place::Nowhere(_) => Vec::new(),
+        };
+        let target = |address: http::Uri| Target {
+            provider: config.provider.name,
+            base: address,
+            model: config.model.clone(),
+            credential: config.credential.clone(),
+            headers: config.headers.clone(),
+            quirks: &config.provider.quirks,
+        };
+        Self {
+            alias: config.alias.as_str().into(),
+            provider: config.provider.name,
+            dialect: config.provider.dialect(task).filter(|_| !addresses.is_empty()),
+            targets: addresses.into_iter().map(target).collect(),
+            parameters: config.parameters.clone(),
+            config: config.clone(),
+        }
+    }
+
+    /// Whether it can be called at all, and without a condition.
+    pub fn is_eligible(&self) -> bool {
+        self.dialect.is_some() && self.config.condition.is_none()
+    }
+
+    fn why_not(&self) -> String {
+        match &self.config.place {
+            Place::Nowhere(reason) => reason.clone(),
+            Place::Http(_) | Place::Mock(_) if self.config.condition.is_some() => "its `when` is not evaluated by this build".to_owned(),
+            Place::Http(_) | Place::Mock(_) => format!("this build cannot serve the task by provider {}", self.provider),
+        }
+    }
+}
