@@ -89,6 +89,18 @@ const fn row(reason: ErrorReason) -> Row {
     Row { code, http, retryable }
 }
 
+impl Origin {
+    /// The name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Policy => "policy",
+            Self::Provider => "provider",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
 impl Error {
     /// An error with a message for the caller: what is wrong and what to do next; lower case, no full stop.
     pub fn new(reason: ErrorReason, message: impl Into<Cow<'static, str>>) -> Self {

@@ -170,8 +170,8 @@ pub struct Reply {
 pub type Tap = Box<dyn FnMut(&mut Result<Event>) + Send>;
 
 enum Source {
-    /// A unary answer; kept apart so that it costs no boxed stream.
-    One(Option<Result<Event>>),
+    /// A unary answer; kept apart so that it costs no stream.
+    One(Option<Box<Result<Event>>>),
     Many(BoxStream<'static, Result<Event>>),
 }
 
@@ -293,7 +293,7 @@ impl Answer {
 impl Reply {
     /// A unary answer.
     pub fn one(head: Head, answer: Answer) -> Self {
-        Self { head, source: Source::One(Some(Ok(Event::Answer(answer)))), taps: Vec::new() }
+        Self { head, source: Source::One(Some(Box::new(Ok(Event::Answer(answer))))), taps: Vec::new() }
     }
 
     /// A stream of events.
@@ -342,7 +342,7 @@ impl Stream for Reply {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         let next = match &mut this.source {
-            Source::One(event) => event.take(),
+            Source::One(event) => event.take().map(|event| *event),
             Source::Many(events) => match events.poll_next_unpin(cx) {
                 Poll::Ready(next) => next,
                 Poll::Pending => return Poll::Pending,

@@ -45,13 +45,20 @@ struct Known {
     principal: Arc<Principal>,
 }
 
+impl Principal {
+    /// Whoever calls without a credential.
+    pub fn nobody() -> Arc<Self> {
+        Arc::new(Self { name: "anonymous".into() })
+    }
+}
+
 impl Identity {
     /// The keys of a configuration. None: the door is open.
     pub fn new(keys: &[config::Key]) -> Self {
         let mut salt = [0; 32];
         salt[..16].copy_from_slice(uuid::Uuid::now_v7().as_bytes());
         salt[16..].copy_from_slice(uuid::Uuid::now_v7().as_bytes());
-        let identity = Self { salt, keys: ArcSwap::default(), anonymous: Arc::new(Principal { name: "anonymous".into() }) };
+        let identity = Self { salt, keys: ArcSwap::default(), anonymous: Principal::nobody() };
         identity.replace(keys);
         identity
     }
@@ -91,6 +98,11 @@ impl Identity {
             Some(known) if bool::from(known.hash.as_bytes().ct_eq(hash.as_bytes())) => Ok(Arc::clone(&known.principal)),
             _ => Err(Error::new(ErrorReason::CallerUnauthenticated, "the credential is not known; ask the operator for a key")),
         }
+    }
+
+    /// Whoever calls what anyone may call.
+    pub fn nobody(&self) -> Arc<Principal> {
+        Arc::clone(&self.anonymous)
     }
 
     fn hash(&self, credential: &[u8]) -> blake3::Hash {

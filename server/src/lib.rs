@@ -4,6 +4,8 @@
 //! `error → event → dialect → provider → config → catalog, identity → call → upstream → balance → policy → stack → api →
 //! admin → listen → lib → cli`.
 
+pub mod api;
+pub mod balance;
 pub mod call;
 pub mod catalog;
 pub mod config;
@@ -11,6 +13,9 @@ pub mod dialect;
 pub mod error;
 pub mod event;
 pub mod identity;
+pub mod policy;
 pub mod provider;
+pub mod stack;
 pub mod task;
+pub mod telemetry;
 pub mod upstream;

@@ -2,16 +2,16 @@
 
 What it does is told by the request's `model`:
 
-| model         | does                                                                    |
-|---------------|-------------------------------------------------------------------------|
-| `fail-STATUS` | answers STATUS with an OpenAI error body                                |
-| `not-json`    | answers 200 with an HTML page                                           |
-| `cut`         | streams two words, then drops the connection                            |
-| `no-end`      | streams two words, then ends the body without `[DONE]`                  |
-| `error-event` | streams two words, then an `error` event                                |
-| `silent`      | accepts the call and never answers                                      |
-| `gated`       | sends the head and one word, and the rest when the test calls `release` |
-| anything else | answers at once                                                         |
+| model         | does                                                                         |
+|---------------|------------------------------------------------------------------------------|
+| `fail-STATUS` | answers STATUS with an OpenAI error body                                     |
+| `not-json`    | answers 200 with an HTML page                                                |
+| `cut`         | streams two words, then drops the connection                                 |
+| `no-end`      | streams two words, then ends the body without `[DONE]`                       |
+| `error-event` | streams two words, then an `error` event                                     |
+| `silent`      | accepts the call and never answers                                           |
+| `gated`       | streams two words (unary: nothing), and the rest once the test `release`s it |
+| anything else | answers at once                                                              |
 """
 
 import asyncio
@@ -59,8 +59,8 @@ class FakeOpenAI:
         self.calls = []
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/v1"
-        config = uvicorn.Config(self.app, host="127.0.0.1", port=self.port, log_level="critical", lifespan="off")
-        self.server = uvicorn.Server(config)
+        settings = {"interface": "asgi3", "lifespan": "off", "log_level": "critical"}
+        self.server = uvicorn.Server(uvicorn.Config(self.app, host="127.0.0.1", port=self.port, **settings))
         self.loop = None
 
     def start(self):
@@ -98,12 +98,12 @@ class FakeOpenAI:
         answer = asyncio.ensure_future(Answer(call, send).run())
         gone = asyncio.ensure_future(wait_until_gone(receive))
         await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
+        gone.cancel()
+        if answer.done():
+            answer.result()  # raises what the answer raised
+        else:
             call.closed_at = time.monotonic()
             answer.cancel()
-        gone.cancel()
-        if answer.done() and not answer.cancelled() and not isinstance(answer.exception(), (Dropped, type(None))):
-            raise answer.exception()
 
 
 async def read_body(receive):
@@ -226,7 +226,9 @@ def usage(path, body):
 def head(path, body, chunk):
     """The fields that an answer and its chunks share."""
     chat = path.endswith("/chat/completions")
-    kind = {(True, False): "chat.completion", (True, True): "chat.completion.chunk"}.get((chat, chunk), "text_completion")
+    kind = {(True, False): "chat.completion", (True, True): "chat.completion.chunk"}.get(
+        (chat, chunk), "text_completion"
+    )
     return {
         "id": "chatcmpl-fake" if chat else "cmpl-fake",
         "object": kind,

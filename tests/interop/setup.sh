@@ -40,8 +40,8 @@ install_python() {
     now_done python "${inputs[@]}"
 }
 
-# buf and the Node clients. Install scripts stay off: none of these packages needs its own. Not `npm ci`, which refuses a lock
-# file that was written where the optional packages of other platforms could not be seen.
+# buf and the Node clients. Install scripts stay off: none of these packages needs its own. Not `npm ci`, which refuses a
+# lock file that was written where the optional packages of other platforms could not be seen.
 install_node() {
     local inputs=("$here/node/package.json" "$here/node/package-lock.json")
     done_already node "${inputs[@]}" && return

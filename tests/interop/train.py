@@ -59,7 +59,9 @@ class Scaled(mlflow.pyfunc.PythonModel):
         """Shows the parameters as the model got them, defaults included."""
         params = params or {}
         factor, label = params.get("factor", 0.0), params.get("label", "")
-        return [{"y": float(x) * factor, "label": label, "tags": list(params.get("tags", []))} for x in model_input["x"]]
+        return [
+            {"y": float(x) * factor, "label": label, "tags": list(params.get("tags", []))} for x in model_input["x"]
+        ]
 
 
 class Fragile(mlflow.pyfunc.PythonModel):
@@ -76,7 +78,7 @@ class Fragile(mlflow.pyfunc.PythonModel):
 
 
 class Said(mlflow.pyfunc.PythonModel):
-    """An LLM-shaped model: answers an OpenAI chat body with an OpenAI chat body, and bare, as MLflow's LLM models do."""
+    """An LLM-shaped model: takes an OpenAI chat body and answers with one, bare, as MLflow's LLM models do."""
 
     def predict(self, context, model_input, params=None):
         """Echoes the last message."""

@@ -215,6 +215,25 @@ pub enum MockFailureMode {
     Silent,
 }
 
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 5000)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 5001)),
+            tls: None,
+            trusted_proxies: Vec::new(),
+            cors_origins: Vec::new(),
+            keys: Vec::new(),
+            max_request_bytes: 32 << 20,
+            shutdown_grace: Duration::from_secs(30),
+            max_connection_age: Duration::from_secs(600),
+            log: LogFormat::Text,
+            default_endpoint: None,
+            endpoints: Vec::new(),
+        }
+    }
+}
+
 impl Timeouts {
     /// The defaults of a task.
     pub fn defaults(task: Task) -> Self {

@@ -1,0 +1,282 @@
+//! The edge: every request enters here. Request id, record, panics, credentials, sizes and CORS are its concern; then one door.
+
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
+
+use bytes::Bytes;
+use flowgate_proto::v1::{ErrorReason, Permission};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
+use tower::{Layer as _, ServiceExt as _, service_fn, util::BoxCloneSyncService};
+
+use super::{
+    Gate, Visit,
+    body::Body,
+    client,
+    compress::{self, Encoding},
+    cors::Cors,
+    failure, grpc, mlflow, openai,
+    record::Guard,
+    table::{Door, Table},
+    transcode::{self, openapi},
+};
+use crate::{
+    call::Record,
+    config::{Config, Network},
+    error::{Error, Result},
+    identity::{Peer, Principal},
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The gRPC services of the data plane.
+pub type GrpcService = BoxCloneSyncService<Request<tonic::body::Body>, Response<tonic::body::Body>, Infallible>;
+
+/// The data plane as one service over HTTP requests. Cloning shares.
+#[derive(Clone, Debug)]
+pub struct Edge(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    gate: Arc<Gate>,
+    table: Arc<Table>,
+    grpc: GrpcService,
+    grpc_web: GrpcService,
+    openapi: Bytes,
+    cors: Cors,
+    trusted: Vec<Network>,
+}
+
+/// A request at an HTTP door, its body read.
+#[derive(Debug)]
+pub struct Asked {
+    /// Who asks, and what becomes of it.
+    pub visit: Visit,
+    /// The request's headers.
+    pub headers: HeaderMap,
+    /// The query, without `?`; empty when there is none.
+    pub query: String,
+    /// `{endpoint}` of the path; empty when the path has none.
+    pub endpoint: String,
+    /// The body, decompressed.
+    pub body: Bytes,
+}
+
+impl Edge {
+    /// The data plane over a gate. `health` answers `grpc.health.v1`.
+    ///
+    /// # Errors
+    /// An internal error when the embedded descriptors cannot be served; a test proves that they can.
+    pub fn new(gate: &Arc<Gate>, config: &Config, health: grpc::Health) -> Result<Self> {
+        let table = Arc::new(Table::new()?);
+        let grpc = admitted(gate, &table, grpc::service(gate, health)?);
+        let grpc_web = GrpcService::new(tonic_web::GrpcWebLayer::new().layer(grpc.clone()));
+        Ok(Self(Arc::new(Inner {
+            gate: Arc::clone(gate),
+            openapi: openapi::document(&table),
+            table,
+            grpc,
+            grpc_web,
+            cors: Cors::new(&config.cors_origins),
+            trusted: config.trusted_proxies.clone(),
+        })))
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Edge {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let edge = Arc::clone(&self.0);
+        async move { Ok(edge.serve(request).await) }.boxed()
+    }
+}
+
+impl Inner {
+    async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let id = request_id(request.headers());
+        let record = Arc::new(Record::default());
+        let peer = client::behind(peer(&request), request.headers(), &self.trusted);
+        let door = self.door_name(&request);
+        let mut guard = Guard::new(&self.gate.metrics, door, &id, &request, (peer.address, &record));
+        let origin = request.headers().get(header::ORIGIN).cloned();
+        let visit = Visit { id, peer, principal: self.gate.identity.nobody(), record };
+        let answered = AssertUnwindSafe(self.answer(door, visit.clone(), request)).catch_unwind().await;
+        let answered =
+            answered.unwrap_or_else(|_| Err(Error::internal("a fault in the gateway ended this request; report its request id")));
+        let mut response = answered.unwrap_or_else(|error| {
+            visit.record.fail(&error);
+            failure::response(&error, &visit)
+        });
+        if let Ok(value) = HeaderValue::from_str(&visit.id) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        if let Some(origin) = origin {
+            self.cors.allow(&origin, response.headers_mut());
+        }
+        guard.head(response.status(), response.headers());
+        response.map(|body| body.guarded(guard))
+    }
+
+    async fn answer(&self, door: &'static str, visit: Visit, request: Request<Incoming>) -> Result<Response<Body>> {
+        let service = match door {
+            "grpc" => &self.grpc,
+            "grpc-web" => &self.grpc_web,
+            "cors" => return Ok(self.cors.preflight(request.headers())),
+            _ => return self.answer_http(visit, request).await,
+        };
+        let mut request = request.map(tonic::body::Body::new);
+        insert(&mut request, visit);
+        let answered = service.clone().oneshot(request).await;
+        Ok(answered.unwrap_or_else(|never| match never {}).map(Body::grpc))
+    }
+
+    async fn answer_http(&self, mut visit: Visit, request: Request<Incoming>) -> Result<Response<Body>> {
+        let snapshot = self.gate.snapshot.load();
+        let own_path = (request.method() == http::Method::POST).then(|| snapshot.catalog.at_path(request.uri().path()).cloned()).flatten();
+        drop(snapshot);
+        let found = match own_path.is_none() {
+            true => Some(self.table.find(request.method(), request.uri().path())?),
+            false => None,
+        };
+        let permission = found.as_ref().map_or(Permission::Invoke, |found| found.row.permission);
+        visit.principal = principal(&self.gate, permission, request.headers())?;
+        visit.record.note(|facts| facts.principal = Some(Arc::clone(&visit.principal.name)));
+        let accepts = Encoding::accepted(request.headers());
+        let (parts, body) = request.into_parts();
+        let body = compress::read(&parts.headers, body, self.gate.max_request_bytes).await?;
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        let endpoint = found.as_ref().map(|found| found.endpoint.clone()).unwrap_or_default();
+        let asked = Asked { visit, headers: parts.headers, query, endpoint, body };
+        let response = match (own_path, found) {
+            (Some(endpoint), _) => mlflow::invocations(&self.gate, &endpoint, asked).await?,
+            (None, Some(found)) => self.behind(found.row.door, asked).await?,
+            (None, None) => return Err(Error::internal("a request has neither a path of its own nor a row")),
+        };
+        Ok(compress::write(response, accepts))
+    }
+
+    async fn behind(&self, door: Door, asked: Asked) -> Result<Response<Body>> {
+        let gate = &self.gate;
+        match door {
+            Door::Health => Ok(json(Bytes::from_static(b"{\"status\":\"OK\"}"))),
+            Door::OpenApi => Ok(json(self.openapi.clone())),
+            Door::OpenAi(task) => openai::by_model(gate, task, asked).await,
+            Door::Named(task) => openai::by_path(gate, task, asked).await,
+            Door::Models => openai::models(gate, &asked),
+            Door::Model => openai::model(gate, &asked),
+            Door::Invocations => mlflow::named_invocations(gate, asked).await,
+            Door::DefaultInvocations => mlflow::default_invocations(gate, asked).await,
+            Door::MlflowEndpoints => mlflow::endpoints(gate, &asked),
+            Door::MlflowEndpoint => mlflow::endpoint(gate, &asked),
+            Door::Native(place) => transcode::serve(gate, &self.grpc, &self.table.rpcs()[place], asked).await,
+        }
+    }
+
+    /// The door in metrics and logs; `cors` for a browser's question before the real request.
+    fn door_name<B>(&self, request: &Request<B>) -> &'static str {
+        let headers = request.headers();
+        if request.method() == http::Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
+            return "cors";
+        }
+        let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+        match content_type.strip_prefix(b"application/grpc") {
+            Some(rest) if rest.starts_with(b"-web") => "grpc-web",
+            Some(_) => "grpc",
+            None => self.table.door_name(request.method(), request.uri().path()),
+        }
+    }
+}
+
+/// A JSON answer.
+pub(super) fn json(body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::full(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Lets only those through to the gRPC services who may call the RPC; refusals are gRPC's own.
+fn admitted(gate: &Arc<Gate>, table: &Arc<Table>, service: GrpcService) -> GrpcService {
+    let (gate, table) = (Arc::clone(gate), Arc::clone(table));
+    GrpcService::new(service_fn(move |mut request: Request<tonic::body::Body>| {
+        let service = service.clone();
+        let visit = admit(&gate, &table, &mut request);
+        async move {
+            match visit {
+                Ok(()) => service.oneshot(request).await,
+                Err((error, visit)) => {
+                    visit.record.fail(&error);
+                    Ok(failure::status(&error, &visit).into_http())
+                }
+            }
+        }
+    }))
+}
+
+fn admit(gate: &Gate, table: &Table, request: &mut Request<tonic::body::Body>) -> Result<(), (Error, Visit)> {
+    let mut visit = visit_of(request.extensions());
+    let admitted = match table.permission(request.uri().path()) {
+        Some(permission) => principal(gate, permission, request.headers()),
+        None => Err(Error::new(
+            ErrorReason::CallerUnknownPath,
+            "there is no such RPC; list what there is by reflection, for example `grpcurl ADDRESS list`",
+        )),
+    };
+    match admitted {
+        Ok(principal) => {
+            visit.record.note(|facts| facts.principal = Some(Arc::clone(&principal.name)));
+            visit.principal = principal;
+            insert(request, visit);
+            Ok(())
+        }
+        Err(error) => Err((error, visit)),
+    }
+}
+
+fn principal(gate: &Gate, permission: Permission, headers: &HeaderMap) -> Result<Arc<Principal>> {
+    match permission {
+        Permission::Public => Ok(gate.identity.nobody()),
+        Permission::List | Permission::Invoke => gate.identity.authenticate(headers),
+        Permission::Unspecified => Err(Error::new(ErrorReason::CallerUnknownPath, "this RPC is not served: it declares no permission")),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tonic stands between the edge and the RPC; the extension is the only way past it, and only api reads it"
+)]
+fn insert<B>(request: &mut Request<B>, visit: Visit) {
+    request.extensions_mut().insert(visit);
+}
+
+/// The visit that the edge put beside a request.
+#[expect(clippy::disallowed_methods, reason = "as `insert`")]
+pub(super) fn visit_of(extensions: &http::Extensions) -> Visit {
+    extensions.get::<Visit>().cloned().unwrap_or_else(|| {
+        debug_assert!(false, "every request passes the edge");
+        Visit { id: "".into(), peer: nowhere(), principal: Principal::nobody(), record: Arc::default() }
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "`listen` inserts the peer for api to read")]
+fn peer<B>(request: &Request<B>) -> Peer {
+    request.extensions().get::<Peer>().cloned().unwrap_or_else(nowhere)
+}
+
+fn nowhere() -> Peer {
+    Peer { address: std::net::SocketAddr::from(([0, 0, 0, 0], 0)), certificate: None }
+}
+
+/// The caller's request id if it is fit for a log line, else one of ours.
+fn request_id(headers: &HeaderMap) -> Arc<str> {
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    match given.filter(|id| !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic())) {
+        Some(id) => id.into(),
+        None => {
+            let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+            Arc::from(&*uuid::Uuid::now_v7().hyphenated().encode_lower(&mut text))
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The doors: they route and let in; dialects translate. Only this room knows HTTP paths.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use flowgate_proto::v1::ErrorReason;
+use http::{HeaderMap, HeaderName};
+use tokio::time::Instant;
+use tower::Service as _;
+
+use crate::{
+    call::{Call, Record},
+    catalog::Endpoint,
+    error::{Error, Result},
+    event::{Payload, Reply, Task},
+    identity::{Identity, Peer, Principal},
+    stack::Snapshot,
+    telemetry::metrics::Metrics,
+};
+
+pub mod body;
+pub mod client;
+pub mod compress;
+pub mod cors;
+pub mod edge;
+pub mod failure;
+pub mod grpc;
+pub mod mlflow;
+pub mod openai;
+pub mod record;
+pub mod sse;
+pub mod table;
+pub mod transcode;
+
+/// Client headers that may cross to an upstream.
+const FORWARDED: [HeaderName; 4] = [
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("openai-beta"),
+];
+
+/// What every door stands on: the current snapshot, who may call, and what is counted.
+#[derive(Debug)]
+pub struct Gate {
+    /// The snapshot that new calls use.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Who may call.
+    pub identity: Identity,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The largest request on every door, in bytes, decompressed.
+    pub max_request_bytes: usize,
+}
+
+/// One request at a door. The edge makes it, and puts it beside the request where tonic stands between the two.
+#[derive(Clone, Debug)]
+pub struct Visit {
+    /// The request id.
+    pub id: Arc<str>,
+    /// The client; behind a trusted proxy, the one that the proxy names.
+    pub peer: Peer,
+    /// Who calls.
+    pub principal: Arc<Principal>,
+    /// What becomes of the request.
+    pub record: Arc<Record>,
+}
+
+/// What a door asks for.
+#[derive(Debug)]
+pub struct Knock {
+    /// The task that the client asked for.
+    pub task: Task,
+    /// Whether the answer is wanted piece by piece.
+    pub streaming: bool,
+    /// The request.
+    pub payload: Payload,
+}
+
+impl Gate {
+    /// Steps 5 to 11 for an endpoint's name.
+    ///
+    /// # Errors
+    /// `CALLER_ENDPOINT_NOT_FOUND`, and as [`Gate::call_endpoint`].
+    pub async fn call(&self, visit: &Visit, headers: &HeaderMap, endpoint: &str, knock: Knock) -> Result<Reply> {
+        let endpoint = Arc::clone(self.snapshot.load().catalog.endpoint(endpoint)?);
+        self.call_endpoint(visit, headers, &endpoint, knock).await
+    }
+
+    /// Steps 5 to 11: deadline, call stack, attempts, until the reply's first event that commits.
+    ///
+    /// # Errors
+    /// `CALLER_WRONG_TASK`, and whatever fails before the first event.
+    pub async fn call_endpoint(&self, visit: &Visit, headers: &HeaderMap, endpoint: &Arc<Endpoint>, knock: Knock) -> Result<Reply> {
+        visit.record.note(|facts| {
+            facts.endpoint = Some(Arc::clone(&endpoint.name));
+            facts.task = Some(knock.task);
+            facts.streaming = knock.streaming;
+        });
+        if !answers(endpoint.task, knock.task) {
+            let message =
+                format!("the endpoint is of type {}, which does not answer {} calls", endpoint.task.endpoint_type(), knock.task.name());
+            return Err(Error::new(ErrorReason::CallerWrongTask, message));
+        }
+        // The snapshot may have changed since the endpoint was looked up; one that is gone meanwhile is gone.
+        let mut service = self.snapshot.load().service(endpoint)?;
+        let call = Call {
+            id: Arc::clone(&visit.id),
+            endpoint: Arc::clone(endpoint),
+            principal: Arc::clone(&visit.principal),
+            task: knock.task,
+            streaming: knock.streaming,
+            payload: knock.payload,
+            deadline: deadline(headers)?.map(|left| Instant::now() + left),
+            headers: forwarded(headers),
+            record: Arc::clone(&visit.record),
+        };
+        service.call(call).await
+    }
+}
+
+/// Whether an endpoint of one task answers calls of another: chat and completion answer alike.
+fn answers(endpoint: Task, asked: Task) -> bool {
+    let text = |task| matches!(task, Task::Chat | Task::Complete);
+    endpoint == asked || (text(endpoint) && text(asked))
+}
+
+fn forwarded(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for name in &FORWARDED {
+        if let Some(value) = headers.get(name) {
+            kept.insert(name, value.clone());
+        }
+    }
+    kept
+}
+
+/// The time that the caller allows: `grpc-timeout` as gRPC writes it, or `x-request-timeout` as `30s`, `500ms` or plain seconds.
+fn deadline(headers: &HeaderMap) -> Result<Option<Duration>> {
+    let wrong = |name: &str| Error::invalid(name, "is not a duration; write for example `30s` or `500ms`");
+    if let Some(value) = headers.get("grpc-timeout") {
+        let left = value.to_str().ok().and_then(|text| {
+            let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+            let number: u64 = number.parse().ok()?;
+            Some(match unit {
+                "H" => Duration::from_secs(number.checked_mul(3600)?),
+                "M" => Duration::from_secs(number.checked_mul(60)?),
+                "S" => Duration::from_secs(number),
+                "m" => Duration::from_millis(number),
+                "u" => Duration::from_micros(number),
+                "n" => Duration::from_nanos(number),
+                _ => return None,
+            })
+        });
+        return left.map(clamp).map(Some).ok_or_else(|| wrong("grpc-timeout"));
+    }
+    let Some(value) = headers.get("x-request-timeout") else { return Ok(None) };
+    let left = value.to_str().ok().and_then(|text| {
+        let text = text.trim();
+        let (number, scale) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+            (Some(number), _) => (number, 0.001),
+            (None, Some(number)) => (number, 1.0),
+            (None, None) => (text, 1.0),
+        };
+        let seconds = number.trim().parse::<f64>().ok()? * scale;
+        Duration::try_from_secs_f64(seconds).ok()
+    });
+    left.map(clamp).map(Some).ok_or_else(|| wrong("x-request-timeout"))
+}
+
+/// Keeps absurd deadlines from overflowing the clock.
+fn clamp(left: Duration) -> Duration {
+    left.min(Duration::from_secs(365 * 24 * 3600))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_are_read_in_both_spellings() {
+        let read =
+            |name: &'static str, value: &str| deadline(&HeaderMap::from_iter([(HeaderName::from_static(name), value.parse().unwrap())]));
+        assert_eq!(read("grpc-timeout", "250m").unwrap(), Some(Duration::from_millis(250)));
+        assert_eq!(read("grpc-timeout", "3S").unwrap(), Some(Duration::from_secs(3)));
+        assert_eq!(read("x-request-timeout", "1.5").unwrap(), Some(Duration::from_millis(1500)));
+        assert_eq!(read("x-request-timeout", "500ms").unwrap(), Some(Duration::from_millis(500)));
+        assert_eq!(read("x-request-timeout", "30s").unwrap(), Some(Duration::from_secs(30)));
+        for (name, value) in [("grpc-timeout", "3"), ("grpc-timeout", "S"), ("x-request-timeout", "soon"), ("x-request-timeout", "-1")] {
+            assert!(read(name, value).is_err(), "{name}: {value}");
+        }
+    }
+}

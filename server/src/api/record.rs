@@ -1,0 +1,137 @@
+//! The guard that closes a request's record exactly once: numbers and one access line, however the request ends.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use flowgate_proto::v1::ErrorReason;
+use http::{HeaderMap, Method, Request, StatusCode};
+use tokio::time::Instant;
+
+use crate::{
+    call::{Facts, Record},
+    error::Error,
+    telemetry::metrics::{InFlight, Metrics, Outcome},
+};
+
+/// Born at the edge, rides in the answer's body, reports when dropped.
+#[derive(Debug)]
+pub struct Guard {
+    metrics: Arc<Metrics>,
+    door: &'static str,
+    id: Arc<str>,
+    method: Method,
+    path: String,
+    peer: SocketAddr,
+    record: Arc<Record>,
+    started: Instant,
+    status: Option<StatusCode>,
+    complete: bool,
+    _in_flight: InFlight,
+}
+
+impl Guard {
+    /// Begins the record of a request.
+    pub(super) fn new<B>(
+        metrics: &Arc<Metrics>,
+        door: &'static str,
+        id: &Arc<str>,
+        request: &Request<B>,
+        visit: (SocketAddr, &Arc<Record>),
+    ) -> Self {
+        Self {
+            metrics: Arc::clone(metrics),
+            door,
+            id: Arc::clone(id),
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            peer: visit.0,
+            record: Arc::clone(visit.1),
+            started: Instant::now(),
+            status: None,
+            complete: false,
+            _in_flight: metrics.begin(door),
+        }
+    }
+
+    /// The answer's head is on its way out.
+    pub(super) fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.status = Some(status);
+        self.trailers(headers);
+    }
+
+    /// Trailers are on their way out; a gRPC failure that no room of ours made is noted from them.
+    pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
+        let code = trailers.get("grpc-status").and_then(|code| code.to_str().ok()?.parse::<i32>().ok()).unwrap_or(0);
+        let reason = match tonic::Code::from(code) {
+            tonic::Code::Ok => return,
+            tonic::Code::InvalidArgument => ErrorReason::CallerInvalidRequest,
+            tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => ErrorReason::CallerTooLarge,
+            tonic::Code::Unimplemented => ErrorReason::CallerUnknownPath,
+            tonic::Code::Cancelled => ErrorReason::CallerCancelled,
+            _ => ErrorReason::GatewayInternal,
+        };
+        self.record.fail(&Error::new(reason, "the gRPC layer refused the message"));
+    }
+
+    /// The answer's last byte is out.
+    pub(super) fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    fn outcome<'a>(&self, facts: &'a Facts) -> Outcome<'a> {
+        let error = facts.failure.as_ref();
+        let first = facts.first_event.map(|first| first.saturating_duration_since(self.started));
+        Outcome {
+            door: self.door,
+            endpoint: facts.endpoint.as_ref(),
+            task: facts.task.map_or("", |task| task.name()),
+            error: error.map(|failure| (failure.reason_name, Error::new(failure.reason, "").origin().name())),
+            duration: self.started.elapsed(),
+            first_event: first.filter(|_| facts.streaming),
+            overhead: first.filter(|_| error.is_none()).map(|first| first.saturating_sub(facts.upstream)),
+            tokens: facts.usage.as_ref().map_or((None, None), |usage| (usage.input_tokens, usage.output_tokens)),
+        }
+    }
+
+    fn log(&self, facts: &Facts, outcome: &Outcome<'_>) {
+        let ms = |duration: std::time::Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
+        let failure = facts.failure.as_ref();
+        tracing::info!(
+            target: "access",
+            request_id = %self.id,
+            door = self.door,
+            method = %self.method,
+            path = %self.path,
+            status = self.status.map(|status| status.as_u16()),
+            reason = failure.map(|failure| failure.reason_name),
+            cause = failure.map(|failure| failure.message.as_str()),
+            upstream_status = failure.and_then(|failure| failure.upstream_status),
+            endpoint = facts.endpoint.as_deref(),
+            task = outcome.task,
+            principal = facts.principal.as_deref(),
+            peer = %self.peer,
+            deployment = facts.deployment.as_deref(),
+            provider = facts.provider,
+            lane = facts.lane.map(crate::event::Lane::name),
+            attempts = facts.attempts,
+            ms = ms(outcome.duration),
+            first_event_ms = outcome.first_event.map(ms),
+            overhead_ms = outcome.overhead.map(ms),
+            input_tokens = outcome.tokens.0,
+            output_tokens = outcome.tokens.1,
+            "call"
+        );
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.complete {
+            let message = "the client went away before the answer was complete";
+            self.record.fail(&Error::new(ErrorReason::CallerCancelled, message));
+        }
+        let facts = self.record.facts();
+        let outcome = self.outcome(&facts);
+        self.metrics.end(&outcome);
+        self.log(&facts, &outcome);
+    }
+}

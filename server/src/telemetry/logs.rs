@@ -1,0 +1,24 @@
+//! Log lines, written by a thread of their own: a slow terminal or disk never holds a request up.
+
+use std::io::IsTerminal as _;
+
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging to standard error. The guard flushes when it is dropped.
+///
+/// `RUST_LOG` chooses what is logged; unset: `info`.
+pub fn start(json: bool) -> WorkerGuard {
+    let (writer, guard) = NonBlockingBuilder::default().lossy(true).finish(std::io::stderr());
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(true);
+    let started = if json {
+        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+    } else {
+        lines.with_ansi(std::io::stderr().is_terminal()).try_init()
+    };
+    if started.is_err() {
+        tracing::debug!("another subscriber is already there, as in tests");
+    }
+    guard
+}

@@ -1,0 +1,159 @@
+"""The program itself: the quickstart as printed, a reload under load, and a stop with calls in flight."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+
+import pytest
+import requests
+
+from conftest import mock_endpoint, openai_endpoint
+from doors import DOORS, Grpc
+from fake_openai import KEY
+from gateway import Gateway, binary
+from processes import Program, environment, poll
+
+CHAT = {"messages": [{"text": "hello"}]}
+
+
+def listens(port):
+    """Whether something listens on a port of 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def printed_commands(output):
+    """The grpcurl and curl commands of the quickstart, continued lines joined."""
+    lines = output.replace("\\\n", " ").splitlines()
+    return [line[found.start() :] for line in lines if (found := re.search(r"\b(grp)?curl\s", line))]
+
+
+@pytest.mark.skipif(listens(5000) or listens(5001), reason="the quickstart's own ports are taken")
+def test_quickstart(tmp_path):
+    """No arguments: it serves, and the two printed commands work as printed."""
+    program = Program("flowgate-quickstart", [binary()], env=environment(), cwd=tmp_path)
+    try:
+        program.wait_for("http://127.0.0.1:5001/readyz", 30)
+        commands = printed_commands(program.output())
+        assert {command.split()[0] for command in commands} == {"curl", "grpcurl"}, program.output()
+        for command in commands:
+            done = subprocess.run(
+                ["bash", "-c", command], env=environment(), capture_output=True, text=True, timeout=30
+            )
+            assert done.returncode == 0 and done.stdout.strip(), (command, done.stderr)
+    finally:
+        assert program.stop() == 0
+
+
+class Load:
+    """Calls one endpoint from several threads until it is stopped; `failed` is what went wrong."""
+
+    def __init__(self, call, threads=4):
+        self.call, self.done, self.failed = call, 0, []
+        self.stopping = threading.Event()
+        self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(threads)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join(30)
+
+    def run(self):
+        """One thread."""
+        while not self.stopping.is_set() and len(self.failed) < 1000:
+            try:
+                self.call()
+                self.done += 1
+            except Exception as error:  # whatever it is, the test reports it
+                self.failed.append(repr(error))
+
+    def wait_for(self, calls):
+        """Waits until that many calls have been answered."""
+        poll(lambda: self.done >= calls or self.failed, 20, f"{calls} calls")
+
+
+def chat(gateway):
+    """One unary call over a new connection."""
+    answer = requests.post(f"{gateway.url}/v1/endpoints/chat:chat", json=CHAT, timeout=20)
+    answer.raise_for_status()
+
+
+def endpoint_names(gateway):
+    """What the gateway lists."""
+    return {item["name"] for item in requests.get(f"{gateway.url}/v1/endpoints", timeout=20).json()["endpoints"]}
+
+
+@pytest.fixture
+def reloaded():
+    """A gateway with one mock endpoint, to be reconfigured."""
+    gateway = Gateway("reload", {"endpoints": [mock_endpoint("chat", "llm/v1/chat")]})
+    yield gateway
+    gateway.stop()
+
+
+def test_a_reload_fails_no_call(reloaded):
+    """Endpoints come and go while calls run; none fails."""
+    base = [mock_endpoint("chat", "llm/v1/chat")]
+    with Load(lambda: chat(reloaded)) as load:
+        load.wait_for(1)
+        for round_ in range(3):
+            fresh = mock_endpoint(f"fresh-{round_}", "llm/v1/chat")
+            reloaded.write({"endpoints": [*base, fresh]})
+            poll(lambda name=fresh["name"]: endpoint_names(reloaded) == {"chat", name}, 10, f"reload {round_}")
+    assert load.failed == [] and load.done > 0
+
+
+def test_a_broken_edit_keeps_the_old(reloaded):
+    """The old configuration serves on, and the log says where the new one is wrong."""
+    reloaded.write({"endpoints": [mock_endpoint("chat", "llm/v9/chat")]})
+    poll(lambda: "llm/v9/chat" in reloaded.program.output(), 10, "a word about the broken file")
+    assert re.search(r"reload\.yaml:\d+:\d+", reloaded.program.output())
+    assert endpoint_names(reloaded) == {"chat"}
+    chat(reloaded)
+
+
+def test_a_signal_rereads_the_file(reloaded):
+    """SIGHUP, for those whose file system tells of no changes."""
+    reloaded.write({"endpoints": [mock_endpoint("other", "llm/v1/chat")]})
+    os.kill(reloaded.program.process.pid, signal.SIGHUP)
+    poll(lambda: endpoint_names(reloaded) == {"other"}, 10, "the reload")
+
+
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
+def test_a_stop_finishes_calls_in_flight(door, fake):
+    """SIGTERM: new callers are refused, a call in flight is finished, the exit status is 0."""
+    config = {"endpoints": [openai_endpoint("gated", "llm/v1/chat", "gated", fake.url)]}
+    gateway = Gateway(f"stop-{door.name}", config, UPSTREAM_KEY=KEY)
+    try:
+        stream = door(gateway).stream("gated", "one two")
+        pieces = iter(stream)
+        first = next(pieces)
+        gateway.program.process.send_signal(signal.SIGTERM)
+        port = int(gateway.address.split(":")[1])
+        poll(lambda: not listens(port), 10, "the listener to close")
+        fake.release(fake.wait_for_call("gated"))
+        assert first + "".join(pieces) == "You said: one two" and stream.ended
+        assert gateway.program.process.wait(15) == 0
+    finally:
+        gateway.stop()
+
+
+def test_a_stop_under_load_cuts_no_rpc():
+    """Every call that was taken is answered; after that connections are refused, and the exit status is 0."""
+    gateway = Gateway("stop-load", {"endpoints": [mock_endpoint("chat", "llm/v1/chat")]})
+    door = Grpc(gateway)
+    try:
+        with Load(lambda: door.whole("chat", "hello")) as load:
+            load.wait_for(50)
+            assert gateway.stop() == 0
+    finally:
+        gateway.stop()
+    assert [error for error in load.failed if "refused" not in error.lower()] == []
