@@ -1,13 +1,27 @@
-//! MLflow's scoring protocol: `POST /invocations`, in both directions.
+//! MLflow's scoring protocol, `POST /invocations`, in both directions; one file per concern, no I/O.
 
 use bytes::Bytes;
+use flowgate_proto::v1::ErrorReason;
 use http::{HeaderMap, StatusCode};
 
-use super::{Ask, Decoder, Dialect, Target, failure};
+use super::{Ask, Decoder, Dialect, SseFrame, Target};
 use crate::{
     error::{Error, Result},
-    event::{Answer, Protocol, Task},
+    event::{Answer, Event, Protocol, Task},
 };
+
+mod answer;
+pub mod door;
+mod errors;
+mod frame;
+mod json;
+pub mod native;
+mod request;
+mod tensors;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod value;
 
 /// The dialect.
 pub static SCORING: Scoring = Scoring;
@@ -16,24 +30,33 @@ pub static SCORING: Scoring = Scoring;
 #[derive(Clone, Copy, Debug)]
 pub struct Scoring;
 
+/// Refuses every frame: the scoring server answers whole.
+struct NeverStreams;
+
 impl Dialect for Scoring {
     fn protocol(&self, task: Task) -> Option<Protocol> {
         (task == Task::Predict).then_some(Protocol::MlflowScoring)
     }
 
-    fn encode(&self, _ask: &Ask<'_>, _target: &Target) -> Result<http::Request<Bytes>> {
-        Err(Error::internal("spine"))
+    fn encode(&self, ask: &Ask<'_>, target: &Target) -> Result<http::Request<Bytes>> {
+        request::encode(ask, target)
     }
 
-    fn decode(&self, _ask: &Ask<'_>, _target: &Target, _headers: &HeaderMap, _body: Bytes) -> Result<Answer> {
-        Err(Error::internal("spine"))
+    fn decode(&self, ask: &Ask<'_>, _target: &Target, headers: &HeaderMap, body: Bytes) -> Result<Answer> {
+        answer::decode(ask, headers, body)
     }
 
     fn decoder(&self, _ask: &Ask<'_>, _target: &Target) -> Box<dyn Decoder> {
-        unreachable!("spine")
+        Box::new(NeverStreams)
     }
 
-    fn classify(&self, status: StatusCode, headers: &HeaderMap, _body: &[u8]) -> Error {
-        failure::by_status(status, headers, None)
+    fn classify(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
+        errors::classify(status, headers, body)
+    }
+}
+
+impl Decoder for NeverStreams {
+    fn frame(&mut self, _frame: SseFrame, _events: &mut Vec<Event>) -> Result<()> {
+        Err(Error::new(ErrorReason::ProviderBadAnswer, "the scoring server streamed, which its protocol does not do"))
     }
 }

@@ -1,0 +1,259 @@
+//! Tensors as JSON: written as nested lists, and read from predictions.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use flowgate_proto::v1::{DataType, Tensor, Tensors};
+use serde::Serialize;
+
+use super::{
+    json::put,
+    tree::{Json, Kind, Unfit},
+};
+use crate::error::{Error, Result};
+
+/// As many dimensions as any tensor library takes.
+const MOST_DIMENSIONS: usize = 32;
+/// The most empty lists that an empty tensor may stand for; a request of a few bytes must not become gigabytes.
+const MOST_EMPTY_LISTS: usize = 1 << 20;
+
+/// What becomes of an infinity.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Infinite {
+    /// It is refused.
+    Refused,
+    /// It becomes null, as NaN does.
+    Null,
+}
+
+/// Appends tensors as the value of `inputs` or of `predictions`: one without a name as nested lists, else an object.
+///
+/// # Errors
+/// What is wrong with the tensors, by field.
+pub(super) fn write(out: &mut Vec<u8>, tensors: &Tensors, infinite: Infinite) -> Result<()> {
+    if let [tensor] = tensors.tensors.as_slice()
+        && tensor.name.is_empty()
+    {
+        return write_tensor(out, tensor, 0, infinite);
+    }
+    if tensors.tensors.is_empty() {
+        return Err(Error::invalid("tensors.tensors", "must hold at least one tensor"));
+    }
+    let mut names = HashSet::new();
+    out.push(b'{');
+    for (n, tensor) in tensors.tensors.iter().enumerate() {
+        if tensor.name.is_empty() || !names.insert(tensor.name.as_str()) {
+            return Err(at(n, ".name", "must be set, and be no other tensor's, when there are several"));
+        }
+        if n > 0 {
+            out.push(b',');
+        }
+        put(out, tensor.name.as_str());
+        out.push(b':');
+        write_tensor(out, tensor, n, infinite)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+fn at(n: usize, field: &str, what: impl Into<String>) -> Error {
+    Error::invalid(format!("tensors.tensors[{n}]{field}"), what)
+}
+
+fn write_tensor(out: &mut Vec<u8>, tensor: &Tensor, n: usize, infinite: Infinite) -> Result<()> {
+    let shape = shape(tensor, n)?;
+    let data_type = DataType::try_from(tensor.data_type).unwrap_or_default();
+    let count: usize = shape.iter().product();
+    let Some(size) = size(data_type) else { return Err(at(n, ".data_type", "must be one of the named types")) };
+    if data_type == DataType::String {
+        if tensor.strings.len() != count || !tensor.data.is_empty() {
+            let held = tensor.strings.len();
+            return Err(at(n, ".strings", format!("holds {held} elements where the shape asks for {count}, and `data` must be empty")));
+        }
+        out.reserve(tensor.strings.iter().map(|text| text.len() + 3).sum());
+        let mut strings = tensor.strings.iter();
+        nest(out, &shape, &mut |out| put(out, strings.next().map_or("", String::as_str)));
+        return Ok(());
+    }
+    if Some(tensor.data.len()) != count.checked_mul(size) || !tensor.strings.is_empty() {
+        let held = tensor.data.len();
+        return Err(at(
+            n,
+            ".data",
+            format!("holds {held} bytes where shape and type ask for {count} × {size}, and `strings` must be empty"),
+        ));
+    }
+    if let Some(flaw) = flaw(data_type, &tensor.data, infinite) {
+        return Err(at(n, ".data", flaw));
+    }
+    out.reserve(count.saturating_mul(12));
+    write_elements(out, &shape, data_type, &tensor.data);
+    Ok(())
+}
+
+/// The shape as sizes, once it is known to be no trap.
+fn shape(tensor: &Tensor, n: usize) -> Result<Vec<usize>> {
+    if tensor.shape.len() > MOST_DIMENSIONS {
+        return Err(at(n, ".shape", format!("has more than {MOST_DIMENSIONS} dimensions")));
+    }
+    let mut shape = Vec::with_capacity(tensor.shape.len());
+    for (dimension, size) in tensor.shape.iter().enumerate() {
+        match usize::try_from(*size) {
+            Ok(size) => shape.push(size),
+            Err(_) => return Err(at(n, &format!(".shape[{dimension}]"), "must be a real size, 0 or more")),
+        }
+    }
+    let filled = || shape.iter().take_while(|size| **size > 0).try_fold(1_usize, |count, size| count.checked_mul(*size));
+    if shape.contains(&0) && filled().is_none_or(|lists| lists > MOST_EMPTY_LISTS) {
+        return Err(at(n, ".shape", "has too many rows for a tensor without elements"));
+    }
+    if !shape.contains(&0) && filled().is_none() {
+        return Err(at(n, ".shape", "has more elements than any machine can address"));
+    }
+    Ok(shape)
+}
+
+/// The size of one element in bytes, 0 for strings; `None` when the type is none.
+fn size(data_type: DataType) -> Option<usize> {
+    Some(match data_type {
+        DataType::Unspecified => return None,
+        DataType::String => 0,
+        DataType::Bool | DataType::Int8 | DataType::Uint8 => 1,
+        DataType::Int16 | DataType::Uint16 => 2,
+        DataType::Int32 | DataType::Uint32 | DataType::Float32 => 4,
+        DataType::Int64 | DataType::Uint64 | DataType::Float64 => 8,
+    })
+}
+
+/// What the bytes hold that JSON cannot say.
+fn flaw(data_type: DataType, data: &[u8], infinite: Infinite) -> Option<&'static str> {
+    let has_infinity = || match data_type {
+        DataType::Float32 => elements(data).any(|bytes| f32::from_le_bytes(bytes).is_infinite()),
+        DataType::Float64 => elements(data).any(|bytes| f64::from_le_bytes(bytes).is_infinite()),
+        _ => false,
+    };
+    if data_type == DataType::Bool && data.iter().any(|byte| *byte > 1) {
+        return Some("holds a truth value that is neither 0 nor 1");
+    }
+    (infinite == Infinite::Refused && has_infinity()).then_some("holds an infinity, which JSON lacks; send NaN, or a `raw` body")
+}
+
+/// The elements of `N` bytes each.
+fn elements<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> {
+    data.as_chunks().0.iter().copied()
+}
+
+fn write_elements(out: &mut Vec<u8>, shape: &[usize], data_type: DataType, data: &[u8]) {
+    match data_type {
+        DataType::Unspecified | DataType::String => {}
+        DataType::Bool => write_all(out, shape, elements(data).map(|[byte]| byte != 0)),
+        DataType::Int8 => write_all(out, shape, elements(data).map(i8::from_le_bytes)),
+        DataType::Int16 => write_all(out, shape, elements(data).map(i16::from_le_bytes)),
+        DataType::Int32 => write_all(out, shape, elements(data).map(i32::from_le_bytes)),
+        DataType::Int64 => write_all(out, shape, elements(data).map(i64::from_le_bytes)),
+        DataType::Uint8 => write_all(out, shape, elements(data).map(u8::from_le_bytes)),
+        DataType::Uint16 => write_all(out, shape, elements(data).map(u16::from_le_bytes)),
+        DataType::Uint32 => write_all(out, shape, elements(data).map(u32::from_le_bytes)),
+        DataType::Uint64 => write_all(out, shape, elements(data).map(u64::from_le_bytes)),
+        DataType::Float32 => write_all(out, shape, elements(data).map(f32::from_le_bytes)),
+        DataType::Float64 => write_all(out, shape, elements(data).map(f64::from_le_bytes)),
+    }
+}
+
+fn write_all<T: Serialize>(out: &mut Vec<u8>, shape: &[usize], mut elements: impl Iterator<Item = T>) {
+    nest(out, shape, &mut |out| put(out, &elements.next()));
+}
+
+/// Appends nested lists of a shape, in row-major order; `leaf` appends the next element.
+fn nest(out: &mut Vec<u8>, shape: &[usize], leaf: &mut impl FnMut(&mut Vec<u8>)) {
+    let Some((size, inner)) = shape.split_first() else { return leaf(out) };
+    out.push(b'[');
+    for n in 0..*size {
+        if n > 0 {
+            out.push(b',');
+        }
+        nest(out, inner, leaf);
+    }
+    out.push(b']');
+}
+
+/// Reads predictions as tensors: an object is one named tensor per key, anything else one without a name.
+pub(super) fn read(predictions: &Json<'_>) -> Result<Tensors, Unfit> {
+    let tensors = match predictions {
+        Json::Object(fields) => fields.iter().map(|(name, value)| read_tensor(name, value)).collect::<Result<_, Unfit>>()?,
+        value => vec![read_tensor("", value)?],
+    };
+    Ok(Tensors { tensors })
+}
+
+fn read_tensor(name: &str, value: &Json<'_>) -> Result<Tensor, Unfit> {
+    let mut shape = Vec::new();
+    let mut corner = Some(value);
+    while let Some(Json::List(items)) = corner {
+        shape.push(items.len());
+        corner = items.first();
+    }
+    let mut cells = Vec::new();
+    flatten(value, &shape, &mut cells)?;
+    let mut kind = Kind::Null;
+    let mut nulls = cells.is_empty();
+    for cell in &cells {
+        let next = cell.kind().ok_or(Unfit::Shape("hold objects inside lists"))?;
+        nulls |= next == Kind::Null;
+        kind = kind.join(next).ok_or(Unfit::Shape("mix kinds in one tensor"))?;
+    }
+    let mut tensor =
+        Tensor { name: name.to_owned(), shape: shape.iter().filter_map(|size| i64::try_from(*size).ok()).collect(), ..Tensor::default() };
+    let data_type = fill(&mut tensor, &cells, kind, nulls)?;
+    tensor.set_data_type(data_type);
+    Ok(tensor)
+}
+
+/// Sets the elements and tells their type. A null is NaN, which is how it came to be, so numbers with nulls are doubles.
+fn fill(tensor: &mut Tensor, cells: &[&Json<'_>], kind: Kind, nulls: bool) -> Result<DataType, Unfit> {
+    let (data_type, data) = match kind {
+        Kind::Integer if !nulls => {
+            (DataType::Int64, pack(cells, |cell| if let Json::Integer(integer) = cell { Some(integer.to_le_bytes()) } else { None }))
+        }
+        Kind::Unsigned if !nulls => (DataType::Uint64, pack(cells, |cell| as_unsigned(cell).map(u64::to_le_bytes))),
+        Kind::Null | Kind::Integer | Kind::Unsigned | Kind::Double => {
+            (DataType::Float64, pack(cells, |cell| cell.as_double().map(f64::to_le_bytes)))
+        }
+        Kind::Bool | Kind::Text if nulls => return Err(Unfit::Shape("hold nulls, for which a tensor of their type has no value")),
+        Kind::Bool => (DataType::Bool, pack(cells, |cell| Some([u8::from(matches!(cell, Json::Bool(true)))]))),
+        Kind::Text => {
+            let texts = cells.iter().filter_map(|cell| if let Json::Text(text) = cell { Some(text.clone().into_owned()) } else { None });
+            tensor.strings = texts.collect();
+            return Ok(DataType::String);
+        }
+    };
+    tensor.data = data.ok_or(Unfit::Number("hold an integer that no common type holds exactly"))?;
+    Ok(data_type)
+}
+
+fn as_unsigned(cell: &Json<'_>) -> Option<u64> {
+    match cell {
+        Json::Integer(integer) => u64::try_from(*integer).ok(),
+        Json::Unsigned(integer) => Some(*integer),
+        _ => None,
+    }
+}
+
+fn pack<const N: usize>(cells: &[&Json<'_>], bytes: impl Fn(&Json<'_>) -> Option<[u8; N]>) -> Option<Bytes> {
+    let mut data = Vec::with_capacity(cells.len() * N);
+    for cell in cells {
+        data.extend_from_slice(&bytes(cell)?);
+    }
+    Some(data.into())
+}
+
+fn flatten<'a>(value: &'a Json<'a>, shape: &[usize], cells: &mut Vec<&'a Json<'a>>) -> Result<(), Unfit> {
+    match (value, shape.split_first()) {
+        (Json::List(items), Some((size, inner))) if items.len() == *size => items.iter().try_for_each(|item| flatten(item, inner, cells)),
+        (Json::List(_), _) | (_, Some(_)) => Err(Unfit::Shape("are lists of different lengths")),
+        (scalar, None) => {
+            cells.push(scalar);
+            Ok(())
+        }
+    }
+}
