@@ -152,9 +152,7 @@ pub(crate) mod testing {
     }
 
     pub(crate) fn catalog(endpoints: Vec<config::Endpoint>) -> Catalog {
-        let mut config = config::Config::default();
-        config.endpoints = endpoints;
-        Catalog::new(&config)
+        Catalog::new(&config::Config { endpoints, ..Default::default() })
     }
 
     pub(crate) fn call(streaming: bool) -> Call {

@@ -95,5 +95,6 @@ fn unfit(unfit: Unfit) -> Error {
         Unfit::Shape(what) => (what, "PREDICTION_FORM_JSON"),
         Unfit::Number(what) => (what, "PREDICTION_FORM_RAW"),
     };
-    Error::new(ErrorReason::ProviderBadAnswer, format!("the predictions {what}, which the form asked for cannot hold; ask for {instead}"))
+    // The caller's choice of form, not a fault of the server: it must not be retried or count against a replica.
+    Error::invalid("prediction_form", format!("cannot hold the predictions, which {what}; ask for {instead}"))
 }
