@@ -2,20 +2,156 @@
 //!
 //! A file may use only what stands before it here:
 //! `error → event → dialect → provider → config → catalog, identity → call → upstream → balance → policy → stack → api →
-//! admin → listen → lib → cli`.
+//! admin → listen → lib → cli`. `telemetry` and `task` use only `error` and may be used from `upstream` on.
 
+use std::{net::SocketAddr, sync::Arc};
+
+use arc_swap::ArcSwap;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::Readiness,
+    api::{Gate, edge::Edge, grpc::Health},
+    config::Config,
+    error::{Error, Result},
+    identity::Identity,
+    stack::Snapshot,
+    task::Tasks,
+    telemetry::metrics::Metrics,
+    upstream::Connections,
+};
+
+pub mod admin;
 pub mod api;
 pub mod balance;
 pub mod call;
 pub mod catalog;
+pub mod cli;
 pub mod config;
 pub mod dialect;
 pub mod error;
 pub mod event;
 pub mod identity;
+pub mod listen;
 pub mod policy;
 pub mod provider;
 pub mod stack;
 pub mod task;
 pub mod telemetry;
 pub mod upstream;
+
+/// The sockets that a gateway serves on, bound by the caller so that port 0 works.
+#[derive(Debug)]
+pub struct Listeners {
+    /// gRPC, gRPC-Web and JSON over HTTP.
+    pub data: TcpListener,
+    /// Metrics and probes.
+    pub admin: TcpListener,
+}
+
+/// A whole gateway. [`Gateway::serve`] runs it; [`Gateway::reload`] changes what it serves meanwhile.
+#[derive(Debug)]
+pub struct Gateway {
+    gate: Arc<Gate>,
+    connections: Connections,
+    health: Health,
+    readiness: Readiness,
+}
+
+impl Listeners {
+    /// Binds the addresses of a configuration.
+    ///
+    /// # Errors
+    /// An internal error that names the address which cannot be bound.
+    pub async fn bind(config: &Config) -> Result<Self> {
+        Ok(Self { data: bind(config.listen).await?, admin: bind(config.admin).await? })
+    }
+}
+
+impl Gateway {
+    /// A gateway over a configuration; nothing is served yet.
+    ///
+    /// # Errors
+    /// What makes a deployment impossible to reach, for example an unreadable `upstream.ca`.
+    pub async fn new(config: &Config) -> Result<Arc<Self>> {
+        let connections = Connections::default();
+        let snapshot = Snapshot::build(config, &connections)?;
+        let health = Health::new();
+        health.publish(&snapshot.catalog).await;
+        let gate = Arc::new(Gate {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            identity: Identity::new(&config.keys),
+            metrics: Arc::new(Metrics::new()),
+            max_request_bytes: config.max_request_bytes,
+        });
+        Ok(Arc::new(Self { gate, connections, health, readiness: Readiness::default() }))
+    }
+
+    /// Takes over another configuration: endpoints, deployments and keys at once; calls in flight keep what they began with.
+    /// Listeners, TLS, CORS and sizes stay as they were at the start.
+    ///
+    /// # Errors
+    /// As [`Gateway::new`]; the old configuration then stays in use.
+    pub async fn reload(&self, config: &Config) -> Result<()> {
+        let snapshot = Snapshot::build(config, &self.connections).inspect_err(|_| self.gate.metrics.reload_refused())?;
+        self.health.publish(&snapshot.catalog).await;
+        self.gate.identity.replace(&config.keys);
+        self.gate.snapshot.store(Arc::new(snapshot));
+        self.gate.metrics.reloaded();
+        Ok(())
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.gate.metrics
+    }
+
+    /// Serves until `shutdown`, then lets calls finish within the configured grace.
+    ///
+    /// # Errors
+    /// What makes serving impossible, for example an unreadable certificate.
+    pub async fn serve(&self, config: &Config, listeners: Listeners, shutdown: CancellationToken) -> Result<()> {
+        let edge = Edge::new(&self.gate, config, self.health.clone())?;
+        let options = listen::Options::new(config)?;
+        let tasks = Tasks::default();
+        let (admin_tasks, admin_shutdown) = (Tasks::default(), CancellationToken::new());
+        let admin = TowerToHyperService::new(admin::router(Arc::clone(&self.gate.metrics), self.readiness.clone()));
+        let admin_options = listen::Options { tls: None, ..listen::Options::new(&Config { tls: None, ..config.clone() })? };
+        let data = async {
+            self.readiness.set(true);
+            listen::serve(listeners.data, edge, options, shutdown.clone(), &tasks).await;
+            // Probes and the last scrape are answered until the last call is done.
+            admin_shutdown.cancel();
+        };
+        let drain = async {
+            shutdown.cancelled().await;
+            self.readiness.set(false);
+            self.health.drain().await;
+        };
+        let admin = listen::serve(listeners.admin, admin, admin_options, admin_shutdown.clone(), &admin_tasks);
+        tokio::join!(data, drain, admin);
+        Ok(())
+    }
+}
+
+/// Serves a configuration until `shutdown`; for those who need no reload.
+///
+/// # Errors
+/// As [`Gateway::new`] and [`Gateway::serve`].
+pub async fn serve(config: &Config, listeners: Listeners, shutdown: CancellationToken) -> Result<()> {
+    Gateway::new(config).await?.serve(config, listeners, shutdown).await
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| Error::internal(format!("cannot listen on {address}: {error}")))
+}
+
+/// Makes aws-lc-rs the one crypto provider of the process. Doing it twice is fine.
+pub fn install_crypto() {
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        tracing::debug!("a crypto provider was installed before");
+    }
+}
+

@@ -1,0 +1,133 @@
+//! The command line: `start`, `check`, `schema`, `call`, and the spellings that MLflow's documentation uses.
+
+use std::{ffi::OsString, io::Write as _, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+mod call;
+mod check;
+mod start;
+
+/// What a bad command line or configuration exits with (`EX_USAGE` of sysexits.h).
+const USAGE: u8 = 64;
+
+/// One door to every model a company has: typed gRPC, gRPC-Web and JSON over HTTP in front of MLflow models and LLM providers.
+///
+/// Without a command and without a file it serves the built-in quickstart.
+#[derive(Debug, Parser)]
+#[command(name = "flowgate", version, args_conflicts_with_subcommands = true)]
+struct Line {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    start: start::Start,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve a configuration.
+    Start(start::Start),
+    /// Say what is wrong with a configuration; exit 64 if anything is.
+    Check(check::Check),
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema,
+    /// Call an endpoint of a running gateway.
+    Call(call::Call),
+    /// MLflow's spelling: `flowgate gateway start --config-path FILE`.
+    #[command(hide = true)]
+    Gateway(Gateway),
+}
+
+#[derive(Debug, Args)]
+struct Gateway {
+    #[command(subcommand)]
+    command: GatewayCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum GatewayCommand {
+    /// Serve a configuration.
+    Start(start::Start),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    run(std::env::args_os())
+}
+
+fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let line = match Line::try_parse_from(line) {
+        Ok(line) => line,
+        Err(error) => {
+            let text = error.render();
+            return if error.use_stderr() {
+                complain(&text.to_string());
+                ExitCode::from(USAGE)
+            } else {
+                say(&text.to_string());
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match line.command {
+        None => start::run(&line.start),
+        Some(Command::Start(start) | Command::Gateway(Gateway { command: GatewayCommand::Start(start) })) => start::run(&start),
+        Some(Command::Check(check)) => check::run(&check),
+        Some(Command::Schema) => {
+            say(&format!("{:#}\n", crate::config::schema()));
+            ExitCode::SUCCESS
+        }
+        Some(Command::Call(call)) => call::run(&call),
+    }
+}
+
+/// Writes to standard output; a reader that went away is no failure of ours.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        tracing::debug!("standard output is closed");
+    }
+}
+
+/// Writes to standard error.
+fn complain(text: &str) {
+    if std::io::stderr().lock().write_all(text.as_bytes()).is_err() {
+        tracing::debug!("standard error is closed");
+    }
+}
+
+/// A runtime for one command.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn files(line: &[&str]) -> Vec<String> {
+        let line = Line::try_parse_from(line).unwrap();
+        let start = match line.command {
+            None => line.start,
+            Some(Command::Start(start) | Command::Gateway(Gateway { command: GatewayCommand::Start(start) })) => start,
+            Some(other) => panic!("{other:?}"),
+        };
+        start.config_path.iter().map(|path| path.display().to_string()).collect()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn every_documented_spelling_starts() {
+        assert_eq!(files(&["flowgate", "start", "--config-path", "a.yaml"]), ["a.yaml"]);
+        assert_eq!(files(&["flowgate", "start", "--config", "a.yaml", "--host", "0.0.0.0", "--port", "80"]), ["a.yaml"]);
+        assert_eq!(files(&["flowgate", "gateway", "start", "--config-path", "a.yaml", "--config-path", "b.yaml"]), ["a.yaml", "b.yaml"]);
+        assert_eq!(files(&["flowgate", "--config-path", "/app/f.yaml"]), ["/app/f.yaml"]);
+        assert!(files(&["flowgate"]).is_empty());
+    }
+}

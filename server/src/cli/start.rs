@@ -1,0 +1,200 @@
+//! `flowgate start`: serves a configuration, takes over its changes, drains on SIGTERM and SIGINT.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{USAGE, complain, runtime, say};
+use crate::{
+    Gateway, Listeners,
+    config::{self, Config, Diagnostics, LoadOptions, Loaded, LogFormat, SecretsMode, Source, Watch},
+    error::{Error, Result},
+    telemetry::logs,
+};
+
+const QUICKSTART: &str = include_str!("quickstart.yaml");
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct Start {
+    /// The configuration. Given several times, later files are laid over earlier ones.
+    #[arg(long, alias = "config", value_name = "FILE")]
+    pub(super) config_path: Vec<PathBuf>,
+    /// The address to listen on, instead of the configuration's.
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<String>,
+    /// The port to listen on, instead of the configuration's.
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// Take unknown keys as warnings.
+    #[arg(long)]
+    lenient: bool,
+}
+
+pub(super) fn run(start: &Start) -> ExitCode {
+    crate::install_crypto();
+    let loaded = match start.load() {
+        Ok(loaded) => loaded,
+        Err(diagnostics) => {
+            complain(&format!("{diagnostics}\n"));
+            return ExitCode::from(USAGE);
+        }
+    };
+    for warning in &loaded.warnings {
+        complain(&format!("{warning}\n"));
+    }
+    let _flush = logs::start(loaded.config.log == LogFormat::Json);
+    let served = match runtime() {
+        Ok(runtime) => runtime.block_on(serve(start, loaded)),
+        Err(error) => Err(Error::internal(format!("the runtime cannot be started: {error}"))),
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("error: {error}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Start {
+    fn load(&self) -> Result<Loaded, Diagnostics> {
+        let options = LoadOptions { lenient: self.lenient, secrets: SecretsMode::Require };
+        let mut loaded = if self.config_path.is_empty() {
+            let quickstart = Source { name: "quickstart.yaml".to_owned(), text: QUICKSTART.to_owned() };
+            config::parse(&[quickstart], &config::Process, options)?
+        } else {
+            config::load(&self.config_path, options)?
+        };
+        let host = self.host.as_deref().map(|host| if host == "localhost" { "127.0.0.1" } else { host });
+        if let Some(host) = host {
+            let address: IpAddr = host.parse().map_err(|_| Diagnostics::one("`--host` is not an IP address, for example `0.0.0.0`"))?;
+            loaded.config.listen.set_ip(address);
+        }
+        if let Some(port) = self.port {
+            loaded.config.listen.set_port(port);
+        }
+        Ok(loaded)
+    }
+}
+
+async fn serve(start: &Start, loaded: Loaded) -> Result<()> {
+    let config = loaded.config;
+    let listeners = Listeners::bind(&config).await?;
+    let addresses = (address(&listeners.data)?, address(&listeners.admin)?);
+    let gateway = Gateway::new(&config).await?;
+    let shutdown = CancellationToken::new();
+    greet(start, &config, addresses);
+    warn_open(&config);
+    let watching = watch(start, &gateway, Watch::new(loaded.watched), &config, &shutdown);
+    let serving = async {
+        let served = gateway.serve(&config, listeners, shutdown.clone()).await;
+        shutdown.cancel();
+        served
+    };
+    let (served, (), ()) = tokio::join!(serving, watching, stop(&shutdown));
+    served.inspect(|()| tracing::info!("stopped, all calls are done"))
+}
+
+fn address(listener: &tokio::net::TcpListener) -> Result<SocketAddr> {
+    listener.local_addr().map_err(|error| Error::internal("a listener has no address").because(error))
+}
+
+/// Where it listens; for the quickstart also two commands to try.
+fn greet(start: &Start, config: &Config, (data, admin): (SocketAddr, SocketAddr)) {
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let endpoints: Vec<&str> = config.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+    let mut text = format!(
+        "Flowgate {} listens on {scheme}://{data} (gRPC, gRPC-Web, JSON); metrics and probes on http://{admin}\n\
+         Endpoints: {}\n",
+        env!("CARGO_PKG_VERSION"),
+        endpoints.join(", "),
+    );
+    if start.config_path.is_empty() {
+        text += &format!(
+            "\nThis is the built-in quickstart: made-up answers, no key, no cost. Try:\n\n  \
+             grpcurl -plaintext -d '{{\"endpoint\":\"chat\",\"messages\":[{{\"text\":\"Hello\"}}]}}' {data} flowgate.v1.ChatService/StreamChat\n\n  \
+             curl http://{data}/invocations -H 'content-type: application/json' -d '{{\"inputs\":[[5.1,3.5,1.4,0.2]]}}'\n\n\
+             Your own: flowgate start --config-path FILE\n"
+        );
+    }
+    say(&text);
+}
+
+fn warn_open(config: &Config) {
+    if config.keys.is_empty() && !config.listen.ip().is_loopback() {
+        tracing::warn!(listen = %config.listen, "anyone who reaches this address can call every endpoint at your cost; set `identity.keys`");
+    }
+    if config.tls.is_none() && !config.keys.is_empty() && !config.listen.ip().is_loopback() {
+        tracing::warn!(listen = %config.listen, "keys cross the network in the clear; set `tls`, or terminate TLS in front");
+    }
+    if !config.admin.ip().is_loopback() {
+        tracing::warn!(admin = %config.admin, "anyone who reaches this address can read the metrics");
+    }
+}
+
+/// Takes over changes of the files, and looks at once on SIGHUP.
+async fn watch(start: &Start, gateway: &Arc<Gateway>, mut files: Watch, first: &Config, shutdown: &CancellationToken) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        tracing::error!("SIGHUP cannot be watched; the configuration is read again only when its files change");
+        return shutdown.cancelled().await;
+    };
+    loop {
+        let forced = tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = hangup.recv() => true,
+            () = tokio::time::sleep(LOOK) => false,
+        };
+        if !files.changed() && !forced {
+            continue;
+        }
+        match start.load() {
+            Ok(loaded) => {
+                files.watch(loaded.watched.iter().cloned());
+                take_over(gateway, &loaded, first).await;
+            }
+            Err(diagnostics) => {
+                gateway.metrics().reload_refused();
+                tracing::error!("the changed configuration is refused, the old one stays in use\n{diagnostics}");
+            }
+        }
+    }
+}
+
+async fn take_over(gateway: &Gateway, loaded: &Loaded, first: &Config) {
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let fixed = |config: &Config| (config.listen, config.admin, config.tls.clone(), config.cors_origins.clone(), config.max_request_bytes, config.log);
+    if fixed(&loaded.config) != fixed(first) || loaded.config.trusted_proxies != first.trusted_proxies {
+        tracing::warn!("listen, admin, tls, cors, trusted_proxies, max_request_bytes and telemetry.log take effect at the next start");
+    }
+    match gateway.reload(&loaded.config).await {
+        Ok(()) => tracing::info!(endpoints = loaded.config.endpoints.len(), "the changed configuration is in use"),
+        Err(error) => tracing::error!(%error, "the changed configuration cannot be served, the old one stays in use"),
+    }
+}
+
+/// Begins the shutdown on SIGTERM or SIGINT; a second one ends the process at once.
+async fn stop(shutdown: &CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        tracing::error!("SIGTERM and SIGINT cannot be watched; they end the process without a drain");
+        return;
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => return,
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("shutting down: no new connections, calls in flight may finish");
+    shutdown.cancel();
+}
