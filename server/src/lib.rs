@@ -11,6 +11,7 @@ pub mod dialect;
 pub mod error;
 pub mod event;
 pub mod identity;
+pub mod listen;
 pub mod provider;
 pub mod task;
 pub mod upstream;
