@@ -27,9 +27,12 @@ pub use tls::TlsAcceptor;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long a client may take for its TLS handshake, for its first byte, and for the head of an HTTP/1.1 request. hyper
+/// How long a client may take for its TLS handshake and for its first byte. hyper
 /// counts the last from the end of the answer before, so it also bounds how long an HTTP/1.1 connection may idle.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an HTTP/1.1 client may take for a request's head, counted from the answer before it: idle connections of load balancers, which
+/// keep theirs for 60 s, must outlive it.
+const HEAD: Duration = Duration::from_secs(75);
 /// How long a connection that may have a request on its way stays open once it is to close.
 const LINGER: Duration = Duration::from_millis(500);
 /// The most bytes of a request's head.
@@ -219,7 +222,7 @@ fn set_options(stream: &TcpStream) {
 /// HTTP/1.1 and h2 with every bound that either has.
 fn http(tasks: &Tasks) -> auto::Builder<Spawner> {
     let mut http = auto::Builder::new(Spawner(tasks.clone()));
-    http.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_headers(128).max_buf_size(MOST_HEAD as usize);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_headers(128).max_buf_size(MOST_HEAD as usize);
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(1024)
