@@ -67,7 +67,7 @@ pub(super) async fn exchange(upstream: &Upstream, attempt: &Attempt) -> Result<R
         return Err(upstream.error(ErrorReason::GatewayNotServing, "cannot be called; the operator must give it an address"));
     };
     let ask = Ask {
-        task: call.endpoint.task,
+        task: attempt.deployment.task,
         streaming: call.streaming,
         lane: attempt.lane,
         payload: &call.payload,
