@@ -96,6 +96,7 @@ fn deployment(urls: &[&str], change: impl FnOnce(&mut config::Deployment)) -> Ar
         quirks: &provider.quirks,
     };
     Arc::new(Deployment {
+        task: Task::Chat,
         alias: config.alias.as_str().into(),
         provider: provider.name,
         dialect: Some(&Plain),
