@@ -1,11 +1,17 @@
 //! Server-sent events at the doors: head only once the reply commits, all ready events in one write, pings while nothing comes.
 
-use std::{future::Future, pin::Pin, task::Poll, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
+use flowgate_proto::v1::ErrorReason;
 use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream};
 use http::{HeaderMap, HeaderValue, Response, header};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::body::Body;
 use crate::{
@@ -28,7 +34,7 @@ pub trait Encoder: Send + 'static {
     /// What makes the event impossible to write; it ends the stream.
     fn event(&mut self, event: Event, out: &mut BytesMut) -> Result<()>;
 
-    /// Writes the failure that ends the stream, in the door's own protocol.
+    /// Writes the failure that ends the stream, in the door's own protocol, and notes it.
     fn failure(&mut self, error: &Error, out: &mut BytesMut);
 }
 
@@ -38,15 +44,21 @@ pub trait Encoder: Send + 'static {
 /// Whatever ends the call before its first event that commits, within the first ten seconds.
 pub async fn respond(call: impl Future<Output = Result<Reply>> + Send + 'static, encoder: impl Encoder) -> Result<Response<Body>> {
     let mut call = call.boxed();
-    let (source, headers) = match tokio::time::timeout(PING, &mut call).await {
+    let mut out = BytesMut::new();
+    let (source, headers) = match timeout(PING, &mut call).await {
         Ok(reply) => {
             let reply = reply?;
             let headers = reply.head.headers.clone();
             (Source::Reply(reply), headers)
         }
-        Err(_) => (Source::Call(call), HeaderMap::new()),
+        Err(_) => {
+            // The head goes out without the reply; the first comment goes with it.
+            out.extend_from_slice(COMMENT);
+            (Source::Call(call), HeaderMap::new())
+        }
     };
-    let mut response = Response::new(Body::stream(pieces(source, encoder)));
+    let mut pieces = Pieces { source, encoder, ping: Box::pin(sleep(PING)), out };
+    let mut response = Response::new(Body::stream(stream::poll_fn(move |cx| pieces.poll(cx))));
     *response.headers_mut() = headers;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
@@ -55,12 +67,21 @@ pub async fn respond(call: impl Future<Output = Result<Reply>> + Send + 'static,
     Ok(response)
 }
 
+/// Writes one `data:` event; `json` holds no line end.
+pub fn data(json: &[u8], out: &mut BytesMut) {
+    out.reserve(json.len() + 8);
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(json);
+    out.extend_from_slice(b"\n\n");
+}
+
 enum Source {
     Call(BoxFuture<'static, Result<Reply>>),
     Reply(Reply),
     Done,
 }
 
+/// The body of one streamed answer. Dropping it drops the reply, or the call that is to become one.
 struct Pieces<E> {
     source: Source,
     encoder: E,
@@ -68,62 +89,53 @@ struct Pieces<E> {
     out: BytesMut,
 }
 
-fn pieces(source: Source, encoder: impl Encoder) -> impl Stream<Item = Bytes> + Send {
-    let mut ping = Box::pin(sleep(PING));
-    let mut pinged = matches!(source, Source::Reply(_));
-    if !pinged {
-        // The head went out late, so the first comment goes with it.
-        ping.as_mut().reset(Instant::now());
-        pinged = true;
+impl Source {
+    /// The next event; none only after the end. A reply that stops before its end has failed.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event>>> {
+        if let Self::Call(call) = self {
+            match ready!(call.poll_unpin(cx)) {
+                Ok(reply) => *self = Self::Reply(reply),
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+        let Self::Reply(reply) = self else { return Poll::Ready(None) };
+        let event = ready!(reply.poll_next_unpin(cx));
+        Poll::Ready(Some(event.unwrap_or_else(|| {
+            let message = "the provider's stream stopped before its end; try again";
+            Err(Error::new(ErrorReason::ProviderStreamCut, message))
+        })))
     }
-    debug_assert!(pinged);
-    let mut pieces = Pieces { source, encoder, ping, out: BytesMut::new() };
-    stream::poll_fn(move |cx| pieces.poll(cx))
 }
 
 impl<E: Encoder> Pieces<E> {
-    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            let ready = match &mut self.source {
-                Source::Call(call) => match call.poll_unpin(cx) {
-                    Poll::Ready(Ok(reply)) => {
-                        self.source = Source::Reply(reply);
-                        continue;
-                    }
-                    Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
-                    Poll::Pending => Poll::Pending,
-                },
-                Source::Reply(reply) => reply.poll_next_unpin(cx),
-                Source::Done => Poll::Ready(None),
-            };
-            match ready {
+            match self.source.poll(cx) {
                 Poll::Ready(Some(event)) => {
                     self.write(event);
                     if self.out.len() >= MOST_AT_ONCE {
                         return self.flush();
                     }
                 }
-                Poll::Ready(None) if self.out.is_empty() => return Poll::Ready(None),
-                Poll::Ready(None) => {
-                    self.source = Source::Done;
-                    return self.flush();
-                }
-                Poll::Pending if !self.out.is_empty() => return self.flush(),
+                Poll::Ready(None) | Poll::Pending if !self.out.is_empty() => return self.flush(),
+                Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {
-                    if self.ping.poll_unpin(cx).is_pending() {
-                        return Poll::Pending;
-                    }
+                    ready!(self.ping.poll_unpin(cx));
                     self.out.extend_from_slice(COMMENT);
-                    self.ping.as_mut().reset(Instant::now() + PING);
                 }
             }
         }
     }
 
     fn write(&mut self, event: Result<Event>) {
+        let is_last = matches!(event, Ok(Event::End | Event::Answer(_)));
+        let before = self.out.len();
         let written = event.and_then(|event| self.encoder.event(event, &mut self.out));
-        if let Err(error) = written {
-            self.encoder.failure(&error, &mut self.out);
+        if let Err(error) = &written {
+            self.out.truncate(before);
+            self.encoder.failure(error, &mut self.out);
+        }
+        if is_last || written.is_err() {
             self.source = Source::Done;
         }
     }
@@ -134,10 +146,5 @@ impl<E: Encoder> Pieces<E> {
     }
 }
 
-/// Writes one `data:` event; `json` holds no line end.
-pub fn data(json: &[u8], out: &mut BytesMut) {
-    out.reserve(json.len() + 8);
-    out.extend_from_slice(b"data: ");
-    out.extend_from_slice(json);
-    out.extend_from_slice(b"\n\n");
-}
+#[cfg(test)]
+mod tests;
