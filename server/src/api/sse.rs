@@ -26,13 +26,32 @@ const COMMENT: &[u8] = b": ping\n\n";
 /// Ready events are joined up to this many bytes, so that a fast upstream does not fill memory.
 const MOST_AT_ONCE: usize = 64 * 1024;
 
-/// How a door writes the events of a reply.
-pub trait Encoder: Send + 'static {
+/// What a door sends piece by piece: the events of a reply, or the messages of an RPC.
+pub trait Events: Stream<Item = Result<<Self as Events>::Event>> + Send + Unpin + 'static {
+    /// One piece.
+    type Event;
+
+    /// Headers that may stand before the events.
+    fn headers(&self) -> HeaderMap;
+
+    /// Whether nothing follows an event.
+    fn is_last(_event: &Self::Event) -> bool {
+        false
+    }
+
+    /// What it means when the events stop and none was the last; `None`: that they are complete.
+    fn stopped() -> Option<Error> {
+        None
+    }
+}
+
+/// How a door writes events.
+pub trait Encoder<E = Event>: Send + 'static {
     /// Writes one event; may write nothing.
     ///
     /// # Errors
     /// What makes the event impossible to write; it ends the stream.
-    fn event(&mut self, event: Event, out: &mut BytesMut) -> Result<()>;
+    fn event(&mut self, event: E, out: &mut BytesMut) -> Result<()>;
 
     /// Writes the failure that ends the stream, in the door's own protocol, and notes it.
     fn failure(&mut self, error: &Error, out: &mut BytesMut);
@@ -42,17 +61,20 @@ pub trait Encoder: Send + 'static {
 ///
 /// # Errors
 /// Whatever ends the call before its first event that commits, within the first ten seconds.
-pub async fn respond(call: impl Future<Output = Result<Reply>> + Send + 'static, encoder: impl Encoder) -> Result<Response<Body>> {
+pub async fn respond<S: Events>(
+    call: impl Future<Output = Result<S>> + Send + 'static,
+    encoder: impl Encoder<S::Event>,
+) -> Result<Response<Body>> {
     let mut call = call.boxed();
     let mut out = BytesMut::new();
     let (source, headers) = match timeout(PING, &mut call).await {
-        Ok(reply) => {
-            let reply = reply?;
-            let headers = reply.head.headers.clone();
-            (Source::Reply(reply), headers)
+        Ok(events) => {
+            let events = events?;
+            let headers = events.headers();
+            (Source::Events(events), headers)
         }
         Err(_) => {
-            // The head goes out without the reply; the first comment goes with it.
+            // The head goes out before there are any events; the first comment goes with it.
             out.extend_from_slice(COMMENT);
             (Source::Call(call), HeaderMap::new())
         }
@@ -75,39 +97,52 @@ pub fn data(json: &[u8], out: &mut BytesMut) {
     out.extend_from_slice(b"\n\n");
 }
 
-enum Source {
-    Call(BoxFuture<'static, Result<Reply>>),
-    Reply(Reply),
+enum Source<S> {
+    Call(BoxFuture<'static, Result<S>>),
+    Events(S),
     Done,
 }
 
-/// The body of one streamed answer. Dropping it drops the reply, or the call that is to become one.
-struct Pieces<E> {
-    source: Source,
+/// The body of one streamed answer. Dropping it drops the events, or the call that is to give them.
+struct Pieces<S, E> {
+    source: Source<S>,
     encoder: E,
     ping: Pin<Box<Sleep>>,
     out: BytesMut,
 }
 
-impl Source {
-    /// The next event; none only after the end. A reply that stops before its end has failed.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event>>> {
-        if let Self::Call(call) = self {
-            match ready!(call.poll_unpin(cx)) {
-                Ok(reply) => *self = Self::Reply(reply),
-                Err(error) => return Poll::Ready(Some(Err(error))),
-            }
-        }
-        let Self::Reply(reply) = self else { return Poll::Ready(None) };
-        let event = ready!(reply.poll_next_unpin(cx));
-        Poll::Ready(Some(event.unwrap_or_else(|| {
-            let message = "the provider's stream stopped before its end; try again";
-            Err(Error::new(ErrorReason::ProviderStreamCut, message))
-        })))
+impl Events for Reply {
+    type Event = Event;
+
+    fn headers(&self) -> HeaderMap {
+        self.head.headers.clone()
+    }
+
+    fn is_last(event: &Event) -> bool {
+        matches!(event, Event::End | Event::Answer(_))
+    }
+
+    fn stopped() -> Option<Error> {
+        Some(Error::new(ErrorReason::ProviderStreamCut, "the provider's stream stopped before its end mark; try again"))
     }
 }
 
-impl<E: Encoder> Pieces<E> {
+impl<S: Events> Source<S> {
+    /// The next event; none after the end.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<S::Event>>> {
+        if let Self::Call(call) = self {
+            match ready!(call.poll_unpin(cx)) {
+                Ok(events) => *self = Self::Events(events),
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+        let Self::Events(events) = self else { return Poll::Ready(None) };
+        let event = ready!(events.poll_next_unpin(cx));
+        Poll::Ready(event.or_else(|| S::stopped().map(Err)))
+    }
+}
+
+impl<S: Events, E: Encoder<S::Event>> Pieces<S, E> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             match self.source.poll(cx) {
@@ -117,8 +152,11 @@ impl<E: Encoder> Pieces<E> {
                         return self.flush();
                     }
                 }
-                Poll::Ready(None) | Poll::Pending if !self.out.is_empty() => return self.flush(),
-                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(None) => {
+                    self.source = Source::Done;
+                    return if self.out.is_empty() { Poll::Ready(None) } else { self.flush() };
+                }
+                Poll::Pending if !self.out.is_empty() => return self.flush(),
                 Poll::Pending => {
                     ready!(self.ping.poll_unpin(cx));
                     self.out.extend_from_slice(COMMENT);
@@ -127,8 +165,8 @@ impl<E: Encoder> Pieces<E> {
         }
     }
 
-    fn write(&mut self, event: Result<Event>) {
-        let is_last = matches!(event, Ok(Event::End | Event::Answer(_)));
+    fn write(&mut self, event: Result<S::Event>) {
+        let is_last = event.as_ref().is_ok_and(S::is_last);
         let before = self.out.len();
         let written = event.and_then(|event| self.encoder.event(event, &mut self.out));
         if let Err(error) = &written {

@@ -40,6 +40,36 @@ impl Drop for Flag {
     }
 }
 
+/// Events of which none is the last.
+struct Messages(stream::Iter<std::vec::IntoIter<Result<u8>>>);
+
+impl Stream for Messages {
+    type Item = Result<u8>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<u8>>> {
+        self.0.poll_next_unpin(cx)
+    }
+}
+
+impl Events for Messages {
+    type Event = u8;
+
+    fn headers(&self) -> HeaderMap {
+        HeaderMap::new()
+    }
+}
+
+impl Encoder<u8> for Plain {
+    fn event(&mut self, event: u8, out: &mut BytesMut) -> Result<()> {
+        data(event.to_string().as_bytes(), out);
+        Ok(())
+    }
+
+    fn failure(&mut self, error: &Error, out: &mut BytesMut) {
+        Encoder::<Event>::failure(self, error, out);
+    }
+}
+
 fn cut() -> Error {
     Error::new(ErrorReason::ProviderStreamCut, "cut")
 }
@@ -95,7 +125,7 @@ async fn the_head_waits_for_the_call_and_carries_the_upstreams_headers() {
 async fn a_failure_before_the_head_is_returned() {
     let call = async {
         sleep(seconds(9)).await;
-        Err(cut())
+        Err::<Reply, _>(cut())
     };
     assert_eq!(respond(call, Plain).await.unwrap_err().reason(), ErrorReason::ProviderStreamCut);
 }
@@ -119,7 +149,7 @@ async fn a_failure_after_the_head_is_an_event() {
     let start = Instant::now();
     let call = async {
         sleep(seconds(12)).await;
-        Err(cut())
+        Err::<Reply, _>(cut())
     };
     let said = writes(respond(call, Plain).await.unwrap(), start).await;
     assert_eq!(said.last().unwrap(), &(12, "!PROVIDER_STREAM_CUT".to_owned()));
@@ -152,6 +182,17 @@ async fn a_fast_stream_is_written_in_bounded_pieces() {
 async fn a_stream_without_its_end_has_failed() {
     let said = written(stream::iter([Ok(text("a"))])).await;
     assert_eq!(said[0].1, "Text(\"a\");!PROVIDER_STREAM_CUT");
+}
+
+#[tokio::test]
+async fn messages_that_have_no_last_one_are_complete_when_they_stop() {
+    for (messages, expected) in
+        [(vec![Ok(1), Ok(2)], "data: 1\n\ndata: 2\n\n"), (vec![Ok(1), Err(cut())], "data: 1\n\n!PROVIDER_STREAM_CUT")]
+    {
+        let messages = Messages(stream::iter(messages));
+        let response = respond(async { Ok(messages) }, Plain).await.unwrap();
+        assert_eq!(writes(response, Instant::now()).await[0].1, expected);
+    }
 }
 
 #[tokio::test]
@@ -192,7 +233,7 @@ async fn dropping_the_body_or_the_response_drops_the_call() {
         let flag = Flag(Arc::clone(&dropped));
         let call = async move {
             let _flag = flag;
-            std::future::pending().await
+            std::future::pending::<Result<Reply>>().await
         };
         let response = timeout(seconds(wait), respond(call, Plain)).await;
         assert_eq!(response.is_err(), wait == 5);
