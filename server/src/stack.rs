@@ -67,6 +67,12 @@ impl Snapshot {
         Ok(Self { catalog, services })
     }
 
+    /// A snapshot with services made by hand.
+    #[cfg(test)]
+    pub(crate) fn of(catalog: Catalog, services: HashMap<Arc<str>, CallService>) -> Self {
+        Self { catalog, services }
+    }
+
     /// What carries out calls of an endpoint of this snapshot.
     ///
     /// # Errors

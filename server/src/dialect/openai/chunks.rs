@@ -82,13 +82,6 @@ pub fn done() -> Bytes {
     Bytes::from_static(DONE)
 }
 
-/// One frame around a JSON body, for errors in a stream.
-pub fn frame(body: &[u8], out: &mut BytesMut) {
-    out.put_slice(b"data: ");
-    out.put_slice(body);
-    out.put_slice(b"\n\n");
-}
-
 impl ChunkEncoder {
     /// An encoder for one stream; `task` is what the client called.
     pub fn new(task: Task, form: &Form<'_>) -> Self {

@@ -29,6 +29,8 @@ pub struct Peek {
     pub include_usage: bool,
     /// How it wants vectors.
     pub encoding: Encoding,
+    /// The task whose body it is, by its `messages` or `prompt`; `None` when it has neither or both.
+    pub written_for: Option<Task>,
 }
 
 #[derive(Deserialize)]
@@ -69,6 +71,11 @@ pub fn peek(body: &[u8]) -> Result<Peek> {
             _ => {}
         }
     }
+    peek.written_for = match (fields.get("messages"), fields.get("prompt")) {
+        (Some(_), None) => Some(Task::Chat),
+        (None, Some(_)) => Some(Task::Complete),
+        _ => None,
+    };
     Ok(peek)
 }
 

@@ -68,12 +68,7 @@ impl Dialect for OpenAi {
         if ask.lane == Lane::Byte {
             return byte_lane::decode(ask.task, headers, body).map(Answer::Wire);
         }
-        match ask.task {
-            Task::Chat => answer::decode_chat(&body).map(Answer::Chat),
-            Task::Complete => answer::decode_complete(&body).map(Answer::Complete),
-            Task::Embed => embed::decode(&body).map(Answer::Embed),
-            Task::Predict => Err(wrong_task()),
-        }
+        decode_answer(ask.task, &body)
     }
 
     fn decoder(&self, ask: &Ask<'_>, _target: &Target) -> Box<dyn Decoder> {
@@ -85,6 +80,19 @@ impl Dialect for OpenAi {
 
     fn classify(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
         errors::classify(status, headers, body)
+    }
+}
+
+/// The typed form of a whole answer.
+///
+/// # Errors
+/// `PROVIDER_BAD_ANSWER` when the body is not what the protocol says.
+pub fn decode_answer(task: Task, body: &[u8]) -> Result<Answer> {
+    match task {
+        Task::Chat => answer::decode_chat(body).map(Answer::Chat),
+        Task::Complete => answer::decode_complete(body).map(Answer::Complete),
+        Task::Embed => embed::decode(body).map(Answer::Embed),
+        Task::Predict => Err(wrong_task()),
     }
 }
 

@@ -87,6 +87,16 @@ pub fn models<'a>(models: impl IntoIterator<Item = (&'a str, u32)>) -> Result<By
     Ok(body.into())
 }
 
+/// The body of one of `/models`.
+///
+/// # Errors
+/// None that a caller can cause.
+pub fn model(id: &str, created: u32) -> Result<Bytes> {
+    let mut body = Vec::new();
+    write(&mut body, &Model { id, object: "model", created, owned_by: "flowgate" })?;
+    Ok(body.into())
+}
+
 fn chat(answer: &ChatResponse, form: &Form<'_>) -> Result<Bytes> {
     let mut object = head((&answer.id, "chat.completion", answer.created, &answer.model), form)?;
     let choices = answer.choices.iter().map(|choice| ChatChoice {

@@ -88,9 +88,15 @@ fn an_endless_number_is_refused_before_it_becomes_null() {
 #[test]
 fn a_look_finds_what_routing_needs() {
     let peek = door::peek(br#"{"model":"e","stream":true,"stream_options":{"include_usage":true},"encoding_format":"base64","x":[[[1]]]}"#);
-    assert_eq!(peek.unwrap(), door::Peek { model: Some("e".to_owned()), stream: true, include_usage: true, encoding: Encoding::Base64 });
+    let expected =
+        door::Peek { model: Some("e".to_owned()), stream: true, include_usage: true, encoding: Encoding::Base64, written_for: None };
+    assert_eq!(peek.unwrap(), expected);
     let unset = door::peek(br#"{"model":null,"stream":null,"stream_options":null,"encoding_format":null}"#);
     assert_eq!(unset.unwrap(), door::Peek::default());
+    let written_for = |body: &str| door::peek(body.as_bytes()).unwrap().written_for;
+    assert_eq!(written_for(r#"{"messages":[],"prompt":null}"#), Some(Task::Chat));
+    assert_eq!(written_for(r#"{"prompt":""}"#), Some(Task::Complete));
+    assert_eq!(written_for(r#"{"messages":[],"prompt":""}"#), None);
 }
 
 #[test]
@@ -204,10 +210,6 @@ fn a_stream_without_usage_asked_for_has_none_and_a_head_of_its_own() {
         "data: {\"id\":\"r\",\"object\":\"chat.completion.chunk\",\"created\":5,\"model\":\"e\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\
          \"content\":null,\"audio\":{  \"id\":1}},\"logprobs\":null,\"finish_reason\":null}]}\n\ndata: [DONE]\n\n"
     );
-    let mut frame = BytesMut::new();
-    chunks::frame(b"{}", &mut frame);
-    frame.extend_from_slice(&chunks::done());
-    assert_eq!(&frame[..], b"data: {}\n\ndata: [DONE]\n\n");
 }
 
 #[test]
