@@ -58,6 +58,12 @@ impl Snapshot {
         Ok(Self { catalog, services })
     }
 
+    /// A snapshot whose services are given.
+    #[cfg(test)]
+    pub(crate) fn of(catalog: Catalog, services: HashMap<Arc<str>, CallService>) -> Self {
+        Self { catalog, services }
+    }
+
     /// What carries out calls of an endpoint of this snapshot.
     ///
     /// # Errors

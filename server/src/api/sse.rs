@@ -20,13 +20,22 @@ const COMMENT: &[u8] = b": ping\n\n";
 /// Ready events are joined up to this many bytes, so that a fast upstream does not fill memory.
 const MOST_AT_ONCE: usize = 64 * 1024;
 
-/// How a door writes the events of a reply.
-pub trait Encoder: Send + 'static {
+/// What a door sends piece by piece: the events of a reply, or the messages of an RPC.
+pub trait Events: Stream<Item = Result<<Self as Events>::Event>> + Send + Unpin + 'static {
+    /// One piece.
+    type Event;
+
+    /// Headers that may stand before the events.
+    fn headers(&self) -> HeaderMap;
+}
+
+/// How a door writes events.
+pub trait Encoder<E = Event>: Send + 'static {
     /// Writes one event; may write nothing.
     ///
     /// # Errors
     /// What makes the event impossible to write; it ends the stream.
-    fn event(&mut self, event: Event, out: &mut BytesMut) -> Result<()>;
+    fn event(&mut self, event: E, out: &mut BytesMut) -> Result<()>;
 
     /// Writes the failure that ends the stream, in the door's own protocol.
     fn failure(&mut self, error: &Error, out: &mut BytesMut);
@@ -36,13 +45,16 @@ pub trait Encoder: Send + 'static {
 ///
 /// # Errors
 /// Whatever ends the call before its first event that commits, within the first ten seconds.
-pub async fn respond(call: impl Future<Output = Result<Reply>> + Send + 'static, encoder: impl Encoder) -> Result<Response<Body>> {
+pub async fn respond<S: Events>(
+    call: impl Future<Output = Result<S>> + Send + 'static,
+    encoder: impl Encoder<S::Event>,
+) -> Result<Response<Body>> {
     let mut call = call.boxed();
     let (source, headers) = match tokio::time::timeout(PING, &mut call).await {
-        Ok(reply) => {
-            let reply = reply?;
-            let headers = reply.head.headers.clone();
-            (Source::Reply(reply), headers)
+        Ok(events) => {
+            let events = events?;
+            let headers = events.headers();
+            (Source::Events(events), headers)
         }
         Err(_) => (Source::Call(call), HeaderMap::new()),
     };
@@ -55,45 +67,48 @@ pub async fn respond(call: impl Future<Output = Result<Reply>> + Send + 'static,
     Ok(response)
 }
 
-enum Source {
-    Call(BoxFuture<'static, Result<Reply>>),
-    Reply(Reply),
+impl Events for Reply {
+    type Event = Event;
+
+    fn headers(&self) -> HeaderMap {
+        self.head.headers.clone()
+    }
+}
+
+enum Source<S> {
+    Call(BoxFuture<'static, Result<S>>),
+    Events(S),
     Done,
 }
 
-struct Pieces<E> {
-    source: Source,
+struct Pieces<S, E> {
+    source: Source<S>,
     encoder: E,
     ping: Pin<Box<Sleep>>,
     out: BytesMut,
 }
 
-fn pieces(source: Source, encoder: impl Encoder) -> impl Stream<Item = Bytes> + Send {
-    let mut ping = Box::pin(sleep(PING));
-    let mut pinged = matches!(source, Source::Reply(_));
-    if !pinged {
-        // The head went out late, so the first comment goes with it.
-        ping.as_mut().reset(Instant::now());
-        pinged = true;
-    }
-    debug_assert!(pinged);
+fn pieces<S: Events>(source: Source<S>, encoder: impl Encoder<S::Event>) -> impl Stream<Item = Bytes> + Send {
+    // A head that went out late takes the first comment with it.
+    let is_late = matches!(source, Source::Call(_));
+    let ping = Box::pin(sleep(if is_late { Duration::ZERO } else { PING }));
     let mut pieces = Pieces { source, encoder, ping, out: BytesMut::new() };
     stream::poll_fn(move |cx| pieces.poll(cx))
 }
 
-impl<E: Encoder> Pieces<E> {
+impl<S: Events, E: Encoder<S::Event>> Pieces<S, E> {
     fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             let ready = match &mut self.source {
                 Source::Call(call) => match call.poll_unpin(cx) {
-                    Poll::Ready(Ok(reply)) => {
-                        self.source = Source::Reply(reply);
+                    Poll::Ready(Ok(events)) => {
+                        self.source = Source::Events(events);
                         continue;
                     }
                     Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
                     Poll::Pending => Poll::Pending,
                 },
-                Source::Reply(reply) => reply.poll_next_unpin(cx),
+                Source::Events(events) => events.poll_next_unpin(cx),
                 Source::Done => Poll::Ready(None),
             };
             match ready {
@@ -120,7 +135,7 @@ impl<E: Encoder> Pieces<E> {
         }
     }
 
-    fn write(&mut self, event: Result<Event>) {
+    fn write(&mut self, event: Result<S::Event>) {
         let written = event.and_then(|event| self.encoder.event(event, &mut self.out));
         if let Err(error) = written {
             self.encoder.failure(&error, &mut self.out);
