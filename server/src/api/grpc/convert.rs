@@ -114,7 +114,12 @@ fn lift(answer: CompleteResponse) -> ChatResponse {
     let CompleteResponse { id, model, choices, usage, call, created, provider_fields } = answer;
     let choices = choices.into_iter().map(|choice| Choice {
         index: choice.index,
-        message: Some(Message { role: Role::Assistant.into(), parts: vec![text_part(choice.text)], ..Message::default() }),
+        message: Some(Message {
+            role: Role::Assistant.into(),
+            // As in a stream, which has no piece for nothing.
+            parts: Some(choice.text).filter(|text| !text.is_empty()).map(text_part).into_iter().collect(),
+            ..Message::default()
+        }),
         finish_reason: choice.finish_reason,
         raw_finish_reason: choice.raw_finish_reason,
         logprobs: choice.logprobs,
@@ -139,4 +144,51 @@ fn readable(parts: &[Part]) -> String {
 
 fn mismatch() -> Error {
     Error::internal("a call got an answer to another task")
+}
+
+#[cfg(test)]
+mod tests {
+    use flowgate_proto::v1::{ReasoningPart, Usage};
+
+    use super::*;
+
+    #[test]
+    fn a_whole_answer_is_spread_part_by_part() {
+        let part = |kind| Part { kind: Some(kind), cache_hint: None };
+        let call = |arguments: &str| ToolCallPart {
+            id: "t1".to_owned(),
+            name: "look".to_owned(),
+            arguments: arguments.to_owned(),
+            signature: "s".to_owned(),
+        };
+        let reasoning = ReasoningPart { text: "hm".to_owned(), signature: "sig".to_owned(), ..Default::default() };
+        let parts = vec![part(Kind::Reasoning(reasoning)), text_part("said".to_owned()), part(Kind::ToolCall(call("{}")))];
+        let choice = Choice {
+            message: Some(Message { parts, ..Default::default() }),
+            logprobs: Some(Logprobs::default()),
+            raw_finish_reason: "tool_calls".to_owned(),
+            ..Default::default()
+        };
+        let answer = ChatResponse { model: "m".to_owned(), choices: vec![choice], usage: Some(Usage::default()), ..Default::default() };
+        let events = spread(Answer::Chat(answer)).unwrap();
+        let deltas: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Delta(delta) => Some((delta.part, delta.delta.clone().unwrap(), delta.logprobs.is_some())),
+                _ => None,
+            })
+            .collect();
+        let want = [
+            (0, Delta::Reasoning("hm".to_owned()), false),
+            (0, Delta::Signature("sig".to_owned()), false),
+            (1, Delta::Text("said".to_owned()), true),
+            (2, Delta::ToolCall(call("")), false),
+            (2, Delta::Arguments("{}".to_owned()), false),
+        ];
+        assert_eq!(deltas, want);
+        assert!(matches!(&events[0], Event::Start(start) if start.model == "m"));
+        assert!(
+            matches!(events.as_slice(), [.., Event::ChoiceEnd(end), Event::Usage(_), Event::End] if end.raw_finish_reason == "tool_calls")
+        );
+    }
 }

@@ -63,7 +63,7 @@ fn expectation(told: &str) -> String {
         return format!("field `{name}` stands twice, or beside another one of which only one may be set");
     }
     match told.rsplit_once(", expected ") {
-        Some((_, expected)) => format!("expected {expected}"),
+        Some((_, expected)) => format!("expected {}", expected.trim_start_matches("expected ")),
         None => "a value is not of its field's type".to_owned(),
     }
 }
@@ -164,6 +164,7 @@ mod tests {
             (r#"{"max_tokens": -5}"#, "does not fit the message: "),
             (r#"{"messages": [{"role": "secret"}]}"#, "does not fit the message: "),
             (r#"{"top_p": null, "max_tokens": "secret"}"#, "does not fit the message: "),
+            (r#"{"messages": [{"role": 99}]}"#, "the message: expected one of"),
             ("[1]", "expected struct flowgate.v1.ChatRequest"),
         ] {
             let error = chat(json).unwrap_err();
