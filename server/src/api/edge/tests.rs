@@ -1,3 +1,5 @@
+//! Tests of the edge: a whole request over a connection in memory.
+
 use http::StatusCode;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;

@@ -1,3 +1,5 @@
+//! Tests of MLflow's doors before fake services.
+
 use bytes::Bytes;
 use flowgate_proto::v1;
 use futures_util::stream;

@@ -1,3 +1,5 @@
+//! Tests of OpenAI's doors before fake services.
+
 use bytes::Bytes;
 use flowgate_proto::v1::{self, part::Kind};
 use futures_util::{FutureExt as _, future::BoxFuture, stream};
@@ -128,9 +130,11 @@ async fn the_paths_endpoint_wins_and_the_body_may_only_agree() {
 #[tokio::test]
 async fn an_endpoint_of_another_task_refuses() {
     let gate = typed();
-    for (task, body) in
-        [(Task::Chat, r#"{"model":"embed"}"#), (Task::Embed, r#"{"model":"chat"}"#), (Task::Complete, r#"{"model":"predict"}"#)]
-    {
+    for (task, body) in [
+        (Task::Chat, r#"{"model":"embed","messages":[]}"#),
+        (Task::Embed, r#"{"model":"chat"}"#),
+        (Task::Complete, r#"{"model":"predict","prompt":"p"}"#),
+    ] {
         assert_eq!(refusal(ask(&gate, task, body).await).0, ErrorReason::CallerWrongTask, "{body}");
     }
 }

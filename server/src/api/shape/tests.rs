@@ -1,3 +1,5 @@
+//! Tests of replies brought into the shape that was asked for.
+
 use flowgate_proto::v1::{
     Citation, FinishReason, MediaPart, Message, RawPart, ReasoningPart, RefusalPart, Role, TextPart, TokenLogprob, chat_delta::Delta as D,
 };

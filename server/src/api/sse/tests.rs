@@ -1,3 +1,5 @@
+//! Tests of server-sent events under paused time.
+
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering::Relaxed},
