@@ -118,6 +118,9 @@ impl Endpoint {
         if self.deployments.iter().any(|deployment| deployment.is_eligible()) {
             return None;
         }
+        if let [only] = self.deployments.as_slice() {
+            return Some(only.why_not());
+        }
         let reasons: Vec<_> = self.deployments.iter().map(|deployment| format!("{}: {}", deployment.alias, deployment.why_not())).collect();
         Some(reasons.join("; "))
     }

@@ -1,7 +1,7 @@
 //! Whole answers of the contract as OpenAI's clients read them. Pieces of a stream are written in `chunks`.
 
 use bytes::Bytes;
-use flowgate_proto::v1::{ChatResponse, CompleteResponse, FinishReason};
+use flowgate_proto::v1::{ChatResponse, CompleteResponse, FinishReason, Usage};
 use pbjson_types::Struct;
 use serde::Serialize;
 
@@ -98,34 +98,34 @@ pub fn model(id: &str, created: u32) -> Result<Bytes> {
 }
 
 fn chat(answer: &ChatResponse, form: &Form<'_>) -> Result<Bytes> {
-    let mut object = head((&answer.id, "chat.completion", answer.created, &answer.model), form)?;
+    let object = head((&answer.id, "chat.completion", answer.created, &answer.model), form)?;
     let choices = answer.choices.iter().map(|choice| ChatChoice {
         index: choice.index,
         message: choice.message.as_ref().map(message::answer).unwrap_or_default(),
         logprobs: choice.logprobs.as_ref().map(logprobs::ChatOut),
         finish_reason: finish_word(choice.finish_reason(), &choice.raw_finish_reason),
     });
-    object.put("choices", &choices.collect::<Vec<_>>())?;
-    if let Some(usage) = &answer.usage {
-        object.put("usage", &usage::write(usage))?;
-    }
-    further(&mut object, answer.provider_fields.as_ref())?;
-    Ok(object.end())
+    tail(object, &choices.collect::<Vec<_>>(), answer.usage.as_ref(), answer.provider_fields.as_ref())
 }
 
 fn complete(answer: &CompleteResponse, form: &Form<'_>) -> Result<Bytes> {
-    let mut object = head((&answer.id, "text_completion", answer.created, &answer.model), form)?;
+    let object = head((&answer.id, "text_completion", answer.created, &answer.model), form)?;
     let choices = answer.choices.iter().map(|choice| TextChoice {
         text: &choice.text,
         index: choice.index,
         logprobs: choice.logprobs.as_ref().map(logprobs::CompletionOut),
         finish_reason: finish_word(choice.finish_reason(), &choice.raw_finish_reason),
     });
-    object.put("choices", &choices.collect::<Vec<_>>())?;
-    if let Some(usage) = &answer.usage {
+    tail(object, &choices.collect::<Vec<_>>(), answer.usage.as_ref(), answer.provider_fields.as_ref())
+}
+
+/// What chat and completion end with alike.
+fn tail(mut object: Object, choices: &impl Serialize, usage: Option<&Usage>, fields: Option<&Struct>) -> Result<Bytes> {
+    object.put("choices", choices)?;
+    if let Some(usage) = usage {
         object.put("usage", &usage::write(usage))?;
     }
-    further(&mut object, answer.provider_fields.as_ref())?;
+    further(&mut object, fields)?;
     Ok(object.end())
 }
 
