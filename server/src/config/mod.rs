@@ -5,6 +5,8 @@ mod check;
 mod diagnostic;
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod hostile;
 mod later;
 mod load;
 mod lower;

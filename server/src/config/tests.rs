@@ -370,7 +370,7 @@ fn older_forms_are_checked_too() {
         (route("route_type: llm/v1/chat, model: { provider: mock }, task_type: llm/v1/chat"), "`task_type` stands beside `route_type`"),
         (route("model: { provider: mock }"), "`route_type` is missing"),
         (route("endpoint: /x"), "the route is neither a split nor an endpoint"),
-        (route("route_type: llm/v1/chat"), "the endpoint has no model"),
+        (route("route_type: llm/v1/chat"), "the route has no model"),
         (route("route_type: llm/v1/chat, model: { provider: mock }, rate_limit: { calls: 5, period: often }"), "is `often`"),
         ("model_endpoints: [{ name: e, routes: [{ alias: a }] }]".to_owned(), "`model_uri` is missing"),
         ("model_endpoints: [{ name: e, routs: [] }]".to_owned(), "did you mean `routes`?"),
