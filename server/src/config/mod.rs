@@ -4,6 +4,8 @@ mod bind;
 mod check;
 mod diagnostic;
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod hostile;
