@@ -567,6 +567,8 @@ fn an_open_door_off_loopback_is_a_warning() {
     let loaded = env().load(&format!("listen: 0.0.0.0:5000\n{}", x(MODEL)));
     assert!(loaded.warnings[0].message.contains("anybody who reaches 0.0.0.0:5000 may call"));
     assert!(env().load(&x(MODEL)).warnings.is_empty());
+    let closed = format!("listen: 0.0.0.0:5000\nidentity: {{ keys: [{{ name: a, key: $NONE }}] }}\n{}", x(MODEL));
+    assert!(env().list(&closed).warnings.is_empty(), "a key that is not set yet is no open door");
 }
 
 #[test]

@@ -41,13 +41,15 @@ pub(super) fn lower(mut raw: RawConfig, tree: &Tree, reading: &mut Reading<'_>) 
         }
     }
     let server = server::lower(&raw, reading);
-    warn_open_door(&server, reading);
+    if raw.identity.is_none() {
+        warn_open_door(&server, reading);
+    }
     Config { default_endpoint: raw.default_endpoint.map(|name| name.value), endpoints: endpoints.lowered, ..server }
 }
 
 /// An open door is fine on loopback; elsewhere it gives away what stands behind it.
 fn warn_open_door(config: &Config, reading: &mut Reading<'_>) {
-    if config.keys.is_empty() && !config.listen.ip().is_loopback() {
+    if !config.listen.ip().is_loopback() {
         let message = format!("anybody who reaches {} may call: there are no `identity.keys`", config.listen);
         let suggestion = "add `identity: { keys: [{ name: app, key: $APP_KEY }] }`, or listen on 127.0.0.1";
         reading.report.warn_nowhere(Diagnostic::new(message).suggest(Some(suggestion)));
