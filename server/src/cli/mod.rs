@@ -123,6 +123,19 @@ mod tests {
     }
 
     #[test]
+    fn every_command_and_option_is_documented() {
+        let page = include_str!("../../../docs/configuration.md");
+        let (_, page) = page.split_once("## Command line").unwrap();
+        let line = Line::command();
+        for command in line.get_subcommands() {
+            assert!(page.contains(&format!("`flowgate {}", command.get_name())), "{}", command.get_name());
+            for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+                assert!(page.contains(&format!("`--{option}")), "--{option}");
+            }
+        }
+    }
+
+    #[test]
     fn every_documented_spelling_starts() {
         assert_eq!(files(&["flowgate", "start", "--config-path", "a.yaml"]), ["a.yaml"]);
         assert_eq!(files(&["flowgate", "start", "--config", "a.yaml", "--host", "0.0.0.0", "--port", "80"]), ["a.yaml"]);

@@ -170,15 +170,21 @@ async fn watch(start: &Start, gateway: &Arc<Gateway>, mut files: Watch, first: &
     }
 }
 
+/// What the server takes from its first configuration only.
+fn fixed(config: &Config) -> impl PartialEq + use<'_> {
+    let addresses = (config.listen, config.admin, &config.tls, &config.cors_origins, &config.trusted_proxies);
+    (addresses, config.max_request_bytes, config.shutdown_grace, config.max_connection_age, config.log)
+}
+
 async fn take_over(gateway: &Gateway, loaded: &Loaded, first: &Config) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let fixed = |config: &Config| {
-        (config.listen, config.admin, config.tls.clone(), config.cors_origins.clone(), config.max_request_bytes, config.log)
-    };
-    if fixed(&loaded.config) != fixed(first) || loaded.config.trusted_proxies != first.trusted_proxies {
-        tracing::warn!("listen, admin, tls, cors, trusted_proxies, max_request_bytes and telemetry.log take effect at the next start");
+    if fixed(&loaded.config) != fixed(first) {
+        tracing::warn!(
+            "listen, admin, tls, cors, trusted_proxies, max_request_bytes, shutdown_grace, max_connection_age and telemetry.log take effect at \
+             the next start"
+        );
     }
     match gateway.reload(&loaded.config).await {
         Ok(()) => tracing::info!(endpoints = loaded.config.endpoints.len(), "the changed configuration is in use"),

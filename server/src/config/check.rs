@@ -24,7 +24,7 @@ struct Checker<'a, 'b> {
 /// Where the checker is.
 #[derive(Clone, Copy)]
 struct Position<'a> {
-    /// The key above.
+    /// The key above, as messages show it.
     key: &'a str,
     /// Whether unknown keys are only warnings.
     tolerant: bool,
@@ -39,7 +39,7 @@ impl<'a> Checker<'a, '_> {
         if schema.get(SECRET).is_some() {
             return self.secret(tree, position);
         }
-        if !self.reading.expand(tree) {
+        if wants_scalar(&types(schema)) && !self.reading.expand(tree) {
             return false;
         }
         if !self.kind(tree, schema, position) || !self.word(tree, schema, position) || !self.range(tree, schema, position) {
@@ -53,7 +53,11 @@ impl<'a> Checker<'a, '_> {
             }
             Any::List(items) => {
                 let each = schema.get("items").unwrap_or(&Value::Bool(true));
+                let written = items.len();
                 items.retain_mut(|item| self.value(item, each, position));
+                if items.len() < written {
+                    self.reading.damage(tree.spot);
+                }
             }
             Any::Null | Any::Bool(_) | Any::Number(_) | Any::Text(_) => {}
         }
@@ -96,10 +100,10 @@ impl<'a> Checker<'a, '_> {
         if tree.expanded && types.iter().any(|name| retype(tree, name)) {
             return true;
         }
-        let scalar = !matches!(tree.value, Any::List(_) | Any::Map(_) | Any::Null);
+        // What stands where a mapping or a list belongs may be a secret that belongs into it.
+        let scalar = wants_scalar(&types) && !matches!(tree.value, Any::List(_) | Any::Map(_) | Any::Null);
         let found = if scalar { self.reading.shown(tree.spot) } else { tree.kind().to_owned() };
-        let quote =
-            (types == ["string"] && scalar).then(|| format!("put quotes around it: \"{}\"", self.reading.report.written(tree.spot)));
+        let quote = (types == ["string"] && scalar).then(|| format!("put quotes around it: {}", found.replace('`', "\"")));
         let diagnostic = Diagnostic::new(format!("`{}` is {found}", position.key)).expected(kinds(&types)).suggest(quote);
         self.reading.error(tree.spot, diagnostic);
         false
@@ -135,7 +139,8 @@ impl<'a> Checker<'a, '_> {
         if number.as_f64().is_none_or(|number| (least..=most).contains(&number)) {
             return true;
         }
-        let expected = if most < f64::from(u32::MAX) { format!("{least} to {most}") } else { format!("{least} or more") };
+        let bounded = most < f64::from(u32::MAX) || number.as_f64().is_some_and(|number| number > most);
+        let expected = if bounded { format!("{least} to {most}") } else { format!("{least} or more") };
         self.reading.wrong(tree.spot, position.key, expected);
         false
     }
@@ -151,8 +156,7 @@ impl<'a> Checker<'a, '_> {
             let property = properties.and_then(|properties| properties.get(&key.value));
             if property.is_none() && *rest == Value::Bool(false) {
                 let known: Vec<_> = properties.unwrap_or(&none).keys().map(String::as_str).collect();
-                self.reading.unknown_key(&key, &known, tolerant);
-                self.reading.damage(tree.spot);
+                self.reading.unknown_key(tree.spot, &key, &known, tolerant);
                 continue;
             }
             if matches!(value.value, Any::Null) && properties.is_some() {
@@ -160,10 +164,12 @@ impl<'a> Checker<'a, '_> {
             }
             given.push(key.value.clone());
             self.mark_later(&key, property);
-            if self.value(&mut value, property.unwrap_or(rest), Position { key: &key.value, tolerant }) {
-                kept.push((key, value));
-            } else {
+            let whole = self.value(&mut value, property.unwrap_or(rest), Position { key: &suggest::short(&key.value), tolerant });
+            if !whole || (matches!(value.value, Any::List(_)) && self.reading.is_damaged(value.spot)) {
                 self.reading.damage(tree.spot);
+            }
+            if whole {
+                kept.push((key, value));
             }
         }
         self.missing(&given, tree, schema);
@@ -196,6 +202,11 @@ fn types(schema: &Value) -> Vec<&str> {
         _ => Vec::new(),
     };
     types.into_iter().filter(|name| *name != "null").collect()
+}
+
+/// Whether a scalar may stand here, and so a placeholder.
+fn wants_scalar(types: &[&str]) -> bool {
+    types.is_empty() || types.iter().any(|name| !matches!(*name, "object" | "array"))
 }
 
 fn words(schema: &Value) -> Vec<&str> {

@@ -111,8 +111,7 @@ pub fn parse(sources: &[Source], environment: &dyn Environment, options: LoadOpt
 
 fn finish(config: Option<Config>, mut reading: Reading<'_>) -> Result<Loaded, Diagnostics> {
     warn_later(&mut reading);
-    let mut unset = std::mem::take(&mut reading.unset);
-    unset.sort();
+    let unset = std::mem::take(&mut reading.unset);
     let unset_secrets = unset.into_iter().map(|(spot, name)| Unset { name, place: reading.report.place(spot) }).collect();
     let watched = reading.resolver.watched.into_iter().collect();
     let warnings = reading.report.finish()?;
@@ -122,8 +121,7 @@ fn finish(config: Option<Config>, mut reading: Reading<'_>) -> Result<Loaded, Di
 
 /// One warning for all keys that are not enforced yet.
 fn warn_later(reading: &mut Reading<'_>) {
-    let mut later = std::mem::take(&mut reading.later);
-    later.sort();
+    let later = std::mem::take(&mut reading.later);
     let several = later.iter().any(|(spot, _)| spot.source > 0);
     let name = |(spot, key): &(Spot, String)| {
         let file = if several { format!(" of {}", reading.report.name(spot.source)) } else { String::new() };
@@ -151,7 +149,8 @@ fn whole(count: usize, reading: &mut Reading<'_>) -> Option<Tree> {
 fn find_store(tree: &Tree, reading: &mut Reading<'_>) {
     let Some(secrets) = tree.get("secrets") else { return };
     let prefix = secrets.get("prefix").and_then(|prefix| reading.plain(prefix)).unwrap_or_default();
-    reading.resolver.store = match secrets.get("source").and_then(Tree::text) {
+    let source = secrets.get("source").and_then(|source| reading.plain(source));
+    reading.resolver.store = match source.as_deref() {
         Some("file") => Store::Files(Path::new(&prefix).to_owned()),
         Some("aws") => Store::Manager("aws"),
         Some("vault") => Store::Manager("vault"),

@@ -1,5 +1,7 @@
 //! Overlays: several files become one tree, later ones win. Every value keeps its own place.
 
+use std::collections::HashMap;
+
 use super::tree::{Any, Entries, Tree};
 
 /// Lists whose items have names, so that an overlay changes an item instead of the list.
@@ -22,30 +24,35 @@ fn lay(key: &str, base: Tree, over: Tree) -> Tree {
 }
 
 fn lay_entries(mut below: Entries, above: Entries) -> Entries {
+    let places: HashMap<String, usize> = below.iter().enumerate().map(|(n, (key, _))| (key.value.clone(), n)).collect();
     for (key, value) in above {
-        match below.iter().position(|(other, _)| other.value == key.value) {
-            Some(n) => {
-                let (_, old) = below.remove(n);
-                let merged = lay(&key.value, old, value);
-                below.insert(n, (key, merged));
-            }
-            None => below.push((key, value)),
+        if let Some((old_key, old)) = places.get(&key.value).and_then(|n| below.get_mut(*n)) {
+            let merged = lay(&key.value, take(old), value);
+            (*old_key, *old) = (key, merged);
+        } else {
+            below.push((key, value));
         }
     }
     below
 }
 
+/// An item that is written twice in one file stays twice, for it is a mistake that is found later.
 fn lay_items(mut below: Vec<Tree>, above: Vec<Tree>) -> Vec<Tree> {
+    let mut places: HashMap<String, usize> =
+        below.iter().enumerate().rev().filter_map(|(n, item)| Some((name(item)?.to_owned(), n))).collect();
     for item in above {
-        match below.iter().position(|other| name(other) == name(&item)) {
-            Some(n) => {
-                let old = below.remove(n);
-                below.insert(n, lay("", old, item));
-            }
-            None => below.push(item),
+        if let Some(old) = name(&item).and_then(|name| places.remove(name)).and_then(|n| below.get_mut(n)) {
+            *old = lay("", take(old), item);
+        } else {
+            below.push(item);
         }
     }
     below
+}
+
+fn take(tree: &mut Tree) -> Tree {
+    let empty = tree.with(Any::Null);
+    std::mem::replace(tree, empty)
 }
 
 fn all_named(items: &[Tree]) -> bool {
@@ -89,6 +96,13 @@ mod tests {
             {"name": "b", "path": "/b"},
             {"name": "c"},
         ]});
+        assert_eq!(tree.to_json(), expected);
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_in_one_file_is_not_merged_away() {
+        let tree = merged("endpoints: [{ name: a, path: /a }]", "endpoints: [{ name: a }, { name: a }, { name: b }, { name: b }]");
+        let expected = json!({"endpoints": [{"name": "a", "path": "/a"}, {"name": "a"}, {"name": "b"}, {"name": "b"}]});
         assert_eq!(tree.to_json(), expected);
     }
 

@@ -4,7 +4,11 @@ mod bind;
 mod check;
 mod diagnostic;
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod hostile;
 mod later;
 mod load;
 mod lower;

@@ -212,7 +212,7 @@ pub(super) struct RawDeployment {
 #[serde(default)]
 #[schemars(rename = "Model", deny_unknown_fields, transform = later::keys_of(Scope::Model), extend("required" = ["provider"]))]
 pub(super) struct RawModel {
-    /// Who serves it; `flowgate providers` lists them.
+    /// Who serves it; the examples are all there are, each with other spellings.
     #[schemars(schema_with = "schema::provider")]
     pub provider: Option<At<String>>,
     /// The provider's name for it.

@@ -1,6 +1,9 @@
 //! What is known while a configuration is read: findings, placeholders, what is not set or not enforced. Judges no key.
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{
+    collections::{BTreeSet, HashSet},
+    path::PathBuf,
+};
 
 use secrecy::SecretString;
 
@@ -21,9 +24,9 @@ pub(super) struct Reading<'a> {
     /// How it is read.
     pub options: LoadOptions,
     /// What is not set, and where it is asked for.
-    pub unset: Vec<(Spot, String)>,
+    pub unset: BTreeSet<(Spot, String)>,
     /// Keys that this build does not enforce yet.
-    pub later: Vec<(Spot, String)>,
+    pub later: BTreeSet<(Spot, String)>,
     /// Mappings that lost an entry to a finding, so that what is missing there is no finding of its own.
     damaged: HashSet<Spot>,
 }
@@ -45,8 +48,8 @@ impl<'a> Reading<'a> {
             report: Report::new(sources),
             resolver: Resolver::new(environment),
             options,
-            unset: Vec::new(),
-            later: Vec::new(),
+            unset: BTreeSet::new(),
+            later: BTreeSet::new(),
             damaged: HashSet::new(),
         }
     }
@@ -69,9 +72,13 @@ impl<'a> Reading<'a> {
         self.error(spot, diagnostic);
     }
 
-    /// A key that nothing knows: a warning where that is allowed.
-    pub(super) fn unknown_key(&mut self, key: &At<String>, known: &[&str], tolerant: bool) {
-        let mut diagnostic = Diagnostic::new(format!("unknown key `{}`", key.value)).suggest(suggest::nearest(&key.value, known));
+    /// A key of the mapping at `owner` that nothing knows: a warning where that is allowed, else the mapping is damaged.
+    pub(super) fn unknown_key(&mut self, owner: Spot, key: &At<String>, known: &[&str], tolerant: bool) {
+        let mut diagnostic = Diagnostic::new(format!("unknown key `{}`", suggest::short(&key.value)));
+        diagnostic.suggestion = match key.value.split_once(':') {
+            Some((name, _)) if known.contains(&name) => Some("put a space behind its `:`".to_owned()),
+            _ => suggest::nearest(&key.value, known),
+        };
         if diagnostic.suggestion.is_none() {
             diagnostic = diagnostic.expected(suggest::list(known));
         }
@@ -79,15 +86,13 @@ impl<'a> Reading<'a> {
             self.report.warn(key.spot, Diagnostic { message: format!("{} is ignored", diagnostic.message), ..diagnostic });
         } else {
             self.report.error(key.spot, diagnostic);
+            self.damage(owner);
         }
     }
 
     /// Notes a key that this build does not enforce yet.
     pub(super) fn later(&mut self, spot: Spot, key: impl Into<String>) {
-        let row = (spot, key.into());
-        if !self.later.contains(&row) {
-            self.later.push(row);
-        }
+        self.later.insert((spot, key.into()));
     }
 
     /// The path that a text names, as seen from the file it stands in; it is watched from now on. A file that is not there is a warning.
@@ -189,7 +194,9 @@ impl<'a> Reading<'a> {
             Expanded::Unknown => {
                 let expected =
                     "`$NAME`, `${NAME:-default}`, `{{ secrets.NAME }}`, `{{ ENV_NAME }}`, the path of a file, or the secret itself";
-                self.wrong(text.spot, key, expected);
+                // The text around the braces may be a secret.
+                let message = format!("`{key}` has `{{{{ … }}}}` around what is no placeholder");
+                self.error(text.spot, Diagnostic::new(message).expected(expected));
                 return Secret::Unset;
             }
         };
@@ -203,13 +210,11 @@ impl<'a> Reading<'a> {
 
     fn not_set(&mut self, spot: Spot, what: String) {
         if self.options.secrets == SecretsMode::Require {
-            let diagnostic = Diagnostic::new(format!("{what} is not set")).suggest(Some("set it, or give the value another way"));
-            self.error(spot, diagnostic);
+            let escape = if self.report.written(spot).contains('$') { "; `$$` stands for a `$`" } else { "" };
+            let suggestion = format!("set it, or give the value another way{escape}");
+            self.error(spot, Diagnostic::new(format!("{what} is not set")).suggest(Some(suggestion)));
         }
-        let row = (spot, what);
-        if !self.unset.contains(&row) {
-            self.unset.push(row);
-        }
+        self.unset.insert((spot, what));
     }
 }
 

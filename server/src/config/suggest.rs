@@ -10,6 +10,16 @@ pub(super) fn list(words: &[&str]) -> String {
     }
 }
 
+/// A key for messages: without what does not belong into one. Where a space is missing behind its `:`, a secret may follow.
+pub(super) fn short(key: &str) -> String {
+    let ends = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ':' | '=');
+    let mut short: String = key.chars().take_while(|c| !ends(*c)).take(60).collect();
+    if short.len() < key.len() {
+        short.push('…');
+    }
+    short
+}
+
 /// A question after the nearest word, if one is near.
 pub(super) fn nearest(written: &str, words: &[&str]) -> Option<String> {
     near(written, words).map(|word| format!("did you mean `{word}`?"))
@@ -36,6 +46,9 @@ mod tests {
         assert_eq!(near("OpenAI_Compatible", &words), Some("openai-compatible"));
         assert_eq!(near("cache", &words), None);
         assert_eq!(near("", &words), None);
+        for (key, expected) in [("api_base", "api_base"), ("api_key:sk-1", "api_key…"), ("a\nb", "a…"), ("", ""), ("é", "é")] {
+            assert_eq!(short(key), expected);
+        }
         assert_eq!(list(&["a"]), "`a`");
         assert_eq!(list(&["a", "b", "c"]), "`a`, `b` or `c`");
     }

@@ -370,7 +370,7 @@ fn older_forms_are_checked_too() {
         (route("route_type: llm/v1/chat, model: { provider: mock }, task_type: llm/v1/chat"), "`task_type` stands beside `route_type`"),
         (route("model: { provider: mock }"), "`route_type` is missing"),
         (route("endpoint: /x"), "the route is neither a split nor an endpoint"),
-        (route("route_type: llm/v1/chat"), "the endpoint has no model"),
+        (route("route_type: llm/v1/chat"), "the route has no model"),
         (route("route_type: llm/v1/chat, model: { provider: mock }, rate_limit: { calls: 5, period: often }"), "is `often`"),
         ("model_endpoints: [{ name: e, routes: [{ alias: a }] }]".to_owned(), "`model_uri` is missing"),
         ("model_endpoints: [{ name: e, routs: [] }]".to_owned(), "did you mean `routes`?"),
@@ -567,6 +567,8 @@ fn an_open_door_off_loopback_is_a_warning() {
     let loaded = env().load(&format!("listen: 0.0.0.0:5000\n{}", x(MODEL)));
     assert!(loaded.warnings[0].message.contains("anybody who reaches 0.0.0.0:5000 may call"));
     assert!(env().load(&x(MODEL)).warnings.is_empty());
+    let closed = format!("listen: 0.0.0.0:5000\nidentity: {{ keys: [{{ name: a, key: $NONE }}] }}\n{}", x(MODEL));
+    assert!(env().list(&closed).warnings.is_empty(), "a key that is not set yet is no open door");
 }
 
 #[test]

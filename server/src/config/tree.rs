@@ -1,12 +1,18 @@
 //! A configuration file as a tree in which every value knows its place. Knows no keys.
 
-use std::fmt;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
-use serde_saphyr::{Location, options::DuplicateKeyPolicy};
+use serde_saphyr::{Error, Location, options::DuplicateKeyPolicy};
 
-use super::diagnostic::{Diagnostic, Report, Spot};
+use super::{
+    diagnostic::{Diagnostic, Report, Spot},
+    suggest,
+};
 
 /// A value and where it was written.
 #[derive(Clone)]
@@ -42,10 +48,15 @@ pub(super) type Tree = At<Any>;
 /// The entries of a mapping.
 pub(super) type Entries = Vec<(At<String>, Tree)>;
 
+/// How deep a file may nest: far more than any sane one does, and little enough for a thread's stack.
+const DEEPEST: usize = 32;
+
 /// Reads the tree of one file of the report; `None` when it is not YAML, which is then in the report.
 pub(super) fn read(source: u32, report: &mut Report) -> Option<Tree> {
     let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! {},
+        budget: serde_saphyr::budget! { max_depth: DEEPEST, flow_nesting_limit: DEEPEST },
+        // A tag is somebody's idea of a placeholder or an include, which would be taken literally.
+        reject_unsupported_tags: true,
         strict_booleans: true,
         // Duplicates are reported below, all of them and beside other findings.
         duplicate_keys: DuplicateKeyPolicy::LastWins,
@@ -58,19 +69,43 @@ pub(super) fn read(source: u32, report: &mut Report) -> Option<Tree> {
         }
         Err(error) => {
             let spot = Spot { source, ..spot(error.location().unwrap_or(Location::UNKNOWN)) };
-            let unquoted = report.line(spot).is_some_and(|line| [": {{", "[{{", "- {{"].iter().any(|brace| line.contains(brace)));
-            report.error(spot, not_yaml(&error, unquoted));
+            let diagnostic = not_yaml(error.without_snippet(), report.line(spot).unwrap_or_default());
+            report.error(spot, diagnostic);
             None
         }
     }
 }
 
-/// The parser's own words hold no text of the file but key names.
-fn not_yaml(error: &serde_saphyr::Error, unquoted: bool) -> Diagnostic {
-    let said = error.without_snippet().to_string();
-    let said = said.lines().next().unwrap_or_default().trim_end_matches('.');
-    Diagnostic::new(format!("not YAML: {said}"))
-        .suggest(unquoted.then_some("put quotes around `{{ … }}`: in YAML, a brace opens a mapping"))
+/// What the parser says, in words for people who write files and not programs. Its own words hold no text of the file.
+fn not_yaml(error: &Error, line: &str) -> Diagnostic {
+    let bounds = || format!("the file is too large here, or nests too deep: {DEEPEST} levels and 250000 values are the most");
+    let (said, suggestion) = match error {
+        Error::MultipleDocuments { .. } => {
+            ("a second document begins here".to_owned(), Some("keep one document in a file; give the other as a further file"))
+        }
+        Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } | Error::AliasReplayStackDepthExceeded { .. } => (bounds(), None),
+        Error::AliasError { error, .. } => return not_yaml(error, line),
+        Error::NullIntoString { .. } => ("a key is empty".to_owned(), None),
+        Error::Unexpected { expected: "string scalar", .. } => ("a key is a list or a mapping".to_owned(), None),
+        Error::RecursiveReferencesRequireWeakTypes { .. } => ("an alias stands in its own anchor".to_owned(), None),
+        Error::UnknownAnchor { .. } => {
+            ("not YAML: an alias without its anchor".to_owned(), Some("put quotes around a text that begins with `*`"))
+        }
+        Error::UnsupportedTag { .. } => (
+            "there is a tag (`!…`), which means nothing here".to_owned(),
+            Some("leave it out, or put quotes around a text that begins with `!`"),
+        ),
+        other => {
+            let said = other.to_string();
+            // The place is told already.
+            let said = said.split(" at line ").next().unwrap_or_default().lines().next().unwrap_or_default().trim_end_matches('.');
+            let tab = said.contains("tab").then_some("indent with spaces, not with tabs");
+            if said.contains("recursion limit") { (bounds(), None) } else { (format!("not YAML: {said}"), tab) }
+        }
+    };
+    let unquoted = [": {{", "[{{", "- {{"].iter().any(|brace| line.contains(brace));
+    let quote = unquoted.then_some("put quotes around `{{ … }}`: in YAML, a brace opens a mapping");
+    Diagnostic::new(said).suggest(quote.or(suggestion))
 }
 
 /// The parser's place.
@@ -93,14 +128,20 @@ fn settle(tree: &mut Tree, source: u32, report: &mut Report) {
         Any::List(items) => items.iter_mut().for_each(|item| settle(item, source, report)),
         Any::Map(entries) => {
             let mut unique: Entries = Vec::with_capacity(entries.len());
+            let mut seen: HashMap<String, u32> = HashMap::with_capacity(entries.len());
             for (mut key, mut value) in std::mem::take(entries) {
                 key.spot.source = source;
                 settle(&mut value, source, report);
-                if let Some((first, _)) = unique.iter().find(|(other, _)| other.value == key.value) {
-                    let message = format!("duplicate key `{}`; it stands in line {} already", key.value, first.spot.line);
-                    report.error(key.spot, Diagnostic::new(message).suggest(Some("keep one of the two")));
-                } else {
-                    unique.push((key, value));
+                match seen.entry(key.value.clone()) {
+                    Entry::Occupied(first) => {
+                        let name = suggest::short(&key.value);
+                        let message = format!("duplicate key `{name}`; it stands in line {} already", first.get());
+                        report.error(key.spot, Diagnostic::new(message).suggest(Some("keep one of the two")));
+                    }
+                    Entry::Vacant(free) => {
+                        free.insert(key.spot.line);
+                        unique.push((key, value));
+                    }
                 }
             }
             *entries = unique;

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use http::Uri;
+use http::{
+    Uri,
+    uri::{Authority, Scheme},
+};
 
 use super::Network;
 
@@ -20,7 +23,7 @@ pub(super) const NETWORK: &str = "a network, for example `10.0.0.0/8`, or one ad
 /// What [`period`] takes.
 pub(super) const PERIOD: &str = "`second`, `minute`, `hour`, `day`, `month` or `year`, also `5 minutes`";
 /// What [`name`] takes.
-pub(super) const NAME: &str = "letters, digits, `.`, `_` and `-`";
+pub(super) const NAME: &str = "letters, digits, `.`, `_` and `-`, not dots alone";
 /// What [`url`] takes.
 pub(super) const URL: &str = "an address, for example `http://10.0.0.5:5001`";
 
@@ -107,13 +110,15 @@ pub(super) fn period(text: &str) -> Option<String> {
 
 /// A name that can stand in a path, a header and a metric.
 pub(super) fn name(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 128 && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-'))
+    // A path ends at dots alone.
+    let dots = text.bytes().all(|c| c == b'.');
+    !dots && text.len() <= 128 && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-'))
 }
 
 /// An HTTP base address: scheme, host, path prefix. Says what is wrong otherwise.
 pub(super) fn url(text: &str) -> Result<Uri, &'static str> {
     let uri: Uri = text.trim().trim_end_matches('/').parse().map_err(|_| "it is not an address")?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+    if !uri.scheme().is_some_and(|scheme| [Scheme::HTTP, Scheme::HTTPS].contains(scheme)) {
         return Err("write `http://` or `https://` before the host");
     }
     let authority = uri.authority().ok_or("it has no host")?;
@@ -123,7 +128,17 @@ pub(super) fn url(text: &str) -> Result<Uri, &'static str> {
     if authority.host().is_empty() || text.contains('#') {
         return Err("it is not an address");
     }
+    if !port_is_sound(authority) {
+        return Err("its port is not a number from 1 to 65535");
+    }
     Ok(uri)
+}
+
+/// Whether there is no port, or one that exists: the parser takes any number for one, and none is then the default.
+pub(super) fn port_is_sound(authority: &Authority) -> bool {
+    let place = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let port = place.rsplit(']').next().unwrap_or_default().contains(':');
+    !port || authority.port_u16().is_some_and(|port| port > 0)
 }
 
 #[cfg(test)]
@@ -171,7 +186,11 @@ mod tests {
         assert_eq!(network("::1").map(|network| network.prefix), Some(128));
         assert!(network("10.0.0.0/33").is_none());
         assert!(url("http://10.0.0.5:5001/").is_ok_and(|uri| uri.authority().is_some()));
-        for wrong in ["10.0.0.5:5001", "ftp://x", "http://", "http://a:b@x", "http://x#y", ""] {
+        assert!(url("http://[::1]/v1").is_ok() && url("http://[::1]:80").is_ok());
+        assert!(name("a.b") && !name("..") && !name("") && !name("a b"));
+        for wrong in
+            ["10.0.0.5:5001", "ftp://x", "http://", "http://a:b@x", "http://x#y", "http://x:99999", "http://x:", "http://[::1]:0", ""]
+        {
             assert!(url(wrong).is_err(), "{wrong}");
         }
     }

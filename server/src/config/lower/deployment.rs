@@ -65,7 +65,7 @@ fn find_provider(model: &At<RawModel>, reading: &mut Reading<'_>) -> Option<&'st
     if found.is_none() {
         let names: Vec<_> = PROVIDERS.iter().flat_map(|row| row.aliases.iter().chain([&row.name])).copied().collect();
         let diagnostic = Diagnostic::new(format!("unknown provider {}", reading.shown(name.spot)));
-        let expected = "a provider that `flowgate providers` lists, or `openai-compatible` with its `url`";
+        let expected = "a provider that `flowgate schema` lists, or `openai-compatible` with its `url`";
         reading.error(name.spot, diagnostic.expected(expected).suggest(suggest::nearest(&name.value, &names)));
     }
     found

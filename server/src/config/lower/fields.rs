@@ -47,14 +47,14 @@ pub(super) fn lower(config: Option<&Tree>, owner: Spot, provider: &'static Provi
         unread: Vec::new(),
     };
     let mut given: Vec<&At<String>> = Vec::new();
-    for (key, value) in config.and_then(Tree::entries).into_iter().flatten().filter(|(_, value)| !matches!(value.value, Any::Null)) {
-        given.push(key);
+    for (key, value) in config.and_then(Tree::entries).into_iter().flatten() {
         match provider.field(&key.value) {
-            Some(sets) => fields.set(key, value, sets, reading),
-            None => {
-                reading.unknown_key(key, &known(provider), false);
-                reading.damage(owner);
+            Some(_) if matches!(value.value, Any::Null) => {}
+            Some(sets) => {
+                given.push(key);
+                fields.set(key, value, sets, reading);
             }
+            None => reading.unknown_key(owner, key, &known(provider), false),
         }
     }
     fields.check_flavour(&given, config.map_or(owner, |config| config.spot), reading);
@@ -189,8 +189,10 @@ pub(super) fn in_manager(manager: &str) -> String {
 
 /// Reports an address that is none.
 pub(super) fn wrong_url(spot: Spot, key: &str, what: &'static str, reading: &mut Reading<'_>) {
-    // What stands before an `@` may be a password.
-    let shown = if what.contains("password") { "no base address".to_owned() } else { reading.shown(spot) };
+    // What stands before an `@` may be a password, and what looks like no address a key in the wrong place.
+    let written = reading.report.written(spot).trim_matches(['"', '\'']);
+    let plain = written.is_empty() || written.contains([':', '.', '$']) || key.starts_with("url");
+    let shown = if plain && !written.contains('@') { reading.shown(spot) } else { "no base address".to_owned() };
     let diagnostic = Diagnostic::new(format!("`{key}` is {shown}")).expected(units::URL);
     reading.error(spot, diagnostic.suggest(Some(what)));
 }

@@ -29,6 +29,8 @@ pub(super) fn lower(mut raw: RawConfig, tree: &Tree, reading: &mut Reading<'_>) 
     if lists.iter().all(|list| tree.get(list).is_none()) && !reading.is_damaged(tree.spot) {
         let spot = Spot { line: tree.spot.line.max(1), column: tree.spot.column.max(1), ..tree.spot };
         reading.error(spot, Diagnostic::new("there is nothing to serve").expected(suggest::list(&lists)));
+    } else if raw.endpoints.is_empty() && raw.routes.is_empty() && raw.model_endpoints.is_empty() && !reading.is_damaged(tree.spot) {
+        reading.report.warn_nowhere(Diagnostic::new("there is no endpoint yet, so every call will be refused"));
     }
     let endpoints = endpoints(&mut raw, reading);
     if let Some(name) = &raw.default_endpoint {
@@ -39,13 +41,15 @@ pub(super) fn lower(mut raw: RawConfig, tree: &Tree, reading: &mut Reading<'_>) 
         }
     }
     let server = server::lower(&raw, reading);
-    warn_open_door(&server, reading);
+    if raw.identity.is_none() {
+        warn_open_door(&server, reading);
+    }
     Config { default_endpoint: raw.default_endpoint.map(|name| name.value), endpoints: endpoints.lowered, ..server }
 }
 
 /// An open door is fine on loopback; elsewhere it gives away what stands behind it.
 fn warn_open_door(config: &Config, reading: &mut Reading<'_>) {
-    if config.keys.is_empty() && !config.listen.ip().is_loopback() {
+    if !config.listen.ip().is_loopback() {
         let message = format!("anybody who reaches {} may call: there are no `identity.keys`", config.listen);
         let suggestion = "add `identity: { keys: [{ name: app, key: $APP_KEY }] }`, or listen on 127.0.0.1";
         reading.report.warn_nowhere(Diagnostic::new(message).suggest(Some(suggestion)));
@@ -62,10 +66,11 @@ fn endpoints(raw: &mut RawConfig, reading: &mut Reading<'_>) -> Endpoints {
     let (splits, older): (Vec<_>, Vec<_>) = std::mem::take(&mut raw.routes).into_iter().partition(|route| is_split(&route.value));
     let mut written = std::mem::take(&mut raw.endpoints);
     written.extend(older.into_iter().filter_map(|route| older::route(route, reading)));
-    written.extend(std::mem::take(&mut raw.model_endpoints).into_iter().map(older::model_endpoint));
+    written.extend(std::mem::take(&mut raw.model_endpoints).into_iter().map(|endpoint| older::model_endpoint(endpoint, reading)));
 
     let names = written.iter().map(|endpoint| &endpoint.value.name).chain(splits.iter().map(|split| &split.value.name));
-    let names: Vec<&At<String>> = names.flatten().collect();
+    let mut names: Vec<&At<String>> = names.flatten().collect();
+    names.sort_by_key(|name| name.spot);
     check_names(&names, reading);
     let known: HashSet<String> = names.into_iter().map(|name| name.value.clone()).collect();
     check_paths(written.iter().filter_map(|endpoint| endpoint.value.path.as_ref()), reading);

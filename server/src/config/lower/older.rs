@@ -4,7 +4,7 @@ use super::fields;
 use crate::{
     config::{
         bind::bind,
-        diagnostic::Diagnostic,
+        diagnostic::{Diagnostic, Spot},
         raw::{
             RawDeployment, RawEndpoint, RawLimit, RawModel, RawModelEndpoint, RawModelRoute, RawOlderModel, RawRateLimit, RawRoute,
             RawRouteType, RawTask,
@@ -35,6 +35,10 @@ pub(super) fn route(at: At<RawRoute>, reading: &mut Reading<'_>) -> Option<At<Ra
     if raw.route_type.is_none() && !reading.is_damaged(spot) {
         let expected = "`llm/v1/chat`, `llm/v1/completions`, `llm/v1/embeddings` or `mlflow-model`";
         reading.error(spot, Diagnostic::new("`route_type` is missing").expected(expected));
+    }
+    if raw.model.is_none() && !reading.is_damaged(spot) {
+        reading.error(spot, Diagnostic::new("the route has no model").expected("`model`"));
+        reading.damage(spot);
     }
     let registered = raw.route_type.as_ref().is_some_and(|word| matches!(word.value, RawRouteType::Model));
     let model = raw.model.as_ref().and_then(|model| lower_model(model, registered, raw.config.as_ref(), reading));
@@ -70,8 +74,12 @@ fn task(word: RawRouteType) -> RawTask {
 }
 
 /// An item of `model_endpoints:`.
-pub(super) fn model_endpoint(at: At<RawModelEndpoint>) -> At<RawEndpoint> {
+pub(super) fn model_endpoint(at: At<RawModelEndpoint>, reading: &mut Reading<'_>) -> At<RawEndpoint> {
     let RawModelEndpoint { name, routes } = at.value;
+    if routes.is_empty() && !reading.is_damaged(at.spot) {
+        reading.error(at.spot, Diagnostic::new("`routes` is empty").expected("at least one model"));
+        reading.damage(at.spot);
+    }
     let deployment = |route: At<RawModelRoute>| {
         let spot = route.spot;
         let route = route.value;
@@ -106,7 +114,8 @@ fn lower_model(tree: &Tree, registered: bool, config: Option<&Tree>, reading: &m
             return None;
         }
     };
-    let mut sorted = Sorted { provider: provider::find(&provider.value), config: Entries::new(), parameters: Entries::new() };
+    let mut sorted =
+        Sorted { owner: tree.spot, provider: provider::find(&provider.value), config: Entries::new(), parameters: Entries::new() };
     sorted.model(tree, reading);
     sorted.parameters(config.and_then(Tree::entries).into_iter().flatten());
     let uri = uri(&raw, registered, &sorted, tree, reading);
@@ -124,6 +133,7 @@ fn lower_model(tree: &Tree, registered: bool, config: Option<&Tree>, reading: &m
 
 /// What stands under `model`, sorted by what it is for.
 struct Sorted {
+    owner: Spot,
     provider: Option<&'static Provider>,
     config: Entries,
     parameters: Entries,
@@ -157,7 +167,7 @@ impl Sorted {
             // The provider's own error says enough.
             None => {}
             Some(_) if self.sets(key).is_some() => self.config.push((key.clone(), value.clone())),
-            Some(provider) => reading.unknown_key(key, &fields::known(provider), true),
+            Some(provider) => reading.unknown_key(self.owner, key, &fields::known(provider), true),
         }
     }
 
@@ -167,7 +177,7 @@ impl Sorted {
         if self.sets(key).is_some() {
             self.config.push((key.clone(), value.clone()));
         } else if suggest::near(&key.value, &known).is_some() {
-            reading.unknown_key(key, &known, true);
+            reading.unknown_key(self.owner, key, &known, true);
         } else {
             let mut value = value.clone();
             if reading.expand_all(&mut value) {

@@ -21,6 +21,12 @@ use crate::config::{
 pub(super) fn lower(raw: &RawConfig, reading: &mut Reading<'_>) -> Config {
     let admin = raw.admin.as_ref().and_then(|admin| admin.value.listen.as_ref());
     let keys = raw.identity.as_ref().map(|identity| identity.value.keys.as_slice()).unwrap_or_default();
+    if let Some(identity) = raw.identity.as_ref().filter(|identity| keys.is_empty() && !reading.is_damaged(identity.spot)) {
+        // An empty list would leave the door more open than it looks.
+        let diagnostic = Diagnostic::new("`identity` names nobody who may call").expected("at least one of `keys`");
+        reading.error(identity.spot, diagnostic.suggest(Some("leave `identity` out if anybody may call")));
+    }
+    check_listeners(raw.listen.as_ref(), admin, reading);
     Config {
         listen: address(raw.listen.as_ref(), 5000, reading),
         admin: address(admin, 5001, reading),
@@ -30,7 +36,7 @@ pub(super) fn lower(raw: &RawConfig, reading: &mut Reading<'_>) -> Config {
         keys: lower_keys(keys, reading),
         max_request_bytes: max_request_bytes(raw.max_request_bytes.as_ref(), reading),
         shutdown_grace: duration(raw.shutdown_grace.as_ref(), "shutdown_grace", Duration::from_secs(30), reading),
-        max_connection_age: duration(raw.max_connection_age.as_ref(), "max_connection_age", Duration::from_secs(600), reading),
+        max_connection_age: age(raw.max_connection_age.as_ref(), reading),
         log: match raw.telemetry.as_ref().and_then(|telemetry| telemetry.value.log.as_ref()).map(|log| log.value) {
             Some(RawLog::Json) => LogFormat::Json,
             Some(RawLog::Text) | None => LogFormat::Text,
@@ -47,6 +53,20 @@ fn address(raw: Option<&At<String>>, port: u16, reading: &mut Reading<'_>) -> So
         reading.wrong(raw.spot, "listen", units::ADDRESS);
         default
     })
+}
+
+/// Two listeners cannot share a port, unless the system chooses it or their addresses differ.
+fn check_listeners(data: Option<&At<String>>, admin: Option<&At<String>>, reading: &mut Reading<'_>) {
+    let read = |raw: Option<&At<String>>, port| match raw {
+        Some(raw) => units::address(&raw.value),
+        None => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
+    };
+    let (Some(a), Some(b), Some(spot)) = (read(data, 5000), read(admin, 5001), admin.or(data).map(|raw| raw.spot)) else { return };
+    let meet = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    if meet && a.port() == b.port() && a.port() != 0 {
+        let message = format!("`listen` and `admin.listen` are both at port {}", a.port());
+        reading.error(spot, Diagnostic::new(message).expected("a port of its own for each"));
+    }
 }
 
 fn lower_tls(raw: &RawTls, reading: &mut Reading<'_>) -> Option<Tls> {
@@ -81,6 +101,9 @@ fn lower_keys(raw: &[At<RawKey>], reading: &mut Reading<'_>) -> Vec<Key> {
     let mut keys: Vec<Key> = Vec::new();
     for RawKey { name, key } in raw.iter().map(|key| &key.value) {
         if let Some(name) = name {
+            if name.value.trim().is_empty() || name.value.len() > 128 || name.value.contains(char::is_control) {
+                reading.wrong(name.spot, "name", "who calls with the key, in one line");
+            }
             super::check_twice(&mut names, name, "name", reading);
         }
         let (Some(name), Some(key)) = (name, key) else { continue };
@@ -111,6 +134,16 @@ fn max_request_bytes(raw: Option<&At<String>>, reading: &mut Reading<'_>) -> usi
         reading.wrong(raw.spot, "max_request_bytes", units::BYTES);
         DEFAULT
     })
+}
+
+fn age(raw: Option<&At<String>>, reading: &mut Reading<'_>) -> Duration {
+    const KEY: &str = "max_connection_age";
+    let age = duration(raw, KEY, Duration::from_secs(600), reading);
+    if let Some(raw) = raw.filter(|_| age < Duration::from_secs(1)) {
+        // Clients would spend their time on opening connections.
+        reading.wrong(raw.spot, KEY, "at least `1s`");
+    }
+    age
 }
 
 fn duration(raw: Option<&At<String>>, key: &str, default: Duration, reading: &mut Reading<'_>) -> Duration {

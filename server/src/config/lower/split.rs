@@ -87,7 +87,8 @@ fn find<'a>(
             let mut names: Vec<_> = endpoints.known.iter().copied().collect();
             names.sort_unstable();
             let diagnostic = Diagnostic::new(format!("destination {} is no endpoint of this file", reading.shown(name.spot)));
-            reading.error(name.spot, diagnostic.expected(suggest::list(&names)).suggest(suggest::nearest(&name.value, &names)));
+            let expected = if names.is_empty() { "one of `endpoints`".to_owned() } else { suggest::list(&names) };
+            reading.error(name.spot, diagnostic.expected(expected).suggest(suggest::nearest(&name.value, &names)));
         }
         let (Some(endpoint), Some(share)) = (endpoints.lowered.get(name.value.as_str()), traffic_percentage) else { continue };
         if let Some(task) = task.filter(|task| *task != endpoint.task) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::Scheme};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
@@ -11,7 +11,9 @@ use crate::{
         diagnostic::Diagnostic,
         raw::{RawAuth, RawUpstream},
         reading::{Reading, Secret},
+        suggest,
         tree::{At, Tree},
+        units,
     },
     dialect::Credential,
 };
@@ -78,9 +80,10 @@ impl Upstream {
     }
 
     fn header(&mut self, key: &At<String>, value: &Tree, reading: &mut Reading<'_>) {
-        let name = HeaderName::from_bytes(key.value.as_bytes()).ok().filter(|name| !OWN.contains(name));
+        // A `$` may stand in a header's name, but in a key nothing takes its place.
+        let name = HeaderName::from_bytes(key.value.as_bytes()).ok().filter(|name| !OWN.contains(name) && !key.value.contains('$'));
         if name.is_none() {
-            let message = format!("`{}` is no header that can be set here", key.value);
+            let message = format!("`{}` is no header that can be set here", suggest::short(&key.value));
             reading.error(key.spot, Diagnostic::new(message).expected("a header's name, for example `x-team`"));
         }
         let Some(text) = value.text().map(|text| value.with(text.to_owned())) else { return };
@@ -141,7 +144,11 @@ pub(super) fn header_value(
 /// The proxy's address may hold a password, so no message shows it.
 fn lower_proxy(text: &At<String>, secret: &SecretString, reading: &mut Reading<'_>) -> Option<Uri> {
     let uri: Option<Uri> = secret.expose_secret().trim_end_matches('/').parse().ok();
-    let uri = uri.filter(|uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty()));
+    let is_proxy = |uri: &Uri| {
+        let place = uri.authority().is_some_and(|authority| !authority.host().is_empty() && units::port_is_sound(authority));
+        place && uri.scheme() == Some(&Scheme::HTTP) && uri.path() == "/" && uri.query().is_none()
+    };
+    let uri = uri.filter(is_proxy);
     if uri.is_none() {
         let diagnostic = Diagnostic::new("`proxy` is no address of an HTTP proxy");
         reading.error(text.spot, diagnostic.expected("`http://host:port` or `http://user:password@host:port`"));
