@@ -92,16 +92,17 @@ async fn serve(start: &Start, loaded: Loaded) -> Result<()> {
     let listeners = Listeners::bind(&config).await?;
     let addresses = (address(&listeners.data)?, address(&listeners.admin)?);
     let gateway = Gateway::new(&config).await?;
-    let shutdown = CancellationToken::new();
+    let (shutdown, stopped) = (CancellationToken::new(), CancellationToken::new());
     greet(start, &config, addresses);
     warn_open(&config);
     let watching = watch(start, &gateway, Watch::new(loaded.watched), &config, &shutdown);
     let serving = async {
         let served = gateway.serve(&config, listeners, shutdown.clone()).await;
         shutdown.cancel();
+        stopped.cancel();
         served
     };
-    let (served, (), ()) = tokio::join!(serving, watching, stop(&shutdown));
+    let (served, (), ()) = tokio::join!(serving, watching, stop(&shutdown, &stopped));
     served.inspect(|()| tracing::info!("stopped, all calls are done"))
 }
 
@@ -193,7 +194,7 @@ async fn take_over(gateway: &Gateway, loaded: &Loaded, first: &Config) {
 }
 
 /// Begins the shutdown on SIGTERM or SIGINT; a second one ends the process at once.
-async fn stop(shutdown: &CancellationToken) {
+async fn stop(shutdown: &CancellationToken, stopped: &CancellationToken) {
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         tracing::error!("SIGTERM and SIGINT cannot be watched; they end the process without a drain");
         return;
@@ -203,6 +204,17 @@ async fn stop(shutdown: &CancellationToken) {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("shutting down: no new connections, calls in flight may finish");
+    tracing::info!("shutting down: no new connections, calls in flight may finish; a second signal ends them");
     shutdown.cancel();
+    tokio::select! {
+        () = stopped.cancelled() => {}
+        _ = terminate.recv() => end_now(),
+        _ = interrupt.recv() => end_now(),
+    }
+}
+
+#[expect(clippy::exit, reason = "who signals twice wants no drain")]
+fn end_now() {
+    complain("a second signal came: calls in flight are cut\n");
+    std::process::exit(1);
 }

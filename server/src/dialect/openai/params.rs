@@ -47,7 +47,10 @@ impl Rules<'_> {
     pub(super) fn lack(&self, field: impl Display) -> Result<()> {
         match self.ask.unsupported {
             Unsupported::Refuse => Err(Error::unsupported(field.to_string(), self.target.provider)),
-            Unsupported::Drop => Ok(()),
+            Unsupported::Drop => {
+                tracing::warn!(%field, provider = self.target.provider, "a parameter was left out: the provider does not have it");
+                Ok(())
+            }
         }
     }
 
