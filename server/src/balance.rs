@@ -10,7 +10,6 @@ use crate::{
     catalog::{Deployment, Endpoint},
     error::{Error, Result},
     event::Reply,
-    policy::Next,
 };
 
 /// What carries an attempt out, policies included.
@@ -51,6 +50,16 @@ impl Balance {
         Ok(Self { choices, total, draw: |total| fastrand::u64(..total), not_serving: endpoint.not_serving() })
     }
 
+    /// Carries the call out at the deployment that was drawn.
+    ///
+    /// # Errors
+    /// `GATEWAY_NOT_SERVING` when there is nothing to draw from, and what the attempt fails with.
+    pub async fn call(&self, call: Call) -> Result<Reply> {
+        let choice = self.choose()?;
+        let attempt = call.attempt(Arc::clone(&choice.deployment), 1)?;
+        choice.service.clone().call(attempt).await
+    }
+
     fn choose(&self) -> Result<&Choice> {
         if self.total == 0 {
             let why = self.not_serving.as_deref().unwrap_or("every deployment that can be called has weight 0");
@@ -66,14 +75,6 @@ impl Balance {
             None => true,
         });
         chosen.ok_or_else(|| Error::internal("a draw passed the sum of all weights"))
-    }
-}
-
-impl Next<Call> for Balance {
-    async fn call(&self, call: Call) -> Result<Reply> {
-        let choice = self.choose()?;
-        let attempt = call.attempt(Arc::clone(&choice.deployment), 1)?;
-        choice.service.clone().call(attempt).await
     }
 }
 

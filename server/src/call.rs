@@ -108,7 +108,7 @@ impl Call {
             return Err(Error::new(ErrorReason::GatewayNotServing, "the deployment cannot be called"));
         };
         let spoken = self.payload.wire().map(|wire| wire.protocol);
-        let same = spoken.is_some() && spoken == dialect.protocol(self.endpoint.task);
+        let same = spoken.is_some() && spoken == dialect.protocol(deployment.task);
         let lane = if same && deployment.parameters.is_empty() { Lane::Byte } else { Lane::Typed };
         Ok(Attempt { call: self, deployment, number, lane })
     }

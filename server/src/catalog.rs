@@ -42,6 +42,8 @@ pub struct Deployment {
     pub alias: Arc<str>,
     /// The provider's name.
     pub provider: &'static str,
+    /// What it is asked for: the endpoint's task, or the other of chat and completion where its provider has only that one.
+    pub task: Task,
     /// What it speaks; `None` when it cannot be called.
     pub dialect: Option<&'static dyn Dialect>,
     /// Its replicas; empty when it cannot be called.
@@ -177,10 +179,17 @@ impl Deployment {
             headers: config.headers.clone(),
             quirks: &config.provider.quirks,
         };
+        let twin = match task {
+            Task::Chat => Task::Complete,
+            Task::Complete => Task::Chat,
+            Task::Embed | Task::Predict => task,
+        };
+        let spoken = [task, twin].into_iter().find_map(|task| Some((task, config.provider.dialect(task)?)));
         Self {
             alias: config.alias.as_str().into(),
             provider: config.provider.name,
-            dialect: config.provider.dialect(task).filter(|_| !addresses.is_empty()),
+            task: spoken.map_or(task, |(task, _)| task),
+            dialect: spoken.map(|(_, dialect)| dialect).filter(|_| !addresses.is_empty()),
             targets: addresses.into_iter().map(target).collect(),
             parameters: config.parameters.clone(),
             config: config.clone(),

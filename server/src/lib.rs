@@ -154,4 +154,3 @@ pub fn install_crypto() {
         tracing::debug!("a crypto provider was installed before");
     }
 }
-

@@ -43,6 +43,15 @@ impl Next<Attempt> for Send {
     }
 }
 
+/// The bottom of the call stack.
+struct Choose(Balance);
+
+impl Next<Call> for Choose {
+    async fn call(&self, call: Call) -> Result<Reply> {
+        self.0.call(call).await
+    }
+}
+
 impl Snapshot {
     /// Builds the services of a configuration; connections to places that did not change are kept.
     ///
@@ -56,6 +65,12 @@ impl Snapshot {
         });
         let services = services.collect::<Result<_>>()?;
         Ok(Self { catalog, services })
+    }
+
+    /// A snapshot with services made by hand.
+    #[cfg(test)]
+    pub(crate) fn of(catalog: Catalog, services: HashMap<Arc<str>, CallService>) -> Self {
+        Self { catalog, services }
     }
 
     /// What carries out calls of an endpoint of this snapshot.
@@ -72,7 +87,7 @@ fn call_stack(endpoint: &Endpoint, connections: &Connections) -> Result<CallServ
     let timeouts = endpoint.config.timeouts;
     let balance = Balance::new(endpoint, |deployment| attempt_stack(deployment, timeouts, connections))?;
     // Nearest to the choice: what passes it has its first content, so nothing above it ever sees a failure that could be retried.
-    let commit = Over(Commit, balance);
+    let commit = Over(Commit, Choose(balance));
     // Over all attempts, so that several tries share one time.
     let total = Over(Total(timeouts), commit);
     // Outermost: sees just what the client gets, refusals of the policies below included.

@@ -1,1 +1,4 @@
+//! The gateway in process, on port 0, before scripted upstreams: one binary, so that it links once.
 
+mod fake;
+mod gateway;

@@ -120,3 +120,93 @@ impl std::fmt::Debug for Body {
         f.debug_tuple("Body").field(&kind).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use flowgate_proto::v1::ErrorReason;
+    use futures_util::stream;
+    use http::StatusCode;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::{
+        api::{
+            Visit,
+            testing::{guard, headers, visit},
+        },
+        error::Error,
+        telemetry::metrics::Metrics,
+    };
+
+    fn counted(body: Body) -> (Body, Visit, Arc<Metrics>) {
+        let (visit, metrics) = (visit(), Arc::new(Metrics::new()));
+        let mut guard = guard(&metrics, &visit);
+        guard.head(StatusCode::OK, &HeaderMap::new());
+        (body.guarded(guard), visit, metrics)
+    }
+
+    /// How many records were closed, and how many of them as failed.
+    fn records(metrics: &Metrics) -> (usize, usize) {
+        let page = metrics.render();
+        let count = |name: &str| {
+            let lines = page.lines().filter(|line| line.starts_with(name));
+            lines.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
+        };
+        (count("flowgate_calls_total"), count("flowgate_errors_total"))
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_sent_closes_one_record() {
+        let pieces = || stream::iter([Bytes::from_static(b"a"), Bytes::from_static(b"b")]);
+        for body in [Body::full("ab"), Body::full(""), Body::stream(pieces()), Body::grpc(tonic::body::Body::empty())] {
+            let (mut body, visit, metrics) = counted(body);
+            while !body.is_end_stream() && body.frame().await.is_some() {}
+            drop(body);
+            assert_eq!(records(&metrics), (1, 0));
+            assert!(visit.record.facts().failure.is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_dropped_closes_one_record_as_cancelled() {
+        let endless = || stream::iter([Bytes::from_static(b"a")]).chain(stream::pending());
+        for (body, polled) in [(Body::full("ab"), false), (Body::stream(endless()), false), (Body::stream(endless()), true)] {
+            let (mut body, visit, metrics) = counted(body);
+            if polled {
+                assert!(body.frame().await.is_some());
+            }
+            drop(body);
+            assert_eq!(records(&metrics), (1, 1));
+            assert_eq!(visit.record.facts().failure.unwrap().reason, ErrorReason::CallerCancelled);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_that_was_told_in_the_body_closes_one_record_with_its_own_reason() {
+        for sent in [true, false] {
+            let (mut body, visit, metrics) = counted(Body::stream(stream::iter([Bytes::from_static(b"data: {}\n\n")])));
+            visit.record.fail(&Error::new(ErrorReason::ProviderStreamCut, "cut"));
+            while sent && body.frame().await.is_some() {}
+            drop(body);
+            assert_eq!(records(&metrics), (1, 1));
+            assert_eq!(visit.record.facts().failure.unwrap().reason, ErrorReason::ProviderStreamCut);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_in_trailers_is_a_failure_and_ok_is_none() {
+        for (code, failed) in [("3", 1), ("0", 0)] {
+            let trailers = headers(&[("grpc-status", code)]);
+            let frames = stream::iter([Ok::<_, tonic::Status>(Frame::data(Bytes::from_static(b"a"))), Ok(Frame::trailers(trailers))]);
+            let inner = tonic::body::Body::new(http_body_util::StreamBody::new(frames));
+            let (mut body, _, metrics) = counted(Body::grpc(inner));
+            assert!(body.frame().await.unwrap().unwrap().is_data());
+            assert!(body.frame().await.unwrap().unwrap().is_trailers());
+            // hyper drops the body once the trailers are out.
+            drop(body);
+            assert_eq!(records(&metrics), (1, failed));
+        }
+    }
+}

@@ -192,8 +192,14 @@ impl Inner {
 
 /// A JSON answer.
 pub(super) fn json(body: Bytes) -> Response<Body> {
+    whole(HeaderMap::new(), HeaderValue::from_static("application/json"), body)
+}
+
+/// A whole answer with the upstream's headers that may cross.
+pub(super) fn whole(headers: HeaderMap, content_type: HeaderValue, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Body::full(body));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    *response.headers_mut() = headers;
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
 }
 
@@ -280,3 +286,6 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

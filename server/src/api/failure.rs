@@ -105,3 +105,97 @@ fn add_retry_after(headers: &mut HeaderMap, error: &Error) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::api::testing::visit;
+
+    fn told(error: &Error) -> (u16, Value) {
+        let response = response(error, &visit());
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+        (response.status().as_u16(), serde_json::from_slice(response.body().whole().unwrap()).unwrap())
+    }
+
+    #[test]
+    fn one_body_speaks_to_mlflows_and_openais_clients() {
+        let visit = visit();
+        visit.record.note(|facts| {
+            facts.endpoint = Some("chat".into());
+            facts.deployment = Some("only".into());
+            facts.provider = Some("mock");
+        });
+        let error = Error::new(ErrorReason::ProviderFailed, "the provider failed; try again")
+            .upstream_status(http::StatusCode::INTERNAL_SERVER_ERROR)
+            .because("a secret");
+        let body: Value = serde_json::from_slice(&json_body(&error, &visit)).unwrap();
+        let metadata = json!({
+            "request_id": "id-1", "endpoint": "chat", "deployment": "only", "provider": "mock", "upstream_status": "500",
+        });
+        let expected = json!({
+            "detail": "the provider failed; try again",
+            "error": {
+                "message": "the provider failed; try again", "type": "upstream_error", "code": "provider_failed", "param": null,
+                "reason": "PROVIDER_FAILED", "metadata": metadata,
+            },
+        });
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn openais_words_are_used_where_it_has_them() {
+        use ErrorReason as R;
+        let expected = [
+            (R::CallerInvalidRequest, 400, "invalid_request_error", "caller_invalid_request"),
+            (R::CallerUnauthenticated, 401, "authentication_error", "invalid_api_key"),
+            (R::CallerForbidden, 403, "permission_error", "caller_forbidden"),
+            (R::CallerEndpointNotFound, 404, "not_found_error", "model_not_found"),
+            (R::CallerContextTooLong, 400, "invalid_request_error", "context_length_exceeded"),
+            (R::PolicyRateLimited, 429, "rate_limit_error", "rate_limit_exceeded"),
+            (R::PolicyBudgetExceeded, 429, "rate_limit_error", "insufficient_quota"),
+            (R::ProviderBlocked, 400, "invalid_request_error", "content_filter"),
+            (R::ProviderCredentialRejected, 502, "upstream_error", "provider_credential_rejected"),
+            (R::ProviderModelFailed, 500, "upstream_error", "provider_model_failed"),
+            (R::GatewayInternal, 500, "server_error", "gateway_internal"),
+        ];
+        for (reason, status, kind, code) in expected {
+            let (told, body) = told(&Error::new(reason, "x"));
+            assert_eq!((told, &body["error"]["type"], &body["error"]["code"]), (status, &json!(kind), &json!(code)), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn the_field_at_fault_is_named() {
+        let (_, body) = told(&Error::invalid("max_tokens", "must be at least 1"));
+        assert_eq!(body["error"]["param"], "max_tokens");
+        assert_eq!(body["detail"], "the request is invalid: `max_tokens` must be at least 1");
+        let details = status(&Error::invalid("max_tokens", "must be at least 1"), &visit()).get_error_details();
+        assert_eq!(details.bad_request().unwrap().field_violations[0].field, "max_tokens");
+    }
+
+    #[test]
+    fn no_client_comes_back_too_early() {
+        let after = |millis| {
+            let error = Error::new(ErrorReason::PolicyRateLimited, "slow down").retry_after(Some(Duration::from_millis(millis)));
+            response(&error, &visit()).headers()[header::RETRY_AFTER].to_str().unwrap().to_owned()
+        };
+        assert_eq!([after(0), after(1), after(1000), after(1001)], ["0", "1", "1", "2"]);
+        let unknown = response(&Error::new(ErrorReason::PolicyRateLimited, "slow down"), &visit());
+        assert!(unknown.headers().get(header::RETRY_AFTER).is_none());
+    }
+
+    #[test]
+    fn a_status_says_the_same_with_details() {
+        let error = Error::new(ErrorReason::PolicyBudgetExceeded, "the budget is spent").retry_after(Some(Duration::from_secs(60)));
+        let status = status(&error, &visit());
+        assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+        let details = status.get_error_details();
+        let reason = details.error_info().unwrap();
+        assert_eq!((reason.reason.as_str(), reason.domain.as_str()), ("POLICY_BUDGET_EXCEEDED", DOMAIN));
+        assert_eq!(reason.metadata["request_id"], "id-1");
+        assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(60)));
+        assert!(details.quota_failure().is_some());
+    }
+}

@@ -28,8 +28,11 @@ pub mod grpc;
 pub mod mlflow;
 pub mod openai;
 pub mod record;
+pub mod shape;
 pub mod sse;
 pub mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod transcode;
 
 /// Client headers that may cross to an upstream.
@@ -87,7 +90,8 @@ impl Gate {
         self.call_endpoint(visit, headers, &endpoint, knock).await
     }
 
-    /// Steps 5 to 11: deadline, call stack, attempts, until the reply's first event that commits.
+    /// Steps 5 to 11: deadline, call stack, attempts, until the reply's first event that commits. The reply has the shape that
+    /// was asked for: a stream if `streaming`, else a whole answer; of the asked task, or of the byte lane.
     ///
     /// # Errors
     /// `CALLER_WRONG_TASK`, and whatever fails before the first event.
@@ -115,7 +119,8 @@ impl Gate {
             headers: forwarded(headers),
             record: Arc::clone(&visit.record),
         };
-        service.call(call).await
+        let reply = service.call(call).await?;
+        Ok(shape::fit(reply, endpoint.task, knock.task, knock.streaming))
     }
 }
 

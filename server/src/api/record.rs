@@ -135,3 +135,58 @@ impl Drop for Guard {
         self.log(&facts, &outcome);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use flowgate_proto::v1::Usage;
+
+    use super::*;
+    use crate::{
+        api::testing::{guard, visit},
+        event::Task,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_is_reported_with_all_that_is_known_of_it() {
+        let (visit, metrics) = (visit(), Arc::new(Metrics::new()));
+        let mut guard = guard(&metrics, &visit);
+        assert!(metrics.render().contains("flowgate_in_flight{door=\"openai\"} 1"));
+        tokio::time::advance(Duration::from_millis(30)).await;
+        visit.record.note(|facts| {
+            facts.endpoint = Some("chat".into());
+            facts.task = Some(Task::Chat);
+            facts.streaming = true;
+            facts.first_event = Some(Instant::now());
+            facts.upstream = Duration::from_millis(29);
+            facts.usage = Some(Usage { input_tokens: Some(3), ..Usage::default() });
+        });
+        tokio::time::advance(Duration::from_secs(2)).await;
+        guard.head(StatusCode::OK, &HeaderMap::new());
+        guard.complete();
+        drop(guard);
+        let page = metrics.render();
+        for line in [
+            "flowgate_in_flight{door=\"openai\"} 0",
+            "flowgate_calls_total{endpoint=\"chat\",task=\"chat\",door=\"openai\",outcome=\"ok\"} 1",
+            "flowgate_call_duration_seconds_sum{endpoint=\"chat\",task=\"chat\",door=\"openai\"} 2.03",
+            "flowgate_first_event_seconds_sum{endpoint=\"chat\",task=\"chat\",door=\"openai\"} 0.03",
+            "flowgate_overhead_seconds_sum{door=\"openai\"} 0.001",
+            "flowgate_tokens_total{endpoint=\"chat\",direction=\"input\"} 3",
+        ] {
+            assert!(page.contains(line), "{line} is not in\n{page}");
+        }
+    }
+
+    #[test]
+    fn a_reason_that_a_room_of_ours_gave_wins_over_the_grpc_layers() {
+        let (visit, metrics) = (visit(), Arc::new(Metrics::new()));
+        visit.record.fail(&Error::new(ErrorReason::ProviderTimeout, "late"));
+        let mut guard = guard(&metrics, &visit);
+        guard.head(StatusCode::OK, &HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), 4.into())]));
+        drop(guard);
+        assert_eq!(visit.record.facts().failure.unwrap().reason, ErrorReason::ProviderTimeout);
+        assert!(metrics.render().contains("reason=\"PROVIDER_TIMEOUT\",origin=\"provider\"} 1"));
+    }
+}

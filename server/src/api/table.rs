@@ -151,14 +151,15 @@ impl Table {
     /// # Errors
     /// `CALLER_UNKNOWN_PATH`, `CALLER_METHOD_NOT_ALLOWED`.
     pub fn find(&self, method: &Method, path: &str) -> Result<Found<'_>> {
-        let Ok(matched) = self.router.at(path) else {
-            return Err(Error::new(
-                ErrorReason::CallerUnknownPath,
-                "there is nothing at this path; `GET /openapi.json` lists what there is",
-            ));
-        };
+        let unknown =
+            || Error::new(ErrorReason::CallerUnknownPath, "there is nothing at this path; `GET /openapi.json` lists what there is");
+        let matched = self.router.at(path).map_err(|_| unknown())?;
         let rows = || matched.value.iter().map(|place| &self.rows[*place]);
         let Some(row) = rows().find(|row| row.method == method) else {
+            // The verb of an RPC that there is not reads as a part of the name before it.
+            if matched.params.get("endpoint").is_some_and(|name| name.contains(':')) {
+                return Err(unknown());
+            }
             let allowed: Vec<_> = rows().map(|row| row.method.as_str()).collect();
             let message = format!("this path takes {}", allowed.join(", "));
             return Err(Error::new(ErrorReason::CallerMethodNotAllowed, message));

@@ -93,7 +93,8 @@ async fn send(call: &Call, input: String) -> Result<(), Error> {
         }
         Task::Chat | Task::Unspecified => {
             let messages = call.system.as_deref().map(message::system).into_iter().chain([message::user(input)]).collect();
-            let mut text = client.stream_chat(ChatRequest { endpoint, messages, max_tokens: call.max_tokens, ..Default::default() }).await?.text();
+            let mut text =
+                client.stream_chat(ChatRequest { endpoint, messages, max_tokens: call.max_tokens, ..Default::default() }).await?.text();
             while let Some(piece) = text.next().await {
                 say(&piece?);
             }

@@ -159,7 +159,7 @@ async fn watch(start: &Start, gateway: &Arc<Gateway>, mut files: Watch, first: &
         }
         match start.load() {
             Ok(loaded) => {
-                files.watch(loaded.watched.iter().cloned());
+                files = Watch::new(loaded.watched.iter().cloned());
                 take_over(gateway, &loaded, first).await;
             }
             Err(diagnostics) => {
@@ -174,7 +174,9 @@ async fn take_over(gateway: &Gateway, loaded: &Loaded, first: &Config) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let fixed = |config: &Config| (config.listen, config.admin, config.tls.clone(), config.cors_origins.clone(), config.max_request_bytes, config.log);
+    let fixed = |config: &Config| {
+        (config.listen, config.admin, config.tls.clone(), config.cors_origins.clone(), config.max_request_bytes, config.log)
+    };
     if fixed(&loaded.config) != fixed(first) || loaded.config.trusted_proxies != first.trusted_proxies {
         tracing::warn!("listen, admin, tls, cors, trusted_proxies, max_request_bytes and telemetry.log take effect at the next start");
     }

@@ -1,6 +1,26 @@
 //! What a person wrote, lowered once to total types: nothing here is re-checked later.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+mod bind;
+mod check;
+mod diagnostic;
+#[cfg(test)]
+mod fixture;
+mod later;
+mod load;
+mod lower;
+mod merge;
+mod raw;
+mod reading;
+mod schema;
+mod secrets;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod units;
+mod watch;
+
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use http::{HeaderMap, Uri};
 use secrecy::SecretString;
@@ -10,6 +30,13 @@ use crate::{
     dialect::{Credential, Unsupported},
     event::Task,
     provider::Provider,
+};
+
+pub use self::{
+    diagnostic::{Diagnostic, Diagnostics, FilePlace},
+    load::{LoadOptions, Loaded, Source, Unset, load, parse, schema},
+    secrets::{Environment, Process, SecretsMode},
+    watch::Watch,
 };
 
 /// A whole configuration.
@@ -132,7 +159,7 @@ pub struct Timeouts {
 }
 
 /// One place to send: provider, model, credential.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Deployment {
     /// `alias`; the model's name or the position when none is given. Unique within the endpoint.
     pub alias: String,
@@ -231,6 +258,25 @@ impl Default for Config {
             default_endpoint: None,
             endpoints: Vec::new(),
         }
+    }
+}
+
+impl fmt::Debug for Deployment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deployment")
+            .field("alias", &self.alias)
+            .field("weight", &self.weight)
+            .field("condition", &self.condition)
+            .field("provider", &self.provider.name)
+            .field("model", &self.model)
+            .field("place", &self.place)
+            .field("parameters", &self.parameters)
+            .field("credential", &self.credential)
+            .field("headers", &self.headers)
+            // Its address may hold a password.
+            .field("proxy", &self.proxy.as_ref().map(Uri::host))
+            .field("ca", &self.ca)
+            .finish()
     }
 }
 

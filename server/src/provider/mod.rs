@@ -19,8 +19,12 @@ pub struct Provider {
     pub name: &'static str,
     /// Other spellings that load.
     pub aliases: &'static [&'static str],
+    /// Where it is.
+    pub kind: Kind,
     /// The address of its API; empty when the operator must give one.
     pub base: &'static str,
+    /// The environment variable that holds its key by custom, for messages; empty when there is none.
+    pub key_env: &'static str,
     /// How a credential is sent.
     pub auth: Auth,
     /// Whether calls fail without a credential, so that `start` asks for one.
@@ -37,6 +41,17 @@ pub struct Provider {
     pub quirks: Quirks,
     /// What its models can do, as far as the provider decides it.
     pub capabilities: &'static [Capability],
+}
+
+/// Where a provider is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// At an address.
+    Remote,
+    /// A scoring server, or a model that a `uri` names.
+    Models,
+    /// In this process, made up.
+    Mock,
 }
 
 /// How a credential is sent.
@@ -68,10 +83,25 @@ pub enum Sets {
     ApiBase,
     /// A header of every request.
     Header(&'static str),
-    /// Which flavour of the provider's API is meant; any value but the given one is another provider's dialect.
-    Flavour(&'static str),
+    /// Which flavour of the provider's API is meant.
+    Flavour(&'static Flavour),
     /// Something that only a dialect of a later build reads; a secret if `true`.
     Later(bool),
+}
+
+/// The flavours of a provider's API, and the fields of `config` that go with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flavour {
+    /// The one that the row's dialect speaks, and the default.
+    pub plain: &'static str,
+    /// Those of another dialect.
+    pub others: &'static [&'static str],
+    /// Fields that the others need.
+    pub needs: &'static [&'static str],
+    /// Fields that only the others take.
+    pub only_others: &'static [&'static str],
+    /// Fields that only the plain one takes.
+    pub only_plain: &'static [&'static str],
 }
 
 /// The row of a provider, by name or alias; upper case and `_` for `-` are accepted as MLflow does.
@@ -81,6 +111,20 @@ pub fn find(name: &str) -> Option<&'static Provider> {
 }
 
 impl Provider {
+    /// What a field of `config` sets: one of the row's own, or `api_key` and `api_base` with or without the provider's name before them.
+    pub fn field(&self, name: &str) -> Option<Sets> {
+        if let Some(field) = self.fields.iter().find(|field| field.name == name) {
+            return Some(field.sets);
+        }
+        let own = self.name.replace('-', "_");
+        let name = name.strip_prefix(&own).and_then(|rest| rest.strip_prefix('_')).unwrap_or(name);
+        match name {
+            "api_key" if self.kind != Kind::Mock => Some(Sets::ApiKey),
+            "api_base" if self.kind != Kind::Mock => Some(Sets::ApiBase),
+            _ => None,
+        }
+    }
+
     /// The dialect it speaks for a task; `None` when this build cannot serve the task by it.
     pub fn dialect(&self, task: Task) -> Option<&'static dyn Dialect> {
         let dialect = if task == Task::Predict { self.predict } else { self.llm };

@@ -2,29 +2,219 @@
 
 use flowgate_proto::v1::Capability;
 
-use super::{Auth, Field, Provider, Sets};
+use super::{Auth, Field, Flavour, Kind, Provider, Sets};
 use crate::{
     dialect::{Quirks, openai, scoring},
     event::Task,
 };
 
-const API_KEY: Field = Field { name: "api_key", sets: Sets::ApiKey };
-const API_BASE: Field = Field { name: "api_base", sets: Sets::ApiBase };
+const CHAT: &[Task] = &[Task::Chat];
+const CHAT_EMBED: &[Task] = &[Task::Chat, Task::Embed];
 const LLM: &[Task] = &[Task::Chat, Task::Complete, Task::Embed];
+const ALL: &[Task] = &[Task::Chat, Task::Complete, Task::Embed, Task::Predict];
+
 const CAN_ALL: &[Capability] =
     &[Capability::Stream, Capability::Tools, Capability::JsonSchema, Capability::ImageInput, Capability::AudioInput];
+const CAN_MOST: &[Capability] = &[Capability::Stream, Capability::Tools, Capability::JsonSchema, Capability::ImageInput];
+const CAN_STREAM: &[Capability] = &[Capability::Stream];
+
+const API_KEY: Field = Field { name: "api_key", sets: Sets::ApiKey };
+const API_BASE: Field = Field { name: "api_base", sets: Sets::ApiBase };
+
+/// The older name of the limit, which every speaker but the newest takes.
+const MAX_TOKENS: Quirks = Quirks { max_tokens_field: "max_tokens", ..Quirks::NONE };
+
+static OPENAI_FLAVOUR: Flavour = Flavour {
+    plain: "openai",
+    others: &["azure", "azuread"],
+    needs: &["openai_api_base", "openai_deployment_name", "openai_api_version"],
+    only_others: &["openai_deployment_name"],
+    only_plain: &["openai_organization"],
+};
+
+/// A field that is only read by a dialect of a later build.
+const fn later(name: &'static str) -> Field {
+    Field { name, sets: Sets::Later(false) }
+}
+
+/// The same, holding a secret.
+const fn later_secret(name: &'static str) -> Field {
+    Field { name, sets: Sets::Later(true) }
+}
+
+/// A speaker of the OpenAI protocol at its own address.
+const fn compatible(name: &'static str, base: &'static str, key_env: &'static str) -> Provider {
+    Provider {
+        name,
+        aliases: &[],
+        kind: Kind::Remote,
+        base,
+        key_env,
+        auth: Auth::Bearer,
+        needs_key: true,
+        llm: Some(&openai::OPENAI),
+        predict: None,
+        tasks: LLM,
+        fields: &[API_KEY, API_BASE],
+        quirks: MAX_TOKENS,
+        capabilities: CAN_MOST,
+    }
+}
+
+/// A speaker of the OpenAI protocol that people run themselves, by custom without a key.
+const fn local(name: &'static str, base: &'static str, key_env: &'static str) -> Provider {
+    Provider { needs_key: false, ..compatible(name, base, key_env) }
+}
+
+/// A provider whose dialect comes with a later build; its configuration loads.
+const fn unspoken(name: &'static str, base: &'static str, key_env: &'static str) -> Provider {
+    Provider { llm: None, quirks: Quirks::NONE, ..compatible(name, base, key_env) }
+}
 
 /// Every provider that a configuration may name.
 pub static PROVIDERS: &[Provider] = &[
     Provider {
+        aliases: &["ai21"],
+        tasks: &[Task::Chat, Task::Complete],
+        ..unspoken("ai21labs", "https://api.ai21.com/studio/v1", "AI21_API_KEY")
+    },
+    Provider {
+        auth: Auth::Header("x-api-key"),
+        tasks: &[Task::Chat, Task::Complete],
+        fields: &[
+            API_KEY,
+            API_BASE,
+            Field { name: "anthropic_version", sets: Sets::Header("anthropic-version") },
+            Field { name: "anthropic_api_key", sets: Sets::ApiKey },
+            Field { name: "anthropic_api_base", sets: Sets::ApiBase },
+        ],
+        ..unspoken("anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY")
+    },
+    Provider {
+        aliases: &["azure-openai"],
+        auth: Auth::Header("api-key"),
+        fields: &[
+            API_KEY,
+            API_BASE,
+            later("api_version"),
+            later("deployment"),
+            Field { name: "openai_api_key", sets: Sets::ApiKey },
+            Field { name: "openai_api_base", sets: Sets::ApiBase },
+            later("openai_api_type"),
+            later("openai_api_version"),
+            later("openai_deployment_name"),
+            later("tenant_id"),
+            later("client_id"),
+            later_secret("client_secret"),
+        ],
+        ..unspoken("azure", "", "AZURE_OPENAI_API_KEY")
+    },
+    compatible("baseten", "https://inference.baseten.co/v1", "BASETEN_API_KEY"),
+    Provider {
+        aliases: &["amazon-bedrock", "aws-bedrock"],
+        auth: Auth::None,
+        needs_key: false,
+        fields: &[
+            API_KEY,
+            API_BASE,
+            later_secret("aws_config"),
+            later("aws_region"),
+            later_secret("aws_bearer_token"),
+            later("aws_access_key_id"),
+            later_secret("aws_secret_access_key"),
+            later_secret("aws_session_token"),
+            later("aws_role_arn"),
+            later("session_length_seconds"),
+        ],
+        ..unspoken("bedrock", "", "AWS_BEARER_TOKEN_BEDROCK")
+    },
+    Provider {
+        quirks: Quirks { lacks: &["presence_penalty", "frequency_penalty", "logit_bias"], ..Quirks::NONE },
+        tasks: &[Task::Chat, Task::Complete],
+        ..compatible("cerebras", "https://api.cerebras.ai/v1", "CEREBRAS_API_KEY")
+    },
+    compatible("chutes", "https://llm.chutes.ai/v1", "CHUTES_API_KEY"),
+    Provider { aliases: &["cloudflare-workers-ai", "workers-ai"], ..compatible("cloudflare", "", "CLOUDFLARE_API_TOKEN") },
+    unspoken("cohere", "https://api.cohere.com/v2", "COHERE_API_KEY"),
+    Provider {
+        aliases: &["qwen"],
+        ..compatible("dashscope", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "DASHSCOPE_API_KEY")
+    },
+    Provider {
+        aliases: &["databricks-model-serving"],
+        needs_key: false,
+        tasks: ALL,
+        fields: &[
+            API_KEY,
+            API_BASE,
+            Field { name: "host", sets: Sets::ApiBase },
+            Field { name: "token", sets: Sets::ApiKey },
+            later("client_id"),
+            later_secret("client_secret"),
+        ],
+        ..unspoken("databricks", "", "DATABRICKS_TOKEN")
+    },
+    compatible("deepinfra", "https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY"),
+    Provider { tasks: CHAT, ..compatible("deepseek", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY") },
+    compatible("digitalocean", "https://inference.do-ai.run/v1", "DIGITALOCEAN_API_KEY"),
+    compatible("featherless", "https://api.featherless.ai/v1", "FEATHERLESS_AI_API_KEY"),
+    Provider { aliases: &["fireworks-ai"], ..compatible("fireworks", "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY") },
+    compatible("friendli", "https://api.friendli.ai/serverless/v1", "FRIENDLI_TOKEN"),
+    Provider {
+        aliases: &["google", "google-ai-studio"],
+        auth: Auth::Header("x-goog-api-key"),
+        ..unspoken("gemini", "https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY")
+    },
+    Provider {
+        tasks: CHAT_EMBED,
+        aliases: &["github"],
+        ..compatible("github-models", "https://models.github.ai/inference", "GITHUB_TOKEN")
+    },
+    Provider {
+        tasks: CHAT,
+        quirks: Quirks { lacks: &["logprobs", "top_logprobs", "logit_bias"], ..Quirks::NONE },
+        ..compatible("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY")
+    },
+    Provider { needs_key: false, tasks: ALL, ..unspoken("http", "", "") },
+    Provider { aliases: &["huggingface-router"], tasks: CHAT, ..compatible("huggingface", "https://router.huggingface.co/v1", "HF_TOKEN") },
+    Provider {
+        aliases: &["tgi"],
+        needs_key: false,
+        tasks: &[Task::Chat, Task::Complete],
+        fields: &[API_KEY, API_BASE, Field { name: "hf_server_url", sets: Sets::ApiBase }],
+        ..unspoken("huggingface-text-generation-inference", "", "")
+    },
+    compatible("hyperbolic", "https://api.hyperbolic.xyz/v1", "HYPERBOLIC_API_KEY"),
+    Provider {
+        needs_key: false,
+        fields: &[API_KEY, API_BASE, later("litellm_provider"), later_secret("litellm_auth_config")],
+        ..unspoken("litellm", "", "")
+    },
+    Provider { aliases: &["llama.cpp", "llamacpp"], ..local("llama-cpp", "http://localhost:8080/v1", "") },
+    Provider { aliases: &["lmstudio"], ..local("lm-studio", "http://localhost:1234/v1", "") },
+    Provider { aliases: &["llama-api"], tasks: CHAT, ..compatible("meta-llama", "https://api.llama.com/compat/v1", "LLAMA_API_KEY") },
+    Provider { tasks: CHAT, ..compatible("minimax", "https://api.minimax.io/v1", "MINIMAX_API_KEY") },
+    Provider {
+        tasks: CHAT_EMBED,
+        // It refuses what its documentation does not name, and reports usage without being asked.
+        quirks: Quirks {
+            max_tokens_field: "max_tokens",
+            stream_usage: false,
+            lacks: &["seed", "user", "logprobs", "top_logprobs", "logit_bias", "store", "service_tier", "metadata"],
+        },
+        ..compatible("mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY")
+    },
+    Provider {
         name: "mlflow",
         aliases: &["mlflow-model-serving"],
+        kind: Kind::Models,
         base: "",
+        key_env: "",
         auth: Auth::Bearer,
         needs_key: false,
         llm: None,
         predict: Some(&scoring::SCORING),
-        tasks: &[Task::Predict],
+        tasks: ALL,
         fields: &[API_KEY, API_BASE, Field { name: "model_server_url", sets: Sets::ApiBase }],
         quirks: Quirks::NONE,
         capabilities: &[],
@@ -32,36 +222,158 @@ pub static PROVIDERS: &[Provider] = &[
     Provider {
         name: "mock",
         aliases: &[],
+        kind: Kind::Mock,
         base: "http://mock.invalid/v1",
+        key_env: "",
         auth: Auth::None,
         needs_key: false,
         llm: Some(&openai::OPENAI),
         predict: Some(&scoring::SCORING),
-        tasks: &[Task::Chat, Task::Complete, Task::Embed, Task::Predict],
+        tasks: ALL,
         fields: &[],
         quirks: Quirks::NONE,
         capabilities: CAN_ALL,
     },
+    Provider { aliases: &["kimi"], tasks: CHAT, ..compatible("moonshot", "https://api.moonshot.ai/v1", "MOONSHOT_API_KEY") },
+    unspoken("mosaicml", "https://models.hosted-on.mosaicml.hosting", "MOSAICML_API_KEY"),
+    compatible("nebius", "https://api.tokenfactory.nebius.com/v1", "NEBIUS_API_KEY"),
+    compatible("novita", "https://api.novita.ai/openai/v1", "NOVITA_API_KEY"),
+    compatible("nscale", "https://inference.api.nscale.com/v1", "NSCALE_API_KEY"),
+    Provider { aliases: &["nvidia-nim", "nim"], ..compatible("nvidia", "https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY") },
+    local("ollama", "http://localhost:11434/v1", "OLLAMA_API_KEY"),
     Provider {
-        name: "openai",
-        aliases: &[],
-        base: "https://api.openai.com/v1",
-        auth: Auth::Bearer,
-        needs_key: true,
-        llm: Some(&openai::OPENAI),
-        predict: None,
-        tasks: LLM,
         fields: &[
             API_KEY,
             API_BASE,
             Field { name: "openai_api_key", sets: Sets::ApiKey },
             Field { name: "openai_api_base", sets: Sets::ApiBase },
             Field { name: "openai_organization", sets: Sets::Header("openai-organization") },
-            Field { name: "openai_api_type", sets: Sets::Flavour("openai") },
-            Field { name: "openai_api_version", sets: Sets::Later(false) },
-            Field { name: "openai_deployment_name", sets: Sets::Later(false) },
+            Field { name: "openai_project", sets: Sets::Header("openai-project") },
+            Field { name: "openai_api_type", sets: Sets::Flavour(&OPENAI_FLAVOUR) },
+            later("openai_api_version"),
+            later("openai_deployment_name"),
         ],
         quirks: Quirks::NONE,
         capabilities: CAN_ALL,
+        ..compatible("openai", "https://api.openai.com/v1", "OPENAI_API_KEY")
     },
+    Provider { aliases: &["custom-openai", "openai-like"], capabilities: CAN_ALL, ..local("openai-compatible", "", "") },
+    compatible("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+    compatible("ovhcloud", "https://oai.endpoints.kepler.ai.cloud.ovh.net/v1", "OVHCLOUD_API_KEY"),
+    Provider {
+        auth: Auth::Header("x-goog-api-key"),
+        ..unspoken("palm", "https://generativelanguage.googleapis.com/v1beta3", "PALM_API_KEY")
+    },
+    Provider {
+        tasks: CHAT,
+        capabilities: &[Capability::Stream, Capability::JsonSchema, Capability::ImageInput],
+        ..compatible("perplexity", "https://api.perplexity.ai", "PERPLEXITY_API_KEY")
+    },
+    Provider {
+        auth: Auth::Header("x-portkey-api-key"),
+        fields: &[
+            API_KEY,
+            API_BASE,
+            Field { name: "portkey_provider", sets: Sets::Header("x-portkey-provider") },
+            Field { name: "portkey_config", sets: Sets::Header("x-portkey-config") },
+            later_secret("provider_api_key"),
+        ],
+        ..compatible("portkey", "https://api.portkey.ai/v1", "PORTKEY_API_KEY")
+    },
+    Provider {
+        aliases: &["aws-sagemaker"],
+        auth: Auth::None,
+        needs_key: false,
+        tasks: ALL,
+        fields: &[API_BASE, later_secret("aws_config"), later("aws_region"), later("schema")],
+        ..unspoken("sagemaker", "", "")
+    },
+    compatible("sambanova", "https://api.sambanova.ai/v1", "SAMBANOVA_API_KEY"),
+    Provider { auth: Auth::None, needs_key: false, tasks: CHAT, ..unspoken("sap-ai-core", "", "") },
+    compatible("scaleway", "https://api.scaleway.ai/v1", "SCW_SECRET_KEY"),
+    local("sglang", "http://localhost:30000/v1", ""),
+    compatible("siliconflow", "https://api.siliconflow.com/v1", "SILICONFLOW_API_KEY"),
+    Provider {
+        aliases: &["togetherai", "together-ai"],
+        fields: &[API_KEY, API_BASE, Field { name: "togetherai_api_key", sets: Sets::ApiKey }],
+        ..compatible("together", "https://api.together.xyz/v1", "TOGETHER_API_KEY")
+    },
+    Provider { tasks: CHAT, capabilities: CAN_STREAM, ..unspoken("typesafe", "https://api.typesafe.ai/v1", "TYPESAFE_API_KEY") },
+    compatible("upstage", "https://api.upstage.ai/v1", "UPSTAGE_API_KEY"),
+    Provider {
+        aliases: &["vertex", "google-vertex-ai"],
+        auth: Auth::None,
+        needs_key: false,
+        fields: &[
+            API_BASE,
+            later("vertex_project"),
+            later("vertex_location"),
+            later_secret("vertex_credentials"),
+            later("vertex_anthropic_betas"),
+        ],
+        ..unspoken("vertex-ai", "", "")
+    },
+    local("vllm", "http://localhost:8000/v1", ""),
+    compatible("wandb", "https://api.inference.wandb.ai/v1", "WANDB_API_KEY"),
+    Provider { aliases: &["grok"], quirks: Quirks::NONE, ..compatible("xai", "https://api.x.ai/v1", "XAI_API_KEY") },
+    Provider { aliases: &["z-ai"], tasks: CHAT, ..compatible("zai", "https://api.z.ai/api/paas/v4", "ZAI_API_KEY") },
+    Provider { aliases: &["bigmodel", "zhipu"], ..compatible("zhipuai", "https://open.bigmodel.cn/api/paas/v4", "ZHIPUAI_API_KEY") },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::find;
+
+    #[test]
+    fn names_are_sorted_and_unique() {
+        assert!(PROVIDERS.is_sorted_by(|a, b| a.name < b.name), "the table is not sorted");
+        let mut names: Vec<_> = PROVIDERS.iter().flat_map(|row| row.aliases.iter().chain([&row.name])).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all, "a name stands twice");
+        let plain = |name: &&str| name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'.'));
+        assert!(names.into_iter().all(plain));
+    }
+
+    #[test]
+    fn rows_are_complete() {
+        for row in PROVIDERS {
+            assert!(row.base.is_empty() || is_url(row.base), "{}", row.name);
+            assert!(!row.base.ends_with('/'), "{}", row.name);
+            assert!(!row.tasks.is_empty(), "{}", row.name);
+            assert!(!row.needs_key || !row.key_env.is_empty(), "{} says no variable for its key", row.name);
+            assert!(!row.needs_key || row.auth.header().is_some(), "{} has no place for its key", row.name);
+            let mut fields: Vec<_> = row.fields.iter().map(|field| field.name).collect();
+            fields.sort_unstable();
+            fields.dedup();
+            assert_eq!(fields.len(), row.fields.len(), "{} has a field twice", row.name);
+        }
+    }
+
+    fn is_url(base: &str) -> bool {
+        base.parse::<http::Uri>().is_ok_and(|uri| uri.host().is_some())
+    }
+
+    #[test]
+    fn every_name_of_mlflow_is_known() {
+        let names = "openai anthropic cohere ai21labs mlflow-model-serving mosaicml huggingface-text-generation-inference palm gemini bedrock \
+                     amazon-bedrock databricks-model-serving databricks mistral togetherai litellm azure groq deepseek xai openrouter ollama \
+                     vertex_ai portkey sap-ai-core typesafe OpenAI VERTEX_AI";
+        for name in names.split_whitespace() {
+            assert!(find(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_key_may_carry_the_providers_name() {
+        let row = find("groq").unwrap();
+        for name in ["api_key", "groq_api_key"] {
+            assert_eq!(row.field(name), Some(Sets::ApiKey), "{name}");
+        }
+        assert_eq!(row.field("groq_api_base"), Some(Sets::ApiBase));
+        assert_eq!(row.field("openai_api_key"), None);
+        assert_eq!(find("mock").unwrap().field("api_key"), None);
+    }
+}

@@ -1,13 +1,37 @@
 //! The OpenAI protocol: chat, completions and embeddings, in both directions.
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use flowgate_proto::v1::ErrorReason;
+use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::{Ask, Decoder, Dialect, Target, failure};
+use super::{Ask, Decoder, Dialect, Target};
 use crate::{
     error::{Error, Result},
-    event::{Answer, Protocol, Task},
+    event::{Answer, Lane, Protocol, Request, Task},
 };
+
+mod answer;
+mod byte_lane;
+mod chat_request;
+pub mod chunks;
+mod complete;
+pub mod door;
+mod door_chat;
+mod embed;
+mod errors;
+mod json;
+mod logprobs;
+mod message;
+mod params;
+mod parts;
+pub mod reply;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod usage;
+
+pub use answer::{chat_to_complete, complete_to_chat};
+pub use embed::Encoding;
 
 /// The dialect.
 pub static OPENAI: OpenAi = OpenAi;
@@ -26,19 +50,64 @@ impl Dialect for OpenAi {
         }
     }
 
-    fn encode(&self, _ask: &Ask<'_>, _target: &Target) -> Result<http::Request<Bytes>> {
-        Err(Error::internal("spine"))
+    fn encode(&self, ask: &Ask<'_>, target: &Target) -> Result<http::Request<Bytes>> {
+        let path = match ask.task {
+            Task::Chat => "/chat/completions",
+            Task::Complete => "/completions",
+            Task::Embed => "/embeddings",
+            Task::Predict => return Err(wrong_task()),
+        };
+        let body = match ask.lane {
+            Lane::Byte => byte_lane::edit(ask, target)?,
+            Lane::Typed => typed_body(ask, target)?,
+        };
+        target.post(path, HeaderValue::from_static("application/json"), body)
     }
 
-    fn decode(&self, _ask: &Ask<'_>, _target: &Target, _headers: &HeaderMap, _body: Bytes) -> Result<Answer> {
-        Err(Error::internal("spine"))
+    fn decode(&self, ask: &Ask<'_>, _target: &Target, headers: &HeaderMap, body: Bytes) -> Result<Answer> {
+        if ask.lane == Lane::Byte {
+            return byte_lane::decode(ask.task, headers, body).map(Answer::Wire);
+        }
+        decode_answer(ask.task, &body)
     }
 
-    fn decoder(&self, _ask: &Ask<'_>, _target: &Target) -> Box<dyn Decoder> {
-        unreachable!("spine")
+    fn decoder(&self, ask: &Ask<'_>, _target: &Target) -> Box<dyn Decoder> {
+        match ask.lane {
+            Lane::Byte => Box::new(byte_lane::Frames::new(ask)),
+            Lane::Typed => Box::new(stream::Typed::default()),
+        }
     }
 
-    fn classify(&self, status: StatusCode, headers: &HeaderMap, _body: &[u8]) -> Error {
-        failure::by_status(status, headers, None)
+    fn classify(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
+        errors::classify(status, headers, body)
     }
+}
+
+/// The typed form of a whole answer.
+///
+/// # Errors
+/// `PROVIDER_BAD_ANSWER` when the body is not what the protocol says.
+pub fn decode_answer(task: Task, body: &[u8]) -> Result<Answer> {
+    match task {
+        Task::Chat => answer::decode_chat(body).map(Answer::Chat),
+        Task::Complete => answer::decode_complete(body).map(Answer::Complete),
+        Task::Embed => embed::decode(body).map(Answer::Embed),
+        Task::Predict => Err(wrong_task()),
+    }
+}
+
+fn typed_body(ask: &Ask<'_>, target: &Target) -> Result<Bytes> {
+    let rules = params::Rules { ask, target };
+    match (ask.task, ask.payload.typed()?) {
+        (Task::Chat, Request::Chat(request)) => chat_request::encode(request, rules),
+        (Task::Chat, Request::Complete(request)) => chat_request::encode(&complete::as_chat(request, rules)?, rules),
+        (Task::Complete, Request::Complete(request)) => complete::encode(request, rules),
+        (Task::Complete, Request::Chat(request)) => complete::encode(&complete::of_chat(request, rules)?, rules),
+        (Task::Embed, Request::Embed(request)) => embed::encode(request, rules),
+        _ => Err(wrong_task()),
+    }
+}
+
+fn wrong_task() -> Error {
+    Error::new(ErrorReason::CallerWrongTask, "the endpoint serves another task; call the method of its own task")
 }

@@ -1,0 +1,90 @@
+//! The one list of keys that load and are not enforced yet. It shrinks to nothing.
+
+use schemars::Schema;
+use serde_json::{Map, Value, json};
+
+use super::schema;
+
+/// A key of a later build.
+struct Row {
+    /// The mapping it stands in.
+    scope: Scope,
+    /// The key.
+    key: &'static str,
+    /// What it is for.
+    about: &'static str,
+    /// The keys in it; empty when it may hold anything.
+    keys: &'static [&'static str],
+}
+
+/// A mapping that holds later keys.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    Root,
+    Telemetry,
+    Endpoint,
+    Deployment,
+    Model,
+    Route,
+    OlderModel,
+    ModelRoute,
+}
+
+const fn row(scope: Scope, key: &'static str, about: &'static str) -> Row {
+    Row { scope, key, about, keys: &[] }
+}
+
+const CACHE: &[&str] = &["ttl", "max_entries"];
+
+const LATER: &[Row] = &[
+    Row {
+        keys: &["tracking_uri", "serve", "max_processes"],
+        ..row(Scope::Root, "mlflow", "MLflow's registry, and what may be started from it.")
+    },
+    row(Scope::Root, "store", "Where keys and the ledger are kept."),
+    row(Scope::Root, "shared", "Where replicas share counters and cache."),
+    row(Scope::Telemetry, "otlp", "Where traces and metrics are sent."),
+    row(Scope::Endpoint, "limit", "How often it may be called."),
+    Row { keys: &["attempts", "backoff"], ..row(Scope::Endpoint, "retry", "How a failed attempt is tried again.") },
+    Row { keys: CACHE, ..row(Scope::Endpoint, "cache", "How long answers are kept.") },
+    Row { keys: &["max_rows", "max_delay"], ..row(Scope::Endpoint, "batch", "How single rows are put together.") },
+    row(Scope::Endpoint, "compat", "Whose quirks are copied, for example `mlflow`."),
+    row(Scope::Endpoint, "idempotent", "Whether a call may be sent twice."),
+    row(Scope::Endpoint, "fallback", "What serves when its own deployments cannot."),
+    row(Scope::Endpoint, "hedge", "When a second attempt is made beside the first."),
+    row(Scope::Endpoint, "mirror", "Where copies of its calls are sent."),
+    row(Scope::Endpoint, "affinity", "What pins a caller to a deployment."),
+    row(Scope::Deployment, "when", "The condition under which it serves."),
+    row(Scope::Model, "runtime", "What runs the model: `native` or `python`."),
+    row(Scope::Model, "idle", "After how long without a call it is unloaded."),
+    row(Scope::Model, "min", "The fewest instances."),
+    row(Scope::Model, "max", "The most instances."),
+    row(Scope::Route, "rate_limit", "How often it may be called."),
+    Row { keys: CACHE, ..row(Scope::Route, "cache", "How long answers are kept.") },
+    Row { keys: CACHE, ..row(Scope::OlderModel, "cache", "How long answers are kept.") },
+    row(Scope::ModelRoute, "model_request_condition", "The condition under which it serves."),
+];
+
+/// Marks the later keys of a mapping in its schema.
+pub(super) fn keys_of(scope: Scope) -> impl FnMut(&mut Schema) {
+    move |schema| mark(scope, schema)
+}
+
+fn mark(scope: Scope, schema: &mut Schema) {
+    let properties = schema.ensure_object().entry("properties").or_insert_with(|| Value::Object(Map::new()));
+    let Value::Object(properties) = properties else { return };
+    for row in LATER.iter().filter(|row| row.scope == scope) {
+        let property = properties.entry(row.key).or_insert_with(|| property(row));
+        if let Value::Object(property) = property {
+            property.insert(schema::LATER.to_owned(), Value::Bool(true));
+        }
+    }
+}
+
+fn property(row: &Row) -> Value {
+    if row.keys.is_empty() {
+        return json!({ "description": row.about });
+    }
+    let keys: Map<String, Value> = row.keys.iter().map(|key| ((*key).to_owned(), json!({}))).collect();
+    json!({ "description": row.about, "type": "object", "properties": keys, "additionalProperties": false })
+}

@@ -1,0 +1,199 @@
+//! One deployment: its provider's row, where it is, and what it is called with.
+
+use http::Uri;
+use serde_json::{Map, Value};
+
+use super::{
+    fields::{self, Fields},
+    mock, nowhere,
+    upstream::Upstream,
+};
+use crate::{
+    config::{
+        Deployment, Place,
+        diagnostic::{Diagnostic, Spot},
+        raw::{RawDeployment, RawModel},
+        reading::Reading,
+        suggest,
+        tree::{At, Tree},
+        units,
+    },
+    event::Task,
+    provider::{self, Kind, PROVIDERS, Provider},
+};
+
+/// The deployment, its alias still as written; `None` when what is wrong with it leaves none.
+pub(super) fn lower(at: &At<RawDeployment>, task: Task, upstream: &Upstream, reading: &mut Reading<'_>) -> Option<Deployment> {
+    let raw = &at.value;
+    let upstream = upstream.with(raw.upstream.as_ref(), reading);
+    let model = raw.model.as_ref()?;
+    let bases = bases(model, reading);
+    let provider = find_provider(model, reading)?;
+    let (fields, place) = locate(model, task, provider, bases, reading)?;
+    let place = match upstream.manager {
+        Some(manager) if !matches!(place, Place::Mock(_)) => nowhere(fields::in_manager(manager)),
+        _ => place,
+    };
+    check_key(model, provider, &fields, &upstream, reading);
+    let Fields { credential, mut headers, .. } = fields;
+    headers.extend(upstream.headers);
+    Some(Deployment {
+        alias: raw.alias.as_ref().map(|alias| alias.value.clone()).unwrap_or_default(),
+        weight: raw.weight.as_ref().map(|weight| weight.value),
+        condition: raw.when.as_ref().map(|when| when.value.clone()),
+        provider,
+        model: model.value.name.as_ref().map(|name| name.value.clone()).unwrap_or_default(),
+        place,
+        parameters: parameters(&model.value),
+        credential: upstream.credential.or(credential),
+        headers,
+        proxy: upstream.proxy,
+        ca: upstream.ca,
+    })
+}
+
+fn parameters(model: &RawModel) -> Map<String, Value> {
+    match model.parameters.as_ref().map(Tree::to_json) {
+        Some(Value::Object(parameters)) => parameters,
+        _ => Map::new(),
+    }
+}
+
+fn find_provider(model: &At<RawModel>, reading: &mut Reading<'_>) -> Option<&'static Provider> {
+    let name = model.value.provider.as_ref()?;
+    let found = provider::find(&name.value);
+    if found.is_none() {
+        let names: Vec<_> = PROVIDERS.iter().flat_map(|row| row.aliases.iter().chain([&row.name])).copied().collect();
+        let diagnostic = Diagnostic::new(format!("unknown provider {}", reading.shown(name.spot)));
+        let expected = "a provider that `flowgate providers` lists, or `openai-compatible` with its `url`";
+        reading.error(name.spot, diagnostic.expected(expected).suggest(suggest::nearest(&name.value, &names)));
+    }
+    found
+}
+
+/// The addresses beside `provider`, with the place of the first.
+fn bases(model: &At<RawModel>, reading: &mut Reading<'_>) -> Vec<(Spot, Uri)> {
+    let raw = &model.value;
+    if let (Some(_), Some(urls)) = (&raw.url, raw.urls.as_ref().and_then(|urls| urls.first())) {
+        let diagnostic = Diagnostic::new("`urls` stands beside `url`").expected("one of the two");
+        reading.error(urls.spot, diagnostic);
+    }
+    if raw.urls.as_ref().is_some_and(Vec::is_empty) && !reading.is_damaged(model.spot) {
+        reading.error(model.spot, Diagnostic::new("`urls` is empty").expected("at least one address"));
+        reading.damage(model.spot);
+    }
+    let mut bases = Vec::new();
+    for (key, url) in raw.url.iter().map(|url| ("url", url)).chain(raw.urls.iter().flatten().map(|url| ("urls", url))) {
+        match units::url(&url.value) {
+            Ok(uri) => bases.push((url.spot, uri)),
+            Err(what) => {
+                fields::wrong_url(url.spot, key, what, reading);
+                reading.damage(model.spot);
+            }
+        }
+    }
+    bases
+}
+
+fn locate(
+    model: &At<RawModel>,
+    task: Task,
+    provider: &'static Provider,
+    mut bases: Vec<(Spot, Uri)>,
+    reading: &mut Reading<'_>,
+) -> Option<(Fields, Place)> {
+    let config = model.value.config.as_ref();
+    if provider.kind == Kind::Mock {
+        if let Some((spot, _)) = bases.first() {
+            reading.error(*spot, Diagnostic::new(format!("`{}` has no address", provider.name)).expected("no `url`"));
+        }
+        let mock = Place::Mock(mock::lower(config, reading));
+        return Some((fields::lower(None, model.spot, provider, reading), mock));
+    }
+    let fields = fields::lower(config, model.spot, provider, reading);
+    if let Some((spot, uri)) = &fields.base {
+        if bases.is_empty() {
+            bases.push((*spot, uri.clone()));
+        } else {
+            let diagnostic = Diagnostic::new("the address stands here and in `url`").expected("one address");
+            reading.error(*spot, diagnostic.suggest(Some("list equal replicas in `urls`")));
+        }
+    }
+    let uris = bases.iter().map(|(_, uri)| uri.clone()).collect();
+    let place = check_uri(model, provider, &bases, reading).or_else(|| place(model, provider, uris, &fields, reading))?;
+    let place = match &fields.nowhere {
+        Some(reason) => nowhere(reason.clone()),
+        None => spoken(provider, task).unwrap_or(place),
+    };
+    Some((fields, place))
+}
+
+/// What a `uri` or an `oip` address means in this build.
+fn check_uri(model: &At<RawModel>, provider: &Provider, bases: &[(Spot, Uri)], reading: &mut Reading<'_>) -> Option<Place> {
+    let (key, at) = match (&model.value.uri, &model.value.oip) {
+        (Some(uri), None) => ("uri", uri),
+        (None, Some(oip)) => ("oip", oip),
+        (Some(_), Some(oip)) => {
+            reading.error(oip.spot, Diagnostic::new("`oip` stands beside `uri`").expected("one of the two"));
+            return None;
+        }
+        (None, None) => return None,
+    };
+    if provider.kind != Kind::Models {
+        let diagnostic = Diagnostic::new(format!("`{key}` does not go with `provider: {}`", provider.name));
+        reading.error(at.spot, diagnostic.expected("`provider: mlflow`"));
+    }
+    if let Some((spot, _)) = bases.first() {
+        let diagnostic = Diagnostic::new(format!("an address stands beside `{key}`")).expected("one of the two");
+        reading.error(*spot, diagnostic);
+    }
+    let text = &at.value;
+    Some(nowhere(match key {
+        "uri" => format!(
+            "this build does not run models itself yet; start `mlflow models serve -m {text} --port 5001` and set `url: \
+             http://127.0.0.1:5001` instead of `uri`"
+        ),
+        _ => format!("this build does not speak the Open Inference Protocol to {text} yet; set the `url` of a scoring server"),
+    }))
+}
+
+fn place(model: &At<RawModel>, provider: &Provider, uris: Vec<Uri>, fields: &Fields, reading: &mut Reading<'_>) -> Option<Place> {
+    if !uris.is_empty() {
+        return Some(Place::Http(uris));
+    }
+    if !provider.base.is_empty() {
+        return provider.base.parse().ok().map(|base| Place::Http(vec![base]));
+    }
+    let unspoken = provider.llm.is_none() && provider.predict.is_none();
+    if unspoken || fields.nowhere.is_some() || reading.is_damaged(model.spot) {
+        return Some(nowhere("its address is not set"));
+    }
+    let or_uri = if provider.kind == Kind::Models { ", or `uri`" } else { "" };
+    let diagnostic = Diagnostic::new(format!("`{}` needs an address", provider.name));
+    reading.error(model.spot, diagnostic.expected(format!("`url` or `urls`{or_uri}")));
+    None
+}
+
+/// Why a provider cannot serve a task in this build, if it cannot.
+fn spoken(provider: &Provider, task: Task) -> Option<Place> {
+    let tasks = [Some(task), super::counterpart(task)];
+    let mut tasks = tasks.into_iter().flatten();
+    if tasks.clone().any(|task| provider.dialect(task).is_some()) {
+        return None;
+    }
+    let (name, kind) = (provider.name, task.endpoint_type());
+    Some(nowhere(if tasks.any(|task| provider.tasks.contains(&task)) {
+        format!("this build does not speak the protocol of {name} for {kind} yet; use a provider or a proxy that speaks OpenAI's protocol")
+    } else {
+        format!("{name} does not serve {kind}; name another provider or another `endpoint_type`")
+    }))
+}
+
+fn check_key(model: &At<RawModel>, provider: &Provider, fields: &Fields, upstream: &Upstream, reading: &mut Reading<'_>) {
+    if !provider.needs_key || fields.has_key || upstream.has_auth || reading.is_damaged(model.spot) {
+        return;
+    }
+    let diagnostic = Diagnostic::new(format!("`{}` needs a key", provider.name)).expected("`api_key` in `config`");
+    let suggestion = format!("add `config: {{ api_key: ${} }}`", provider.key_env);
+    reading.error(model.spot, diagnostic.suggest(Some(suggestion)));
+}

@@ -1,0 +1,196 @@
+//! `model.config`: which of its fields the provider takes, and what they set.
+
+use http::{HeaderMap, HeaderName, Uri};
+
+use super::upstream::header_value;
+use crate::{
+    config::{
+        diagnostic::{Diagnostic, Spot},
+        reading::{Reading, Secret},
+        suggest,
+        tree::{Any, At, Tree},
+        units,
+    },
+    dialect::Credential,
+    provider::{Flavour, Provider, Sets},
+};
+
+/// What `config` sets.
+pub(super) struct Fields {
+    provider: &'static Provider,
+    /// The credential.
+    pub credential: Option<Credential>,
+    /// Whether a key stands in the file, even if it is not set.
+    pub has_key: bool,
+    /// The base address, and where it stands.
+    pub base: Option<(Spot, Uri)>,
+    /// Headers of every request.
+    pub headers: HeaderMap,
+    /// Why the deployment cannot be served, if it cannot.
+    pub nowhere: Option<String>,
+    /// The flavour that was asked for.
+    flavour: Option<(&'static Flavour, String)>,
+    /// Fields that this build does not read.
+    unread: Vec<At<String>>,
+}
+
+/// Reads the fields of `config`; `owner` is the mapping that holds it.
+pub(super) fn lower(config: Option<&Tree>, owner: Spot, provider: &'static Provider, reading: &mut Reading<'_>) -> Fields {
+    let mut fields = Fields {
+        provider,
+        credential: None,
+        has_key: false,
+        base: None,
+        headers: HeaderMap::new(),
+        nowhere: None,
+        flavour: None,
+        unread: Vec::new(),
+    };
+    let mut given: Vec<&At<String>> = Vec::new();
+    for (key, value) in config.and_then(Tree::entries).into_iter().flatten().filter(|(_, value)| !matches!(value.value, Any::Null)) {
+        given.push(key);
+        match provider.field(&key.value) {
+            Some(sets) => fields.set(key, value, sets, reading),
+            None => {
+                reading.unknown_key(key, &known(provider), false);
+                reading.damage(owner);
+            }
+        }
+    }
+    fields.check_flavour(&given, config.map_or(owner, |config| config.spot), reading);
+    fields
+}
+
+/// The fields that a provider takes.
+pub(super) fn known(provider: &Provider) -> Vec<&'static str> {
+    provider.fields.iter().map(|field| field.name).collect()
+}
+
+impl Fields {
+    fn set(&mut self, key: &At<String>, value: &Tree, sets: Sets, reading: &mut Reading<'_>) {
+        if let Sets::Later(_) = sets {
+            self.unread.push(key.clone());
+            return check_set(value, &key.value, reading);
+        }
+        let Some(text) = value.text().map(|text| value.with(text.to_owned())) else {
+            let message = format!("`{}` is {}", key.value, value.kind());
+            reading.error(value.spot, Diagnostic::new(message).expected("text").suggest(Some("put quotes around it")));
+            return;
+        };
+        match sets {
+            Sets::ApiKey => self.set_key(key, &text, reading),
+            Sets::ApiBase => self.set_base(key, value, reading),
+            Sets::Header(name) => {
+                let secret = self.secret(&text, &key.value, reading);
+                let value = secret.and_then(|secret| header_value("", &secret, &text, &key.value, reading));
+                self.headers.extend(value.map(|value| (HeaderName::from_static(name), value)));
+            }
+            Sets::Flavour(flavour) => {
+                let word = reading.plain(value).unwrap_or_default().to_ascii_lowercase();
+                let words: Vec<_> = std::iter::once(&flavour.plain).chain(flavour.others).copied().collect();
+                if words.contains(&word.as_str()) {
+                    self.flavour = Some((flavour, word));
+                } else {
+                    reading.wrong_word(value.spot, &key.value, &word, &words);
+                }
+            }
+            Sets::Later(_) => {}
+        }
+    }
+
+    fn set_key(&mut self, key: &At<String>, text: &At<String>, reading: &mut Reading<'_>) {
+        if self.has_key {
+            let diagnostic = Diagnostic::new(format!("`{}` is a second key for the same model", key.value));
+            reading.error(key.spot, diagnostic.expected("one key"));
+        }
+        self.has_key = true;
+        let Some(secret) = self.secret(text, &key.value, reading) else { return };
+        let Some((header, prefix)) = self.provider.auth.header() else { return };
+        if header_value(prefix, &secret, text, &key.value, reading).is_some() {
+            self.credential = Some(Credential { header, prefix, secret });
+        }
+    }
+
+    fn set_base(&mut self, key: &At<String>, value: &Tree, reading: &mut Reading<'_>) {
+        let Some(text) = reading.plain(value) else {
+            self.nowhere = Some(format!("the address in `{}` is not set", key.value));
+            return;
+        };
+        match units::url(&text) {
+            Ok(_) if self.base.is_some() => {
+                let diagnostic = Diagnostic::new(format!("`{}` is a second address for the same model", key.value));
+                reading.error(key.spot, diagnostic.expected("one address").suggest(Some("list equal replicas in `urls`")));
+            }
+            Ok(uri) => self.base = Some((value.spot, uri)),
+            Err(what) => wrong_url(value.spot, &key.value, what, reading),
+        }
+    }
+
+    fn secret(&mut self, text: &At<String>, key: &str, reading: &mut Reading<'_>) -> Option<secrecy::SecretString> {
+        match reading.secret(text, key) {
+            Secret::Is(secret) => Some(secret),
+            Secret::Unset => None,
+            Secret::Manager(manager) => {
+                self.nowhere = Some(in_manager(manager));
+                None
+            }
+        }
+    }
+
+    /// Fields that go with one flavour of the API only.
+    fn check_flavour(&mut self, given: &[&At<String>], spot: Spot, reading: &mut Reading<'_>) {
+        let own = self
+            .provider
+            .fields
+            .iter()
+            .find_map(|field| if let Sets::Flavour(flavour) = field.sets { Some((field.name, flavour)) } else { None });
+        let Some((key, flavour)) = own else { return self.check_unread(reading) };
+        let word = self.flavour.take().map_or_else(|| flavour.plain.to_owned(), |(_, word)| word);
+        let is_plain = word == flavour.plain;
+        let misplaced = if is_plain { flavour.only_others } else { flavour.only_plain };
+        for field in given.iter().filter(|field| misplaced.contains(&field.value.as_str())) {
+            let wanted = if is_plain { suggest::list(flavour.others) } else { suggest::list(&[flavour.plain]) };
+            let diagnostic = Diagnostic::new(format!("`{}` does not go with `{key}: {word}`", field.value));
+            reading.error(field.spot, diagnostic.expected(format!("`{key}` to be {wanted}")));
+        }
+        if is_plain {
+            self.unread.retain(|field| !misplaced.contains(&field.value.as_str()));
+            return self.check_unread(reading);
+        }
+        for field in flavour.needs.iter().filter(|field| !given.iter().any(|key| key.value == **field)) {
+            reading.error(spot, Diagnostic::new(format!("`{field}` is missing, which `{key}: {word}` needs")).expected("text"));
+        }
+        let name = self.provider.name;
+        self.nowhere = Some(format!("this build does not speak `{key}: {word}` yet; give an address that speaks plain {name} protocol"));
+    }
+
+    /// What this build does not read is named where the deployment is served all the same.
+    fn check_unread(&self, reading: &mut Reading<'_>) {
+        if self.provider.llm.is_some() || self.provider.predict.is_some() {
+            self.unread.iter().for_each(|key| reading.later(key.spot, key.value.clone()));
+        }
+    }
+}
+
+/// Lists what is not set in a value that only a later build reads.
+fn check_set(value: &Tree, key: &str, reading: &mut Reading<'_>) {
+    match &value.value {
+        Any::List(items) => items.iter().for_each(|item| check_set(item, key, reading)),
+        Any::Map(entries) => entries.iter().for_each(|(key, value)| check_set(value, &key.value, reading)),
+        Any::Text(text) => drop(reading.secret(&value.with(text.clone()), key)),
+        Any::Null | Any::Bool(_) | Any::Number(_) => {}
+    }
+}
+
+/// Why a deployment is not served whose secret is in a manager.
+pub(super) fn in_manager(manager: &str) -> String {
+    format!("its secret is in {manager}, which this build does not read yet; give it by an environment variable or a file")
+}
+
+/// Reports an address that is none.
+pub(super) fn wrong_url(spot: Spot, key: &str, what: &'static str, reading: &mut Reading<'_>) {
+    // What stands before an `@` may be a password.
+    let shown = if what.contains("password") { "no base address".to_owned() } else { reading.shown(spot) };
+    let diagnostic = Diagnostic::new(format!("`{key}` is {shown}")).expected(units::URL);
+    reading.error(spot, diagnostic.suggest(Some(what)));
+}

@@ -1,0 +1,122 @@
+//! What concerns the server as a whole: listeners, TLS, who may call, sizes and times.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use secrecy::ExposeSecret as _;
+
+use crate::config::{
+    Config, Key, LogFormat, Network, Tls,
+    diagnostic::{Diagnostic, Spot},
+    raw::{RawConfig, RawKey, RawLog, RawTls},
+    reading::{Reading, Secret},
+    tree::At,
+    units,
+};
+
+/// Everything but the endpoints.
+pub(super) fn lower(raw: &RawConfig, reading: &mut Reading<'_>) -> Config {
+    let admin = raw.admin.as_ref().and_then(|admin| admin.value.listen.as_ref());
+    let keys = raw.identity.as_ref().map(|identity| identity.value.keys.as_slice()).unwrap_or_default();
+    Config {
+        listen: address(raw.listen.as_ref(), 5000, reading),
+        admin: address(admin, 5001, reading),
+        tls: raw.tls.as_ref().and_then(|tls| lower_tls(&tls.value, reading)),
+        trusted_proxies: raw.trusted_proxies.iter().filter_map(|each| network(each, reading)).collect(),
+        cors_origins: origins(raw, reading),
+        keys: lower_keys(keys, reading),
+        max_request_bytes: max_request_bytes(raw.max_request_bytes.as_ref(), reading),
+        shutdown_grace: duration(raw.shutdown_grace.as_ref(), "shutdown_grace", Duration::from_secs(30), reading),
+        max_connection_age: duration(raw.max_connection_age.as_ref(), "max_connection_age", Duration::from_secs(600), reading),
+        log: match raw.telemetry.as_ref().and_then(|telemetry| telemetry.value.log.as_ref()).map(|log| log.value) {
+            Some(RawLog::Json) => LogFormat::Json,
+            Some(RawLog::Text) | None => LogFormat::Text,
+        },
+        default_endpoint: None,
+        endpoints: Vec::new(),
+    }
+}
+
+fn address(raw: Option<&At<String>>, port: u16, reading: &mut Reading<'_>) -> SocketAddr {
+    let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+    let Some(raw) = raw else { return default };
+    units::address(&raw.value).unwrap_or_else(|| {
+        reading.wrong(raw.spot, "listen", units::ADDRESS);
+        default
+    })
+}
+
+fn lower_tls(raw: &RawTls, reading: &mut Reading<'_>) -> Option<Tls> {
+    let mut path = |raw: &Option<At<String>>, key: &str| raw.as_ref().map(|raw| reading.path(raw, key));
+    let (cert, key, client_ca) = (path(&raw.cert, "cert"), path(&raw.key, "key"), path(&raw.client_ca, "client_ca"));
+    Some(Tls { cert: cert?, key: key?, client_ca })
+}
+
+fn network(raw: &At<String>, reading: &mut Reading<'_>) -> Option<Network> {
+    let network = units::network(&raw.value);
+    if network.is_none() {
+        reading.wrong(raw.spot, "trusted_proxies", units::NETWORK);
+    }
+    network
+}
+
+fn origins(raw: &RawConfig, reading: &mut Reading<'_>) -> Vec<String> {
+    let written = raw.cors.as_ref().map(|cors| cors.value.allow_origins.as_slice()).unwrap_or_default();
+    for origin in written {
+        let is_origin = origin.value == "*"
+            || units::url(&origin.value)
+                .is_ok_and(|uri| matches!(uri.path(), "" | "/") && uri.query().is_none() && !origin.value.ends_with('/'));
+        if !is_origin {
+            reading.wrong(origin.spot, "allow_origins", "an origin, for example `https://app.example.com`, or `*`");
+        }
+    }
+    written.iter().map(|origin| origin.value.clone()).collect()
+}
+
+fn lower_keys(raw: &[At<RawKey>], reading: &mut Reading<'_>) -> Vec<Key> {
+    let mut names: HashMap<&str, Spot> = HashMap::new();
+    let mut keys: Vec<Key> = Vec::new();
+    for RawKey { name, key } in raw.iter().map(|key| &key.value) {
+        if let Some(name) = name {
+            super::check_twice(&mut names, name, "name", reading);
+        }
+        let (Some(name), Some(key)) = (name, key) else { continue };
+        let secret = match reading.secret(key, "key") {
+            Secret::Is(secret) => secret,
+            Secret::Unset => continue,
+            Secret::Manager(manager) => {
+                // Without it the door would stand more open than the file says.
+                let diagnostic = Diagnostic::new(format!("`key` stands in {manager}, which this build does not read yet"));
+                reading.error(key.spot, diagnostic.expected("an environment variable or a file"));
+                continue;
+            }
+        };
+        if let Some(other) = keys.iter().find(|other| other.secret.expose_secret() == secret.expose_secret()) {
+            let message = format!("`key` is the same as the key of `{}`", other.name);
+            reading.error(key.spot, Diagnostic::new(message).expected("a key of its own for every name"));
+            continue;
+        }
+        keys.push(Key { name: name.value.clone(), secret });
+    }
+    keys
+}
+
+fn max_request_bytes(raw: Option<&At<String>>, reading: &mut Reading<'_>) -> usize {
+    const DEFAULT: usize = 32 << 20;
+    let Some(raw) = raw else { return DEFAULT };
+    units::bytes(&raw.value).unwrap_or_else(|| {
+        reading.wrong(raw.spot, "max_request_bytes", units::BYTES);
+        DEFAULT
+    })
+}
+
+fn duration(raw: Option<&At<String>>, key: &str, default: Duration, reading: &mut Reading<'_>) -> Duration {
+    let Some(raw) = raw else { return default };
+    units::duration(&raw.value).unwrap_or_else(|| {
+        reading.wrong(raw.spot, key, units::DURATION);
+        default
+    })
+}

@@ -1,0 +1,150 @@
+//! `upstream:` how deployments are reached; a deployment's own wins over its endpoint's, key by key.
+
+use std::path::PathBuf;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::{
+    config::{
+        diagnostic::Diagnostic,
+        raw::{RawAuth, RawUpstream},
+        reading::{Reading, Secret},
+        tree::{At, Tree},
+    },
+    dialect::Credential,
+};
+
+/// How a deployment is reached.
+#[derive(Clone, Default)]
+pub(super) struct Upstream {
+    /// An HTTP proxy.
+    pub proxy: Option<Uri>,
+    /// Certificate authorities to trust beside the system's.
+    pub ca: Option<PathBuf>,
+    /// Headers of every request.
+    pub headers: HeaderMap,
+    /// The credential that is not the provider's own.
+    pub credential: Option<Credential>,
+    /// Whether `auth` stands in the file, even if its secret is not set.
+    pub has_auth: bool,
+    /// The secret manager that holds what is needed.
+    pub manager: Option<&'static str>,
+}
+
+/// Headers that belong to the connection or to the body.
+const OWN: &[HeaderName] = &[
+    header::HOST,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+impl Upstream {
+    /// This, with what the file says laid over it.
+    pub(super) fn with(&self, raw: Option<&At<RawUpstream>>, reading: &mut Reading<'_>) -> Self {
+        let mut upstream = self.clone();
+        let Some(raw) = raw.map(|raw| &raw.value) else { return upstream };
+        if let Some(proxy) = &raw.proxy {
+            upstream.proxy = upstream.secret(proxy, "proxy", reading).and_then(|secret| lower_proxy(proxy, &secret, reading));
+        }
+        if let Some(ca) = &raw.ca {
+            upstream.ca = Some(reading.path(ca, "ca"));
+        }
+        for (key, value) in raw.headers.as_ref().and_then(Tree::entries).into_iter().flatten() {
+            upstream.header(key, value, reading);
+        }
+        if let Some(auth) = &raw.auth {
+            upstream.has_auth = true;
+            upstream.credential = upstream.auth(auth, reading);
+        }
+        upstream
+    }
+
+    fn secret(&mut self, text: &At<String>, key: &str, reading: &mut Reading<'_>) -> Option<SecretString> {
+        match reading.secret(text, key) {
+            Secret::Is(secret) => Some(secret),
+            Secret::Unset => None,
+            Secret::Manager(manager) => {
+                self.manager = Some(manager);
+                None
+            }
+        }
+    }
+
+    fn header(&mut self, key: &At<String>, value: &Tree, reading: &mut Reading<'_>) {
+        let name = HeaderName::from_bytes(key.value.as_bytes()).ok().filter(|name| !OWN.contains(name));
+        if name.is_none() {
+            let message = format!("`{}` is no header that can be set here", key.value);
+            reading.error(key.spot, Diagnostic::new(message).expected("a header's name, for example `x-team`"));
+        }
+        let Some(text) = value.text().map(|text| value.with(text.to_owned())) else { return };
+        let Some(secret) = self.secret(&text, &key.value, reading) else { return };
+        if let (Some(name), Some(value)) = (name, header_value("", &secret, &text, &key.value, reading)) {
+            self.headers.insert(name, value);
+        }
+    }
+
+    fn auth(&mut self, at: &At<RawAuth>, reading: &mut Reading<'_>) -> Option<Credential> {
+        let raw = &at.value;
+        let (header, prefix, secret, text) = match (&raw.bearer, &raw.basic, &raw.header, &raw.value) {
+            (Some(bearer), None, None, None) => (header::AUTHORIZATION, "Bearer ", self.secret(bearer, "bearer", reading)?, bearer),
+            (None, Some(basic), None, None) => {
+                let (user, password) = (basic.value.username.as_ref()?, basic.value.password.as_ref()?);
+                let secret = self.secret(password, "password", reading)?;
+                let pair = STANDARD.encode(format!("{}:{}", user.value, secret.expose_secret()));
+                (header::AUTHORIZATION, "Basic ", SecretString::from(pair), password)
+            }
+            (None, None, Some(name), Some(value)) => {
+                let secret = self.secret(value, "value", reading);
+                let Some(header) = HeaderName::from_bytes(name.value.as_bytes()).ok().filter(|name| !OWN.contains(name)) else {
+                    reading.wrong(name.spot, "header", "a header's name, for example `x-api-key`");
+                    return None;
+                };
+                (header, "", secret?, value)
+            }
+            _ => {
+                if !reading.is_damaged(at.spot) {
+                    let diagnostic = Diagnostic::new("`auth` holds no one way to authenticate");
+                    reading.error(at.spot, diagnostic.expected("`bearer`, or `basic`, or `header` and `value`"));
+                }
+                return None;
+            }
+        };
+        header_value(prefix, &secret, text, "auth", reading)?;
+        Some(Credential { header, prefix, secret })
+    }
+}
+
+/// The value of a header with a secret in it; no message shows it.
+pub(super) fn header_value(
+    prefix: &str,
+    secret: &SecretString,
+    text: &At<String>,
+    key: &str,
+    reading: &mut Reading<'_>,
+) -> Option<HeaderValue> {
+    let Ok(mut value) = HeaderValue::from_str(&format!("{prefix}{}", secret.expose_secret())) else {
+        let diagnostic = Diagnostic::new(format!("`{key}` has characters that no header can hold"));
+        reading.error(text.spot, diagnostic.expected("one line of text").suggest(Some("look for a line break at its end")));
+        return None;
+    };
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// The proxy's address may hold a password, so no message shows it.
+fn lower_proxy(text: &At<String>, secret: &SecretString, reading: &mut Reading<'_>) -> Option<Uri> {
+    let uri: Option<Uri> = secret.expose_secret().trim_end_matches('/').parse().ok();
+    let uri = uri.filter(|uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty()));
+    if uri.is_none() {
+        let diagnostic = Diagnostic::new("`proxy` is no address of an HTTP proxy");
+        reading.error(text.spot, diagnostic.expected("`http://host:port` or `http://user:password@host:port`"));
+    }
+    uri
+}

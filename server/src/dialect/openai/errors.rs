@@ -1,0 +1,168 @@
+//! What this protocol's error bodies mean. Nothing of them reaches a caller but a short message without keys and markup.
+
+use std::borrow::Cow;
+
+use flowgate_proto::v1::ErrorReason;
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, value::RawValue};
+
+use crate::{dialect::failure, error::Error};
+
+/// What an error body says.
+#[derive(Default)]
+struct Said {
+    message: Option<String>,
+    /// `code`, the inner code and `type`, the telling one first.
+    words: Vec<String>,
+    param: Option<String>,
+    status: Option<StatusCode>,
+}
+
+/// The error for an answer whose status is not a success.
+pub(super) fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
+    let said = serde_json::from_slice(body).map_or_else(|_| said_in_text(body), |json| said_in(&json));
+    build(&said, status, headers)
+}
+
+/// The error for an error object inside an answer or a stream that began as a success.
+pub(super) fn inside(error: &RawValue) -> Error {
+    let json = serde_json::from_str(error.get()).unwrap_or_default();
+    let said = said_in(&json);
+    match said.status.or_else(|| said.words.iter().find_map(|word| status_of(word))) {
+        Some(status) => build(&said, status, &HeaderMap::new()),
+        None => build(&said, StatusCode::INTERNAL_SERVER_ERROR, &HeaderMap::new()).upstream_status(StatusCode::OK),
+    }
+}
+
+/// The error of an `event: error` frame.
+pub(super) fn of_event(data: &[u8]) -> Error {
+    match serde_json::from_slice::<Box<RawValue>>(data) {
+        Ok(error) => inside(&error),
+        Err(_) => build(&Said::default(), StatusCode::INTERNAL_SERVER_ERROR, &HeaderMap::new()).upstream_status(StatusCode::OK),
+    }
+}
+
+/// The error for an answer or a frame that is not what the protocol says. `what` names the fault, never the bytes.
+pub(super) fn bad_answer(what: impl Into<String>) -> Error {
+    Error::new(ErrorReason::ProviderBadAnswer, "the provider gave an answer that its protocol does not allow; try again")
+        .because(what.into())
+}
+
+fn build(said: &Said, status: StatusCode, headers: &HeaderMap) -> Error {
+    let by_word = said.words.iter().find_map(|word| reason_of(word));
+    let is_input_fault = matches!(status.as_u16(), 400 | 413 | 422);
+    let by_text =
+        || said.message.as_deref().filter(|text| is_input_fault && tells_context(text)).map(|_| ErrorReason::CallerContextTooLong);
+    let message = said.message.as_deref().and_then(fit_for_callers);
+    match by_word.or_else(by_text) {
+        Some(reason) => failure::build(reason, status, headers, message.as_deref()),
+        None => {
+            let error = failure::by_status(status, headers, message.as_deref());
+            match &said.param {
+                Some(param) if error.reason() == ErrorReason::ProviderRejectedRequest && is_field(param) => {
+                    error.at(param.as_str(), message.unwrap_or_default())
+                }
+                _ => error,
+            }
+        }
+    }
+}
+
+fn said_in(json: &Value) -> Said {
+    let error = json.get("error").filter(|error| !error.is_null()).unwrap_or(json);
+    let text = |value: Option<&Value>| match value? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let first = |value: &Value| ["message", "msg", "detail"].into_iter().find_map(|name| text(value.get(name)));
+    let inner = error.get("innererror").and_then(|inner| inner.get("code"));
+    let words = [error.get("code"), inner, error.get("type"), json.get("error_type")];
+    let status = ["status_code", "code", "status"].into_iter().find_map(|name| {
+        let code = error.get(name).or_else(|| json.get(name))?;
+        let code = code.as_u64().or_else(|| code.as_str()?.parse().ok())?;
+        StatusCode::from_u16(u16::try_from(code).ok()?).ok().filter(|status| status.as_u16() >= 400)
+    });
+    Said {
+        message: error.as_str().map(str::to_owned).or_else(|| first(error)).or_else(|| first(json)),
+        words: words.into_iter().filter_map(text).collect(),
+        param: text(error.get("param")),
+        status,
+    }
+}
+
+/// Some speakers answer with one line of plain text.
+fn said_in_text(body: &[u8]) -> Said {
+    const LONGEST: usize = 300;
+    let message = std::str::from_utf8(body).ok().map(str::trim).filter(|text| text.len() <= LONGEST && !text.contains(['{', '\n']));
+    Said { message: message.map(str::to_owned), ..Said::default() }
+}
+
+fn reason_of(word: &str) -> Option<ErrorReason> {
+    Some(match word {
+        "insufficient_quota"
+        | "insufficient_balance"
+        | "billing_hard_limit_reached"
+        | "billing_not_active"
+        | "account_deactivated"
+        | "exceeded_current_quota_error"
+        | "payment_required"
+        | "invalid_api_key"
+        | "1113" => ErrorReason::ProviderCredentialRejected,
+        "context_length_exceeded" | "exceed_context_size_error" => ErrorReason::CallerContextTooLong,
+        "content_filter" | "content_policy_violation" | "ResponsibleAIPolicyViolation" => ErrorReason::ProviderBlocked,
+        "model_not_found" | "DeploymentNotFound" => ErrorReason::ProviderNotFound,
+        "rate_limit_exceeded" | "rate_limit_reached_error" | "engine_overloaded_error" | "1302" => ErrorReason::ProviderRateLimited,
+        "capacity_exceeded" => ErrorReason::ProviderUnavailable,
+        // The model wrote a call that cannot be read; another try may do better.
+        "tool_use_failed" => ErrorReason::ProviderFailed,
+        _ => return None,
+    })
+}
+
+/// The status that an error inside a success would have had.
+fn status_of(word: &str) -> Option<StatusCode> {
+    Some(match word {
+        "invalid_request_error" | "BadRequestError" => StatusCode::BAD_REQUEST,
+        "authentication_error" => StatusCode::UNAUTHORIZED,
+        "permission_error" => StatusCode::FORBIDDEN,
+        "not_found_error" | "NotFoundError" => StatusCode::NOT_FOUND,
+        "rate_limit_error" | "tokens" | "requests" => StatusCode::TOO_MANY_REQUESTS,
+        "overloaded_error" | "service_unavailable" => StatusCode::SERVICE_UNAVAILABLE,
+        "timeout" | "timeout_error" => StatusCode::GATEWAY_TIMEOUT,
+        _ => return None,
+    })
+}
+
+fn tells_context(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["context length", "context window", "context size", "prompt is too long", "input is too long", "too many tokens"]
+        .iter()
+        .any(|phrase| text.contains(phrase))
+}
+
+fn is_field(param: &str) -> bool {
+    param.len() <= 64 && param.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.[]".contains(&byte))
+}
+
+/// The message without keys and account names; `None` for markup.
+fn fit_for_callers(message: &str) -> Option<Cow<'_, str>> {
+    const SECRET: [&str; 6] = ["sk-", "sk_", "org-", "proj_", "key-", "eyJ"];
+    let text = message.trim();
+    if text.is_empty() || text.starts_with('<') || text.contains("</") {
+        return None;
+    }
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '*' | '.');
+    let is_secret = |word: &str| word.len() >= 8 && SECRET.iter().any(|lead| word.starts_with(lead));
+    let mut words = text.split_inclusive(|c: char| !is_word(c));
+    if !words.clone().any(is_secret) {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut clean = String::with_capacity(text.len());
+    for word in words.by_ref() {
+        let end = word.trim_end_matches(|c: char| !is_word(c));
+        clean.push_str(if is_secret(end) { "***" } else { end });
+        clean.push_str(word.get(end.len()..).unwrap_or_default());
+    }
+    Some(Cow::Owned(clean))
+}

@@ -1,0 +1,306 @@
+//! Reads the chunks of a streamed answer into the contract's events; chat and completions alike.
+
+use flowgate_proto::v1::{ChatDelta, ChoiceEnd, Logprobs, RawPart, StreamStart, ToolCallPart, chat_delta::Delta};
+
+use super::{
+    answer::{AnswerIn, ChoiceIn, finish_reason, further, index},
+    errors::{bad_answer, inside, of_event},
+    json::{At, is_meaningful, place},
+    logprobs,
+    parts::{
+        Content, MessageIn, Piece, Side, ToolCallIn, arguments_of, citation_of, custom_call, piece_of, raw_field, raw_fields,
+        reasoning_text,
+    },
+    usage,
+};
+use crate::{
+    dialect::{Decoder, SseFrame},
+    error::Result,
+    event::Event,
+};
+
+/// The decoder of the typed lane.
+#[derive(Debug, Default)]
+pub(super) struct Typed {
+    head: StreamStart,
+    is_started: bool,
+    choices: Vec<ChoiceState>,
+}
+
+/// What one frame is.
+pub(super) enum Said<'a> {
+    /// A comment, or an event without data.
+    Nothing,
+    /// The end mark.
+    Done,
+    /// A chunk.
+    Chunk(&'a [u8]),
+}
+
+#[derive(Debug, Default)]
+struct ChoiceState {
+    index: u32,
+    /// Parts so far: the index of the next one.
+    parts: u32,
+    text: Option<u32>,
+    reasoning: Option<u32>,
+    refusal: Option<u32>,
+    tools: Vec<ToolState>,
+    is_ended: bool,
+}
+
+#[derive(Debug)]
+struct ToolState {
+    index: Option<u32>,
+    id: String,
+    part: u32,
+    head: ToolCallPart,
+    is_announced: bool,
+}
+
+/// Tells frames apart.
+///
+/// # Errors
+/// What an error event says.
+pub(super) fn said(frame: &SseFrame) -> Result<Said<'_>> {
+    let data = frame.data.trim_ascii();
+    match data {
+        _ if *frame.name == *b"error" => Err(of_event(data)),
+        b"" => Ok(Said::Nothing),
+        b"[DONE]" => Ok(Said::Done),
+        data => Ok(Said::Chunk(data)),
+    }
+}
+
+impl Decoder for Typed {
+    fn frame(&mut self, frame: SseFrame, events: &mut Vec<Event>) -> Result<()> {
+        match said(&frame)? {
+            Said::Nothing => events.push(Event::Ping),
+            Said::Done => self.end(events)?,
+            Said::Chunk(data) => self.chunk(data, events)?,
+        }
+        Ok(())
+    }
+}
+
+impl Typed {
+    fn chunk(&mut self, data: &[u8], events: &mut Vec<Event>) -> Result<()> {
+        let chunk: AnswerIn<'_> = serde_json::from_slice(data).map_err(|error| bad_answer(format!("a chunk at {}", place(&error))))?;
+        if let Some(error) = chunk.error.filter(|error| is_meaningful(error)) {
+            return Err(inside(error));
+        }
+        let AnswerIn { id, model, created, choices, usage, error: _, rest } = chunk;
+        if !self.is_started {
+            fill(&mut self.head.id, &id);
+            fill(&mut self.head.model, &model);
+            self.head.created = created.0.unwrap_or(self.head.created);
+            if let Some(fields) = further(&rest) {
+                self.head.provider_fields.get_or_insert_default().fields.extend(fields.fields);
+            }
+            if !choices.is_empty() {
+                self.is_started = true;
+                events.push(Event::Start(std::mem::take(&mut self.head)));
+            }
+        }
+        for (n, choice) in choices.into_iter().enumerate() {
+            let state = self.choice(index(choice.index, n));
+            state.read(choice, events)?;
+        }
+        if let Some(usage) = usage::read(usage) {
+            events.push(Event::Usage(usage));
+        }
+        Ok(())
+    }
+
+    /// Some speakers never say why a choice ended; the end mark ends it too.
+    fn end(&mut self, events: &mut Vec<Event>) -> Result<()> {
+        if !self.is_started {
+            return Err(bad_answer("the stream ended without a choice"));
+        }
+        let open = self.choices.iter_mut().filter(|choice| !choice.is_ended);
+        events.extend(open.map(|choice| choice.end("")));
+        events.push(Event::End);
+        Ok(())
+    }
+
+    fn choice(&mut self, index: u32) -> &mut ChoiceState {
+        let at = self.choices.iter().position(|choice| choice.index == index).unwrap_or_else(|| {
+            self.choices.push(ChoiceState { index, ..ChoiceState::default() });
+            self.choices.len() - 1
+        });
+        &mut self.choices[at]
+    }
+}
+
+fn fill(field: &mut String, value: &str) {
+    if field.is_empty() {
+        value.clone_into(field);
+    }
+}
+
+impl ChoiceState {
+    fn read(&mut self, choice: ChoiceIn<'_>, events: &mut Vec<Event>) -> Result<()> {
+        let before = events.len();
+        let word = choice.finish_word().to_owned();
+        if let Some(delta) = choice.delta.or(choice.message) {
+            self.read_delta(delta, events)?;
+        }
+        if let Some(text) = choice.text.filter(|text| !text.is_empty()) {
+            self.push_text(text.into(), events);
+        }
+        if let Some(logprobs) = choice.logprobs.and_then(logprobs::read) {
+            self.push_logprobs(logprobs, before, events);
+        }
+        if !word.is_empty() && !self.is_ended {
+            events.push(self.end(&word));
+        }
+        Ok(())
+    }
+
+    fn read_delta(&mut self, delta: MessageIn<'_>, events: &mut Vec<Event>) -> Result<()> {
+        self.push_reasoning(reasoning_text(&delta), events);
+        match delta.content {
+            Content::None => {}
+            Content::Text(text) if text.is_empty() => {}
+            Content::Text(text) => self.push_text(text.into(), events),
+            Content::Parts(list) => {
+                for raw in list {
+                    let (piece, _) = piece_of(raw, Side::Answer, At::Root)?;
+                    self.push_piece(piece, events);
+                }
+            }
+        }
+        for raw in delta.annotations {
+            if let Some(citation) = citation_of(raw) {
+                let part = part_of(&mut self.parts, &mut self.text);
+                self.push(part, Delta::Citation(citation), events);
+            } else {
+                self.push_raw(raw_field("annotations", &format!("[{}]", raw.get())), events);
+            }
+        }
+        self.push_refusal(delta.refusal.into(), events);
+        for call in delta.tool_calls {
+            self.push_tool_call(&call, events);
+        }
+        for raw in raw_fields(&delta.rest) {
+            self.push_raw(raw, events);
+        }
+        Ok(())
+    }
+
+    fn push_piece(&mut self, piece: Piece<'_>, events: &mut Vec<Event>) {
+        match piece {
+            Piece::Text(text) if text.is_empty() => {}
+            Piece::Text(text) => self.push_text(text.into(), events),
+            Piece::Reasoning(text) => self.push_reasoning(text, events),
+            Piece::Refusal(text) => self.push_refusal(text.into(), events),
+            Piece::Media(media) => {
+                let part = part_of(&mut self.parts, &mut None);
+                self.push(part, Delta::Media(media), events);
+            }
+            Piece::Raw(raw) => self.push_raw(raw, events),
+        }
+    }
+
+    fn push(&self, part: u32, delta: Delta, events: &mut Vec<Event>) {
+        events.push(Event::Delta(ChatDelta { choice: self.index, part, delta: Some(delta), logprobs: None }));
+    }
+
+    fn push_text(&mut self, text: String, events: &mut Vec<Event>) {
+        let part = part_of(&mut self.parts, &mut self.text);
+        self.push(part, Delta::Text(text), events);
+    }
+
+    fn push_reasoning(&mut self, text: String, events: &mut Vec<Event>) {
+        if !text.is_empty() {
+            let part = part_of(&mut self.parts, &mut self.reasoning);
+            self.push(part, Delta::Reasoning(text), events);
+        }
+    }
+
+    fn push_refusal(&mut self, text: String, events: &mut Vec<Event>) {
+        if !text.is_empty() {
+            let part = part_of(&mut self.parts, &mut self.refusal);
+            self.push(part, Delta::Refusal(text), events);
+        }
+    }
+
+    fn push_raw(&mut self, raw: RawPart, events: &mut Vec<Event>) {
+        let part = part_of(&mut self.parts, &mut None);
+        self.push(part, Delta::Raw(raw), events);
+    }
+
+    fn push_tool_call(&mut self, call: &ToolCallIn<'_>, events: &mut Vec<Event>) {
+        if let Some(raw) = custom_call(call) {
+            return self.push_raw(raw, events);
+        }
+        let name = call.function.as_ref().map_or("", |function| &function.name);
+        let at = self.tool(call, name);
+        let choice = self.index;
+        let tool = &mut self.tools[at];
+        let arguments = arguments_of(call);
+        let mut push = |part, delta| events.push(Event::Delta(ChatDelta { choice, part, delta: Some(delta), logprobs: None }));
+        if !tool.is_announced {
+            fill(&mut tool.head.id, &call.id);
+            fill(&mut tool.head.name, name);
+            fill(&mut tool.head.signature, &call.thought_signature);
+            if !tool.head.name.is_empty() || !arguments.is_empty() {
+                tool.is_announced = true;
+                push(tool.part, Delta::ToolCall(std::mem::take(&mut tool.head)));
+            }
+        }
+        if !arguments.is_empty() {
+            push(tool.part, Delta::Arguments(arguments));
+        }
+    }
+
+    /// The tool call that a piece belongs to. Some speakers leave the index out, and some give all calls the same one: then a new
+    /// name with a new id is a new call.
+    fn tool(&mut self, call: &ToolCallIn<'_>, name: &str) -> usize {
+        let index = call.index.0;
+        let same_index = self.tools.iter().rposition(|tool| index.is_some() && tool.index == index);
+        let known = same_index.or_else(|| self.tools.len().checked_sub(1).filter(|_| index.is_none()));
+        if let Some(at) = known.filter(|at| name.is_empty() || !self.tools[*at].is_other(&call.id)) {
+            return at;
+        }
+        let part = part_of(&mut self.parts, &mut None);
+        self.tools.push(ToolState { index, id: call.id.to_string(), part, head: ToolCallPart::default(), is_announced: false });
+        self.tools.len() - 1
+    }
+
+    /// Log probabilities go with the text of their chunk, or alone.
+    fn push_logprobs(&mut self, logprobs: Logprobs, before: usize, events: &mut Vec<Event>) {
+        let of_text = events.iter_mut().skip(before).find_map(|event| match event {
+            Event::Delta(delta) if matches!(delta.delta, Some(Delta::Text(_) | Delta::Refusal(_))) => Some(delta),
+            _ => None,
+        });
+        match of_text {
+            Some(delta) => delta.logprobs = Some(logprobs),
+            None if logprobs.content.is_empty() && logprobs.refusal.is_empty() => {}
+            None => {
+                let part = part_of(&mut self.parts, &mut self.text);
+                events.push(Event::Delta(ChatDelta { choice: self.index, part, delta: None, logprobs: Some(logprobs) }));
+            }
+        }
+    }
+
+    fn end(&mut self, word: &str) -> Event {
+        self.is_ended = true;
+        Event::ChoiceEnd(ChoiceEnd { choice: self.index, finish_reason: finish_reason(word).into(), raw_finish_reason: word.to_owned() })
+    }
+}
+
+impl ToolState {
+    fn is_other(&self, id: &str) -> bool {
+        !id.is_empty() && id != self.id
+    }
+}
+
+/// The index of a part: its own, or the next one.
+fn part_of(next: &mut u32, slot: &mut Option<u32>) -> u32 {
+    *slot.get_or_insert_with(|| {
+        let part = *next;
+        *next += 1;
+        part
+    })
+}

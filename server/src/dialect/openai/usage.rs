@@ -1,0 +1,122 @@
+//! Token counts in both directions, with the places where this protocol's speakers put them.
+
+use flowgate_proto::v1::{Usage, UsageSource};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::json::Count;
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct UsageIn {
+    prompt_tokens: Count,
+    completion_tokens: Count,
+    prompt_tokens_details: Option<Details>,
+    completion_tokens_details: Option<Details>,
+    cached_tokens: Count,
+    cache_read_input_tokens: Count,
+    prompt_cache_hit_tokens: Count,
+    reasoning_tokens: Count,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Details {
+    cached_tokens: Count,
+    cache_write_tokens: Count,
+    reasoning_tokens: Count,
+    audio_tokens: Count,
+    image_tokens: Count,
+}
+
+/// Usage as OpenAI writes it.
+#[derive(Debug, Serialize)]
+pub(super) struct UsageOut {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "InputDetails::is_empty")]
+    prompt_tokens_details: InputDetails,
+    #[serde(skip_serializing_if = "OutputDetails::is_empty")]
+    completion_tokens_details: OutputDetails,
+}
+
+#[derive(Debug, PartialEq, Eq, Default, Serialize)]
+struct InputDetails {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cached_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_write_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_tokens: Option<u32>,
+}
+
+#[derive(Debug, PartialEq, Eq, Default, Serialize)]
+struct OutputDetails {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_tokens: Option<u32>,
+}
+
+impl InputDetails {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl OutputDetails {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Reads usage; `None` when it has no counts. Never fails: an answer is worth more than its bill's form.
+pub(super) fn read(raw: Option<&RawValue>) -> Option<Usage> {
+    let usage: UsageIn = serde_json::from_str(raw?.get()).ok()?;
+    let Details { cached_tokens, cache_write_tokens, audio_tokens, image_tokens, reasoning_tokens: _ } =
+        usage.prompt_tokens_details.unwrap_or_default();
+    let output = usage.completion_tokens_details.unwrap_or_default();
+    let cached = [cached_tokens, usage.cached_tokens, usage.cache_read_input_tokens, usage.prompt_cache_hit_tokens];
+    let reported = usage.prompt_tokens.0.is_some() || usage.completion_tokens.0.is_some();
+    reported.then_some(Usage {
+        input_tokens: usage.prompt_tokens.0,
+        output_tokens: usage.completion_tokens.0,
+        cache_read_tokens: cached.into_iter().find_map(|count| count.0),
+        cache_write_tokens: cache_write_tokens.0,
+        reasoning_tokens: output.reasoning_tokens.0.or(usage.reasoning_tokens.0),
+        input_audio_tokens: audio_tokens.0,
+        output_audio_tokens: output.audio_tokens.0,
+        input_image_tokens: image_tokens.0,
+        output_image_tokens: output.image_tokens.0,
+        source: UsageSource::Reported.into(),
+    })
+}
+
+/// Usage as OpenAI writes it.
+pub(super) fn write(usage: &Usage) -> UsageOut {
+    let total = u64::from(usage.input_tokens.unwrap_or_default()) + u64::from(usage.output_tokens.unwrap_or_default());
+    UsageOut {
+        prompt_tokens: usage.input_tokens,
+        completion_tokens: usage.output_tokens,
+        total_tokens: usage.input_tokens.map(|_| total),
+        prompt_tokens_details: InputDetails {
+            cached_tokens: usage.cache_read_tokens,
+            cache_write_tokens: usage.cache_write_tokens,
+            audio_tokens: usage.input_audio_tokens,
+            image_tokens: usage.input_image_tokens,
+        },
+        completion_tokens_details: OutputDetails {
+            reasoning_tokens: usage.reasoning_tokens,
+            audio_tokens: usage.output_audio_tokens,
+            image_tokens: usage.output_image_tokens,
+        },
+    }
+}

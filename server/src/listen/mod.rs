@@ -1,0 +1,240 @@
+//! The server's sockets: accept, TLS, HTTP/1.1 and h2, connection age, drain. Knows nothing of what is served.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::{Request, Response};
+use hyper::{body::Incoming, service::Service};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::{either::Either, sync::CancellationToken};
+
+use crate::{config, error::Result, identity::Peer, task::Tasks};
+
+mod connection;
+mod tls;
+
+use connection::{Door, Passing, Spawner};
+pub use tls::TlsAcceptor;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long a client may take for its TLS handshake and for its first byte. hyper
+/// counts the last from the end of the answer before, so it also bounds how long an HTTP/1.1 connection may idle.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an HTTP/1.1 client may take for a request's head, counted from the answer before it: idle connections of load balancers, which
+/// keep theirs for 60 s, must outlive it.
+const HEAD: Duration = Duration::from_secs(75);
+/// How long a connection that may have a request on its way stays open once it is to close.
+const LINGER: Duration = Duration::from_millis(500);
+/// The most bytes of a request's head.
+const MOST_HEAD: u32 = 64 << 10;
+
+/// How a listener serves.
+#[derive(Debug)]
+pub struct Options {
+    /// TLS; `None`: in the clear.
+    pub tls: Option<TlsAcceptor>,
+    /// When a connection is asked to be made anew, ±10 %.
+    pub max_connection_age: Duration,
+    /// How long calls may finish after the shutdown began.
+    pub grace: Duration,
+    /// More wait in the system's queue.
+    pub max_connections: u32,
+}
+
+/// What all connections of one listener share.
+struct Shared {
+    http: auto::Builder<Spawner>,
+    tls: Option<TlsAcceptor>,
+    max_age: Duration,
+    /// Accept no more, and let calls finish.
+    shutdown: CancellationToken,
+    /// Let go of what is still open.
+    cut: CancellationToken,
+}
+
+impl Options {
+    /// The options of a configuration.
+    ///
+    /// # Errors
+    /// An internal error that names a TLS file which cannot be used.
+    pub fn new(config: &config::Config) -> Result<Self> {
+        Ok(Self {
+            tls: config.tls.as_ref().map(TlsAcceptor::new).transpose()?,
+            max_connection_age: config.max_connection_age,
+            grace: config.shutdown_grace,
+            max_connections: 10_000,
+        })
+    }
+}
+
+/// Serves until `shutdown`, then until all calls have finished or the grace is over.
+///
+/// A connection is never closed between a request and its answer: h2 clients get a GOAWAY, HTTP/1.1 clients
+/// `connection: close` with their next answer; only connections that stay silent for a moment are closed as they are.
+pub async fn serve<S, B>(listener: TcpListener, service: S, options: Options, shutdown: CancellationToken, tasks: &Tasks)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let slots = Arc::new(Semaphore::new(options.max_connections as usize));
+    let shared = Arc::new(Shared {
+        http: http(tasks),
+        tls: options.tls,
+        max_age: options.max_connection_age,
+        shutdown,
+        cut: CancellationToken::new(),
+    });
+    let start = |(stream, address): (TcpStream, SocketAddr), slot: OwnedSemaphorePermit| {
+        let (shared, service) = (Arc::clone(&shared), service.clone());
+        tasks.spawn(async move {
+            let cut = shared.cut.clone();
+            cut.run_until_cancelled(carry(&shared, stream, address, service)).await;
+            drop(slot);
+        });
+    };
+    while let Some(accepted) = shared.shutdown.run_until_cancelled(accept(&listener, &slots)).await {
+        start(accepted.0, accepted.1);
+    }
+    // Those whose connection the system has accepted for us are served as well.
+    while let (Some(Ok(accepted)), Ok(slot)) = (listener.accept().now_or_never(), Arc::clone(&slots).try_acquire_owned()) {
+        start(accepted, slot);
+    }
+    drop(listener);
+    drain(&shared.cut, &slots, options.max_connections, options.grace).await;
+}
+
+/// Waits until every connection has given its slot back.
+async fn drain(cut: &CancellationToken, slots: &Semaphore, all: u32, grace: Duration) {
+    if timeout(grace, slots.acquire_many(all)).await.is_ok() {
+        return;
+    }
+    let open = all as usize - slots.available_permits();
+    tracing::warn!(connections = open, "the grace is over, connections with calls in flight are cut");
+    cut.cancel();
+    // The semaphore is never closed, so there is no other outcome.
+    drop(slots.acquire_many(all).await);
+}
+
+/// The next connection, once there is room for it.
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> ((TcpStream, SocketAddr), OwnedSemaphorePermit) {
+    let mut pause = Duration::from_millis(5);
+    loop {
+        let Ok(slot) = Arc::clone(slots).acquire_owned().await else {
+            return std::future::pending().await;
+        };
+        match listener.accept().await {
+            Ok(accepted) => return (accepted, slot),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                // Out of descriptors or memory: only time helps, and the error would come back at once.
+                tracing::warn!(%error, "cannot accept connections");
+                sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// One connection from its first byte to its last.
+async fn carry<S, B>(shared: &Shared, stream: TcpStream, address: SocketAddr, service: S)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let Some((io, certificate)) = timeout(PATIENCE, greet(shared, stream)).await.ok().flatten() else { return };
+    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+    let passing = Arc::new(Passing::default());
+    let door = Door::new(service, Peer { address, certificate }, Arc::clone(&passing));
+    let mut connection = std::pin::pin!(shared.http.serve_connection(TokioIo::new(io), door));
+    let age = sleep(shared.max_age.mul_f64(fastrand::f64().mul_add(0.2, 0.9)));
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = age => {}
+        () = shared.shutdown.cancelled() => {}
+    }
+    passing.close();
+    if !passing.is_h2() {
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = sleep(LINGER) => {}
+        }
+    }
+    connection.as_mut().graceful_shutdown();
+    if let Err(error) = connection.await {
+        tracing::debug!(error, "a connection ended badly");
+    }
+}
+
+type Io = Either<TcpStream, tokio_rustls::server::TlsStream<TcpStream>>;
+
+/// TLS, or the wait for the first byte; `None` when the client went away. The certificate is the client's.
+async fn greet(shared: &Shared, stream: TcpStream) -> Option<(Io, Option<Bytes>)> {
+    set_options(&stream);
+    let Some(tls) = &shared.tls else {
+        stream.readable().await.ok()?;
+        return Some((Either::Left(stream), None));
+    };
+    match tls.accept(stream).await {
+        Ok(stream) => {
+            let certificates = stream.get_ref().1.peer_certificates();
+            let certificate = certificates.and_then(|chain| chain.first()).map(|certificate| Bytes::copy_from_slice(certificate));
+            Some((Either::Right(stream), certificate))
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
+        }
+    }
+}
+
+/// Without them the connection still works, only worse.
+fn set_options(stream: &TcpStream) {
+    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+    let socket = socket2::SockRef::from(stream);
+    if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive)) {
+        tracing::debug!(%error, "a socket option cannot be set");
+    }
+}
+
+/// HTTP/1.1 and h2 with every bound that either has.
+fn http(tasks: &Tasks) -> auto::Builder<Spawner> {
+    let mut http = auto::Builder::new(Spawner(tasks.clone()));
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_headers(128).max_buf_size(MOST_HEAD as usize);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(1024)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .max_header_list_size(MOST_HEAD)
+        .max_pending_accept_reset_streams(50)
+        .max_local_error_reset_streams(1024);
+    http
+}
+
+#[cfg(test)]
+mod tests;

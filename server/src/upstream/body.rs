@@ -1,0 +1,115 @@
+//! The body of an upstream's response, off a socket or made up, read in chunks or as a whole.
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _, stream::BoxStream};
+use hyper::body::{Body as _, Incoming};
+
+/// Any error of a transport.
+pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// A body; dropping it before its end tells the upstream to stop.
+pub(super) enum Body {
+    /// Off a socket.
+    Socket(Incoming),
+    /// Made up in this process.
+    Made(BoxStream<'static, Result<Bytes, BoxError>>),
+}
+
+/// Why a body could not be read as a whole.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// It is larger than allowed.
+    TooLarge,
+    /// It stopped before its end.
+    Cut(BoxError),
+}
+
+impl Body {
+    /// A body in one piece.
+    pub(super) fn full(bytes: Bytes) -> Self {
+        Self::Made(futures_util::stream::iter([Ok(bytes)]).boxed())
+    }
+
+    /// The whole body, if it has at most `most` bytes.
+    pub(super) async fn collect(mut self, most: usize) -> Result<Bytes, Unread> {
+        let Some(first) = self.next().await.transpose().map_err(Unread::Cut)? else {
+            return Ok(Bytes::new());
+        };
+        if first.len() > most {
+            return Err(Unread::TooLarge);
+        }
+        let Some(second) = self.next().await.transpose().map_err(Unread::Cut)? else {
+            return Ok(first);
+        };
+        let mut whole = BytesMut::with_capacity(first.len() + second.len() + self.expected(most));
+        whole.extend_from_slice(&first);
+        whole.extend_from_slice(&second);
+        while let Some(chunk) = self.next().await.transpose().map_err(Unread::Cut)? {
+            if whole.len() + chunk.len() > most {
+                return Err(Unread::TooLarge);
+            }
+            whole.extend_from_slice(&chunk);
+        }
+        if whole.len() > most { Err(Unread::TooLarge) } else { Ok(whole.freeze()) }
+    }
+
+    /// The first bytes, up to about `most`, whatever becomes of the rest; for error bodies.
+    pub(super) async fn start(mut self, most: usize) -> Bytes {
+        let mut start = BytesMut::new();
+        while let Some(Ok(chunk)) = self.next().await {
+            start.extend_from_slice(&chunk);
+            if start.len() >= most {
+                start.truncate(most);
+                break;
+            }
+        }
+        start.freeze()
+    }
+
+    /// What the upstream says is still to come, as far as memory is set aside on its word.
+    fn expected(&self, most: usize) -> usize {
+        const TRUSTED: usize = 8 << 20;
+        match self {
+            Self::Socket(body) => usize::try_from(body.size_hint().lower()).unwrap_or(0).min(most).min(TRUSTED),
+            Self::Made(_) => 0,
+        }
+    }
+}
+
+impl Stream for Body {
+    type Item = Result<Bytes, BoxError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.get_mut() {
+            Self::Made(chunks) => chunks.poll_next_unpin(cx),
+            Self::Socket(body) => loop {
+                match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                    // Trailers say nothing that a dialect reads.
+                    Some(Ok(frame)) => {
+                        if let Ok(chunk) = frame.into_data() {
+                            return Poll::Ready(Some(Ok(chunk)));
+                        }
+                    }
+                    Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                    None => return Poll::Ready(None),
+                }
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Socket(_) => "Body::Socket",
+            Self::Made(_) => "Body::Made",
+        })
+    }
+}

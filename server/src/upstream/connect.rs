@@ -1,0 +1,217 @@
+//! Opens connections to upstreams: TCP, HTTP proxies, TLS. Knows nothing of what is said over them.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Uri, uri::Scheme};
+use http_body_util::Full;
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{Connected, Connection, HttpConnector, proxy::Tunnel},
+    },
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::either::Either;
+use tower::Service;
+
+use super::body::BoxError;
+use crate::error::{Error, Result};
+
+/// A pool of connections to one upstream.
+pub(super) type Pool = Client<Connector, Full<Bytes>>;
+
+/// Opens connections in one way.
+#[derive(Clone, Debug)]
+pub(super) struct Connector {
+    way: Way,
+    tls: Option<Arc<ClientConfig>>,
+    /// For DNS, TCP, proxy and TLS together.
+    limit: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum Way {
+    Direct(HttpConnector),
+    /// Through a proxy that reads the requests: absolute-form targets.
+    Forward(HttpConnector, Uri),
+    /// Through a proxy that only passes bytes on: `CONNECT`.
+    Tunnel(Tunnel<HttpConnector>),
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) struct Socket {
+    io: Either<TcpStream, TlsStream<TcpStream>>,
+    forwarded: bool,
+    h2: bool,
+}
+
+impl Connector {
+    /// Connections straight, or through `proxy`, to http upstreams, or by `tls` to https ones.
+    ///
+    /// # Errors
+    /// An internal error when the proxy is not an address.
+    pub(super) fn new(proxy: Option<&Uri>, tls: Option<Arc<ClientConfig>>, limit: Duration) -> Result<Self> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(Duration::from_secs(30)));
+        tcp.set_keepalive_interval(Some(Duration::from_secs(10)));
+        tcp.set_keepalive_retries(Some(3));
+        // Shared out among the addresses of a name, so that a dead one does not use up the limit.
+        tcp.set_connect_timeout(Some(limit));
+        let way = match (proxy, &tls) {
+            (None, _) => Way::Direct(tcp),
+            (Some(proxy), None) => Way::Forward(tcp, without_userinfo(proxy)?),
+            (Some(proxy), Some(_)) => {
+                let tunnel = Tunnel::new(without_userinfo(proxy)?, tcp);
+                Way::Tunnel(match authorization(proxy)? {
+                    Some(value) => tunnel.with_auth(value),
+                    None => tunnel,
+                })
+            }
+        };
+        Ok(Self { way, tls, limit })
+    }
+
+    /// A pool over this connector.
+    pub(super) fn pool(self) -> Pool {
+        let https = self.tls.is_some();
+        // uvicorn, which serves MLflow models, closes idle connections after 5 s: be the first to let go, else a request
+        // may meet the close on its way. Providers behind https keep theirs for minutes.
+        let idle = if https { Duration::from_secs(60) } else { Duration::from_secs(4) };
+        Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(idle)
+            .pool_max_idle_per_host(1024)
+            .http2_initial_stream_window_size(2 << 20)
+            .http2_initial_connection_window_size(8 << 20)
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .http2_keep_alive_timeout(Duration::from_secs(10))
+            .http2_keep_alive_while_idle(true)
+            .build(self)
+    }
+
+    async fn open(self, target: Uri) -> Result<TokioIo<Socket>, BoxError> {
+        let (tcp, forwarded) = match self.way {
+            Way::Direct(mut tcp) => (tcp.call(target.clone()).await?, false),
+            Way::Forward(mut tcp, proxy) => (tcp.call(proxy).await?, true),
+            Way::Tunnel(mut tunnel) => (tunnel.call(target.clone()).await?, false),
+        };
+        let tcp = tcp.into_inner();
+        let Some(tls) = self.tls else {
+            return Ok(TokioIo::new(Socket { io: Either::Left(tcp), forwarded, h2: false }));
+        };
+        let host = target.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let tls = TlsConnector::from(tls).connect(ServerName::try_from(host)?, tcp).await?;
+        let h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+        Ok(TokioIo::new(Socket { io: Either::Right(tls), forwarded, h2 }))
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Socket>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, target: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move {
+            match tokio::time::timeout(connector.limit, connector.open(target)).await {
+                Ok(opened) => opened,
+                Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+impl Socket {
+    pub(super) fn nodelay(&self) -> io::Result<bool> {
+        match &self.io {
+            Either::Left(tcp) => tcp.nodelay(),
+            Either::Right(tls) => tls.get_ref().0.nodelay(),
+        }
+    }
+}
+
+impl Connection for Socket {
+    fn connected(&self) -> Connected {
+        let connected = Connected::new().proxy(self.forwarded);
+        if self.h2 { connected.negotiated_h2() } else { connected }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+/// `Proxy-Authorization` from the user and password in a proxy's address.
+///
+/// # Errors
+/// An internal error when they cannot stand in a header; never, since they are encoded.
+pub(super) fn authorization(proxy: &Uri) -> Result<Option<HeaderValue>> {
+    let Some((userinfo, _)) = proxy.authority().and_then(|authority| authority.as_str().rsplit_once('@')) else {
+        return Ok(None);
+    };
+    let decoded: Vec<u8> = percent_encoding::percent_decode_str(userinfo).collect();
+    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(decoded)))
+        .map_err(|error| Error::internal("the proxy's credential cannot stand in a header").because(error))?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+/// The proxy's address alone, so that its credential is in no debug output.
+fn without_userinfo(proxy: &Uri) -> Result<Uri> {
+    let authority = proxy.authority().map(|authority| authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, host)| host));
+    Uri::builder()
+        .scheme(Scheme::HTTP)
+        .authority(authority.unwrap_or_default())
+        .path_and_query("/")
+        .build()
+        .map_err(|error| Error::internal("`upstream.proxy` is not an address; write http://host:port").because(error))
+}

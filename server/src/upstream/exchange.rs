@@ -1,0 +1,231 @@
+//! One attempt carried out: ask, request, response, reply. What an answer means is for the dialect to say.
+
+use std::{error::Error as StdError, sync::Arc};
+
+use flowgate_proto::v1::ErrorReason;
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use hyper_util::client::legacy;
+use tokio::time::Instant;
+
+use super::{
+    Upstream,
+    body::{Body, Unread},
+    events::Events,
+    replica::{self, InFlight},
+};
+use crate::{
+    call::{Attempt, Call, Record},
+    dialect::{Ask, Dialect, Target},
+    error::{Error, Result},
+    event::{Head, Reply},
+};
+
+/// The largest whole answer that is taken.
+const MOST_ANSWER: usize = 256 << 20;
+/// How much of an error's body is read.
+const MOST_ERROR: usize = 64 << 10;
+
+const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
+
+/// Adds the time until it is dropped to what the call waited for upstreams.
+#[derive(Debug)]
+pub(super) struct Wait {
+    record: Arc<Record>,
+    since: Instant,
+}
+
+/// What is asked, and of whom.
+struct Exchange<'a> {
+    upstream: &'a Upstream,
+    dialect: &'static dyn Dialect,
+    target: &'a Target,
+    ask: Ask<'a>,
+    attempt: &'a Attempt,
+}
+
+/// How a successful response to a streamed ask is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Events,
+    Json,
+    Other,
+}
+
+pub(super) async fn exchange(upstream: &Upstream, attempt: &Attempt) -> Result<Reply> {
+    let deployment = &upstream.deployment;
+    let call = &attempt.call;
+    call.record.note(|facts| {
+        facts.deployment = Some(Arc::clone(&deployment.alias));
+        facts.provider = Some(deployment.provider);
+        facts.lane = Some(attempt.lane);
+        facts.attempts = attempt.number;
+    });
+    let (Some(dialect), Some(chosen)) = (deployment.dialect, replica::choose(&upstream.replicas)) else {
+        return Err(upstream.error(ErrorReason::GatewayNotServing, "cannot be called; the operator must give it an address"));
+    };
+    let ask = Ask {
+        task: attempt.deployment.task,
+        streaming: call.streaming,
+        lane: attempt.lane,
+        payload: &call.payload,
+        unsupported: call.endpoint.config.unsupported,
+    };
+    let exchange = Exchange { upstream, dialect, target: &deployment.targets[chosen], ask, attempt };
+    let mut request = dialect.encode(&ask, exchange.target)?;
+    dress(request.headers_mut(), call);
+    let replica = &upstream.replicas[chosen];
+    let busy = replica.enter();
+    let wait = Wait { record: Arc::clone(&call.record), since: Instant::now() };
+    // Boxed: the pool's future is large, and this one is held by every layer above.
+    let response = replica.send(request).boxed().await.map_err(|error| unsent(upstream, &error))?;
+    exchange.read(response, wait, busy).await
+}
+
+impl Exchange<'_> {
+    async fn read(&self, response: http::Response<Body>, wait: Wait, busy: InFlight) -> Result<Reply> {
+        let (parts, body) = response.into_parts();
+        if !parts.status.is_success() {
+            let body = body.start(MOST_ERROR).await;
+            return Err(self.dialect.classify(parts.status, &parts.headers, &body));
+        }
+        match form(&parts.headers) {
+            _ if !self.ask.streaming => self.whole(&parts, body, wait).await,
+            Form::Events => {
+                let decoder = self.dialect.decoder(&self.ask, self.target);
+                let alias = Arc::clone(&self.upstream.deployment.alias);
+                let events = Events::new(alias, body, decoder, self.upstream.tasks.clone()).timed(wait, busy);
+                Ok(Reply::many(self.head(&parts.headers), events))
+            }
+            Form::Json => self.whole(&parts, body, wait).await,
+            Form::Other => Err(self
+                .upstream
+                .error(ErrorReason::ProviderBadAnswer, "answered a streamed call with something else than a stream; check its address")
+                .upstream_status(parts.status)),
+        }
+    }
+
+    /// A whole answer, also to a streamed ask: some providers answer short calls at once, or fail with status 200.
+    async fn whole(&self, parts: &http::response::Parts, body: Body, wait: Wait) -> Result<Reply> {
+        let body = body.collect(MOST_ANSWER).await.map_err(|error| self.unread(error))?;
+        drop(wait);
+        if self.ask.streaming && is_error(&body) {
+            return Err(self.dialect.classify(parts.status, &parts.headers, &body));
+        }
+        let ask = Ask { streaming: false, ..self.ask };
+        let answer = self.dialect.decode(&ask, self.target, &parts.headers, body)?;
+        Ok(Reply::one(self.head(&parts.headers), answer))
+    }
+
+    fn head(&self, headers: &HeaderMap) -> Head {
+        let deployment = &self.upstream.deployment;
+        Head {
+            lane: self.attempt.lane,
+            deployment: Arc::clone(&deployment.alias),
+            provider: deployment.provider,
+            attempts: self.attempt.number,
+            headers: crossing(headers),
+        }
+    }
+
+    fn unread(&self, error: Unread) -> Error {
+        match error {
+            Unread::TooLarge => {
+                self.upstream.error(ErrorReason::ProviderBadAnswer, "sent an answer of more than 256 MiB; ask for less at once")
+            }
+            Unread::Cut(error) => self
+                .upstream
+                .error(ErrorReason::ProviderFailed, "closed the connection in the middle of its answer; try again")
+                .because(chain(error.as_ref())),
+        }
+    }
+}
+
+/// The headers that the gateway adds; those of the dialect stand.
+fn dress(headers: &mut HeaderMap, call: &Call) {
+    let own = [
+        (REQUEST_ID, HeaderValue::from_str(&call.id).ok()),
+        (header::USER_AGENT, Some(HeaderValue::from_static(concat!("flowgate/", env!("CARGO_PKG_VERSION"))))),
+        (REQUEST_TIMEOUT, call.remaining().and_then(|left| HeaderValue::try_from(format!("{}ms", left.as_millis())).ok())),
+    ];
+    for name in call.headers.keys() {
+        if !headers.contains_key(name) {
+            for value in call.headers.get_all(name) {
+                headers.append(name, value.clone());
+            }
+        }
+    }
+    for (name, value) in own {
+        if let (false, Some(value)) = (headers.contains_key(&name), value) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// The upstream's headers that clients may see.
+fn crossing(headers: &HeaderMap) -> HeaderMap {
+    let mut crossing = HeaderMap::new();
+    for (name, value) in headers {
+        match name.as_str() {
+            "x-request-id" => crossing.append(UPSTREAM_REQUEST_ID, value.clone()),
+            "retry-after" | "openai-processing-ms" | "openai-version" => crossing.append(name, value.clone()),
+            other if other.starts_with("x-ratelimit-") => crossing.append(name, value.clone()),
+            _ => continue,
+        };
+    }
+    crossing
+}
+
+fn form(headers: &HeaderMap) -> Form {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return Form::Events;
+    };
+    let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if essence.eq_ignore_ascii_case(b"text/event-stream") {
+        Form::Events
+    } else if essence.eq_ignore_ascii_case(b"application/json") || essence.ends_with(b"+json") {
+        Form::Json
+    } else {
+        Form::Other
+    }
+}
+
+/// Whether a whole body is an error object, whatever its status said.
+fn is_error(body: &[u8]) -> bool {
+    let parsed: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    parsed.as_ref().and_then(|body| body.get("error")).is_some_and(|error| !error.is_null())
+}
+
+/// Why there is no response. The gateway's own retries decide whether it is sent again: hyper does so only for a request
+/// of which nothing was written.
+fn unsent(upstream: &Upstream, error: &legacy::Error) -> Error {
+    let broken = StdError::source(error).and_then(|source| source.downcast_ref::<hyper::Error>()).is_some_and(hyper::Error::is_parse);
+    let (reason, what) = if error.is_connect() {
+        (ErrorReason::ProviderUnavailable, "cannot be reached; try again later, or have the operator check its address")
+    } else if broken {
+        (ErrorReason::ProviderBadAnswer, "gave an answer that is not HTTP; have the operator check its address")
+    } else {
+        (ErrorReason::ProviderUnavailable, "closed the connection before it answered; try again")
+    };
+    upstream.error(reason, what).because(chain(error))
+}
+
+/// An error and its causes in one line, for logs.
+pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        told = format!("{told}: {error}");
+        cause = error.source();
+    }
+    told
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        let waited = self.since.elapsed();
+        self.record.note(|facts| facts.upstream += waited);
+    }
+}

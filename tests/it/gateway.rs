@@ -1,0 +1,96 @@
+//! A gateway for one test: its own ports, its own configuration, stopped when dropped.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use flowgate_client::Client;
+use flowgate_server::{
+    Gateway, Listeners,
+    config::{self, Config, LoadOptions, Process, Source},
+    error::Result,
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// A running gateway.
+pub struct Running {
+    pub data: SocketAddr,
+    pub admin: SocketAddr,
+    pub gateway: Arc<Gateway>,
+    shutdown: CancellationToken,
+    served: Option<JoinHandle<Result<()>>>,
+}
+
+impl Running {
+    /// Serves the endpoints of a YAML text; `listen` and `admin` are set here.
+    pub async fn start(yaml: &str) -> Self {
+        flowgate_server::install_crypto();
+        let config = parse(yaml);
+        let listeners = Listeners::bind(&config).await.unwrap();
+        let (data, admin) = (listeners.data.local_addr().unwrap(), listeners.admin.local_addr().unwrap());
+        let gateway = Gateway::new(&config).await.unwrap();
+        let shutdown = CancellationToken::new();
+        let served = tokio::spawn({
+            let (gateway, shutdown) = (Arc::clone(&gateway), shutdown.clone());
+            async move { gateway.serve(&config, listeners, shutdown).await }
+        });
+        Self { data, admin, gateway, shutdown, served: Some(served) }
+    }
+
+    /// An HTTP address on the data plane.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.data)
+    }
+
+    /// A gRPC client.
+    pub fn client(&self) -> Client {
+        Client::connect(self.url("")).unwrap()
+    }
+
+    /// A plain HTTP client.
+    pub fn http(&self) -> reqwest::Client {
+        reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap()
+    }
+
+    /// Posts JSON.
+    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> reqwest::Response {
+        let request = self.http().post(self.url(path)).header("content-type", "application/json");
+        request.body(body).send().await.unwrap()
+    }
+
+    /// The metrics page.
+    pub async fn metrics(&self) -> String {
+        let page = self.http().get(format!("http://{}/metrics", self.admin)).send().await.unwrap();
+        page.text().await.unwrap()
+    }
+
+    /// Takes over another configuration.
+    pub async fn reload(&self, yaml: &str) {
+        self.gateway.reload(&parse(yaml)).await.unwrap();
+    }
+
+    /// Begins the shutdown.
+    pub fn begin_stop(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Waits until the gateway has stopped.
+    pub async fn stopped(mut self) -> Result<()> {
+        self.served.take().unwrap().await.unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// Reads a configuration, on free ports unless it says otherwise.
+pub fn parse(yaml: &str) -> Config {
+    let ports = "listen: 127.0.0.1:0\nadmin: { listen: 127.0.0.1:0 }\nshutdown_grace: 10s\n";
+    let sources = [("ports.yaml", ports), ("test.yaml", yaml)].map(|(name, text)| Source { name: name.to_owned(), text: text.to_owned() });
+    match config::parse(&sources, &Process, LoadOptions::default()) {
+        Ok(loaded) => loaded.config,
+        Err(diagnostics) => panic!("{diagnostics}"),
+    }
+}
