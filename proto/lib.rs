@@ -34,8 +34,8 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 pub struct JsonCodec {
     /// The message's full name, for example `flowgate.v1.ChatRequest`.
     pub message: &'static str,
-    /// JSON text to encoded message; fails with the place and the reason.
-    pub to_proto: fn(&[u8]) -> Result<Vec<u8>, String>,
+    /// JSON text to encoded message; fails with the place and the reason, which may show what stands there.
+    pub to_proto: fn(&[u8]) -> Result<Vec<u8>, serde_json::Error>,
     /// Encoded message to JSON text; fails if the bytes are not that message.
     pub to_json: fn(&[u8]) -> Result<Vec<u8>, String>,
 }
@@ -50,7 +50,7 @@ impl JsonCodec {
     {
         Self {
             message,
-            to_proto: |json| serde_json::from_slice::<M>(json).map(|message| message.encode_to_vec()).map_err(|error| error.to_string()),
+            to_proto: |json| serde_json::from_slice::<M>(json).map(|message| message.encode_to_vec()),
             to_json: |bytes| {
                 let message = M::decode(bytes).map_err(|error| error.to_string())?;
                 serde_json::to_vec(&message).map_err(|error| error.to_string())

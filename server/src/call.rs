@@ -96,6 +96,8 @@ pub struct Failure {
     pub message: String,
     /// The HTTP status with which an upstream failed.
     pub upstream_status: Option<u16>,
+    /// The error, for a door that stands in front of another one.
+    pub error: Error,
 }
 
 impl Call {
@@ -133,6 +135,7 @@ impl Record {
                 reason_name: error.reason_name(),
                 message: format!("{error:?}"),
                 upstream_status: error.upstream_status_code(),
+                error: error.clone(),
             });
         });
     }

@@ -113,7 +113,7 @@ impl Gateway {
     /// # Errors
     /// What makes serving impossible, for example an unreadable certificate.
     pub async fn serve(&self, config: &Config, listeners: Listeners, shutdown: CancellationToken) -> Result<()> {
-        let edge = Edge::new(&self.gate, config, self.health.clone())?;
+        let edge = Edge::new(&self.gate, config, &self.health)?;
         let options = listen::Options::new(config)?;
         let tasks = Tasks::default();
         let (admin_tasks, admin_shutdown) = (Tasks::default(), CancellationToken::new());

@@ -25,10 +25,10 @@ def failed_rpc(error):
 
 
 def failed_body(status, text):
-    """An HTTP error body in the doors' own form; `error.code` is the reason."""
+    """An HTTP error body in the doors' own form; `error.reason` is the reason."""
     body = json.loads(text)
     assert status < 400 or body["detail"], body
-    return Failed(body["error"]["code"], status, body["error"]["message"])
+    return Failed(body["error"]["reason"], status, body["error"]["message"])
 
 
 class Grpc:
@@ -187,7 +187,7 @@ class OpenAiStream:
             for chunk in self.chunks:
                 yield from self.read(chunk)
         except openai.APIError as error:
-            raise Failed(error.code, 200, error.message) from None
+            raise Failed((error.body or {}).get("reason"), 200, error.message) from None
 
     def read(self, chunk):
         """The text of one chunk."""

@@ -51,7 +51,8 @@ def as_double(value):
 
 
 JSON_FORMS = [form for form in SUCCEED if as_message(form)]
-JSON_FAULTS = [form for form in FAIL if as_message(form)]
+# A message cannot tell a list that is missing from one that is empty.
+JSON_FAULTS = [form for form in FAIL if as_message(form) and form.name != "split without data"]
 
 
 @pytest.mark.parametrize("form", JSON_FORMS, ids=[form.name for form in JSON_FORMS])

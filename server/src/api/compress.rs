@@ -12,7 +12,7 @@ use super::body::Body;
 use crate::error::{Error, Result};
 
 /// Smaller answers cost more to compress than to send.
-const LEAST: usize = 16 * 1024;
+pub(super) const LEAST: usize = 16 * 1024;
 
 /// A content coding that we speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

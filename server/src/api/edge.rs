@@ -42,6 +42,8 @@ struct Inner {
     table: Arc<Table>,
     grpc: GrpcService,
     grpc_web: GrpcService,
+    /// For the transcoder, whose requests were measured as JSON: their messages may be larger.
+    grpc_inside: GrpcService,
     openapi: Bytes,
     cors: Cors,
     trusted: Vec<Network>,
@@ -67,9 +69,10 @@ impl Edge {
     ///
     /// # Errors
     /// An internal error when the embedded descriptors cannot be served; a test proves that they can.
-    pub fn new(gate: &Arc<Gate>, config: &Config, health: grpc::Health) -> Result<Self> {
+    pub fn new(gate: &Arc<Gate>, config: &Config, health: &grpc::Health) -> Result<Self> {
         let table = Arc::new(Table::new()?);
-        let grpc = admitted(gate, &table, grpc::service(gate, health)?);
+        let grpc = admitted(gate, &table, grpc::service(gate, &table, health, gate.max_request_bytes)?);
+        let grpc_inside = admitted(gate, &table, grpc::service(gate, &table, health, usize::MAX)?);
         let grpc_web = GrpcService::new(tonic_web::GrpcWebLayer::new().layer(grpc.clone()));
         Ok(Self(Arc::new(Inner {
             gate: Arc::clone(gate),
@@ -77,6 +80,7 @@ impl Edge {
             table,
             grpc,
             grpc_web,
+            grpc_inside,
             cors: Cors::new(&config.cors_origins),
             trusted: config.trusted_proxies.clone(),
         })))
@@ -171,7 +175,7 @@ impl Inner {
             Door::DefaultInvocations => mlflow::default_invocations(gate, asked).await,
             Door::MlflowEndpoints => mlflow::endpoints(gate, &asked),
             Door::MlflowEndpoint => mlflow::endpoint(gate, &asked),
-            Door::Native(place) => transcode::serve(gate, &self.grpc, &self.table.rpcs()[place], asked).await,
+            Door::Native(place) => transcode::serve(gate, &self.grpc_inside, &self.table.rpcs()[place], asked).await,
         }
     }
 
@@ -253,7 +257,7 @@ fn principal(gate: &Gate, permission: Permission, headers: &HeaderMap) -> Result
     clippy::disallowed_methods,
     reason = "tonic stands between the edge and the RPC; the extension is the only way past it, and only api reads it"
 )]
-fn insert<B>(request: &mut Request<B>, visit: Visit) {
+pub(super) fn insert<B>(request: &mut Request<B>, visit: Visit) {
     request.extensions_mut().insert(visit);
 }
 

@@ -120,7 +120,7 @@ impl Gate {
             record: Arc::clone(&visit.record),
         };
         let reply = service.call(call).await?;
-        Ok(shape::fit(reply, endpoint.task, knock.task, knock.streaming))
+        Ok(shape::fit(reply, knock.task, knock.streaming))
     }
 }
 

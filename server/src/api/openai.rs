@@ -121,7 +121,12 @@ async fn serve(gate: &Arc<Gate>, endpoint: Arc<Endpoint>, task: Task, asked: Ask
 /// The request as received; typed from the start when it is written for another task than it is sent for, so that no answer
 /// crosses in that other task's shape.
 fn payload(task: Task, asked: &Asked, peek: &Peek) -> Result<Payload> {
-    let written = peek.written_for.filter(|_| matches!(task, Task::Chat | Task::Complete)).unwrap_or(task);
+    let written = match (task, peek.written_for) {
+        (Task::Chat, None) => return Err(Error::invalid("messages", "is missing; send the conversation")),
+        (Task::Complete, None) => return Err(Error::invalid("prompt", "is missing; send the text to complete")),
+        (Task::Chat | Task::Complete, Some(written)) => written,
+        (Task::Embed | Task::Predict, _) => task,
+    };
     let decode: fn(&Wire) -> Result<Request> = match written {
         Task::Chat => door::decode_chat,
         Task::Complete => door::decode_complete,

@@ -12,18 +12,15 @@ use crate::{
     event::{Answer, Event, Reply, Task},
 };
 
-/// A reply of an endpoint that serves `served` for a caller who asked for `asked`: of chat and completion, each answers in the
-/// other's shape. A whole answer to a streamed call becomes a stream that says the same.
+/// A reply for a caller who asked for `asked`: of chat and completion, each answers in the other's shape. A whole answer to a
+/// streamed call becomes a stream that says the same.
 #[must_use]
-pub fn fit(reply: Reply, served: Task, asked: Task, streaming: bool) -> Reply {
+pub fn fit(reply: Reply, asked: Task, streaming: bool) -> Reply {
     if streaming {
         if !reply.is_unary() {
             return reply;
         }
-        return reply.wrap(|reply| reply.flat_map(move |event| stream::iter(spread(event, served))));
-    }
-    if served == asked {
-        return reply;
+        return reply.wrap(|reply| reply.flat_map(move |event| stream::iter(spread(event, asked))));
     }
     reply.tap(move |event| {
         let Ok(Event::Answer(answer)) = event else { return };
@@ -35,9 +32,9 @@ pub fn fit(reply: Reply, served: Task, asked: Task, streaming: bool) -> Reply {
     })
 }
 
-fn spread(event: Result<Event>, served: Task) -> Vec<Result<Event>> {
+fn spread(event: Result<Event>, asked: Task) -> Vec<Result<Event>> {
     match event {
-        Ok(Event::Answer(answer)) => match events(answer, served) {
+        Ok(Event::Answer(answer)) => match events(answer, asked) {
             Ok(events) => events.into_iter().map(Ok).collect(),
             Err(error) => vec![Err(error)],
         },
@@ -45,12 +42,12 @@ fn spread(event: Result<Event>, served: Task) -> Vec<Result<Event>> {
     }
 }
 
-/// The events of a stream that says what a whole answer says.
-fn events(answer: Answer, served: Task) -> Result<Vec<Event>> {
+/// The events of a stream that says what a whole answer says; one of the byte lane is in the protocol that was asked in.
+fn events(answer: Answer, asked: Task) -> Result<Vec<Event>> {
     Ok(match answer {
         Answer::Chat(answer) => chat(answer),
         Answer::Complete(answer) => complete(answer),
-        Answer::Wire(answer) => return events(openai::decode_answer(served, &answer.body)?, served),
+        Answer::Wire(answer) => return events(openai::decode_answer(asked, &answer.body)?, asked),
         answer @ (Answer::Embed(_) | Answer::Predict(_)) => vec![Event::Answer(answer)],
     })
 }

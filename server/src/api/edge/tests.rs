@@ -28,6 +28,7 @@ where
         openapi: openapi::document(&table),
         table,
         grpc_web: grpc.clone(),
+        grpc_inside: grpc.clone(),
         grpc,
         cors: Cors::new(&config.cors_origins),
         trusted: Vec::new(),

@@ -10,8 +10,8 @@ fn part(kind: Kind) -> Part {
     Part { kind: Some(kind), cache_hint: None }
 }
 
-fn spread_out(answer: Answer, served: Task) -> Vec<Event> {
-    let reply = fit(Reply::one(head(), answer), served, Task::Chat, true);
+fn spread_out(answer: Answer) -> Vec<Event> {
+    let reply = fit(Reply::one(head(), answer), Task::Chat, true);
     reply.map(Result::unwrap).collect::<Vec<_>>().now_or_never().unwrap()
 }
 
@@ -48,7 +48,7 @@ fn rich() -> ChatResponse {
 
 #[test]
 fn every_part_of_a_whole_answer_is_in_the_stream() {
-    let events = spread_out(Answer::Chat(rich()), Task::Chat);
+    let events = spread_out(Answer::Chat(rich()));
     let Some(Event::Start(start)) = events.first() else { panic!("{events:?}") };
     assert_eq!((start.id.as_str(), start.model.as_str(), start.created), ("id", "m", 7));
     let deltas: Vec<_> = events.iter().filter_map(|event| if let Event::Delta(delta) = event { Some(delta) } else { None }).collect();
@@ -84,7 +84,7 @@ fn a_whole_completion_and_a_body_as_received_become_streams_too() {
     let content_type = http::HeaderValue::from_static("application/json");
     let wire = Answer::Wire(crate::event::WireAnswer { content_type, body, usage: None });
     for answer in [text, wire] {
-        let events = spread_out(answer, Task::Complete);
+        let events = spread_out(answer);
         let [Event::Start(_), Event::Delta(delta), Event::ChoiceEnd(_), Event::End] = events.as_slice() else { panic!("{events:?}") };
         assert_eq!(delta.delta, Some(D::Text("hello".to_owned())));
     }
@@ -94,16 +94,16 @@ fn a_whole_completion_and_a_body_as_received_become_streams_too() {
 fn a_body_that_cannot_be_read_fails_the_stream() {
     let content_type = http::HeaderValue::from_static("application/json");
     let wire = Answer::Wire(crate::event::WireAnswer { content_type, body: bytes::Bytes::from_static(b"{}"), usage: None });
-    let reply = fit(Reply::one(head(), wire), Task::Chat, Task::Chat, true);
+    let reply = fit(Reply::one(head(), wire), Task::Chat, true);
     let events: Vec<_> = reply.collect::<Vec<_>>().now_or_never().unwrap();
     assert!(matches!(events.as_slice(), [Err(_)]));
 }
 
 #[tokio::test]
 async fn chat_and_completion_answer_in_each_others_shape() {
-    let answer = async |answer: Answer, served, asked| fit(Reply::one(head(), answer), served, asked, false).answer().await.unwrap();
-    let Answer::Complete(text) = answer(Answer::Chat(rich()), Task::Chat, Task::Complete).await else { panic!() };
+    let answer = async |answer: Answer, asked| fit(Reply::one(head(), answer), asked, false).answer().await.unwrap();
+    let Answer::Complete(text) = answer(Answer::Chat(rich()), Task::Complete).await else { panic!() };
     assert_eq!(text.choices[0].text, "hellono");
-    let Answer::Chat(_) = answer(Answer::Complete(text), Task::Complete, Task::Chat).await else { panic!() };
-    let Answer::Chat(_) = answer(Answer::Chat(rich()), Task::Chat, Task::Chat).await else { panic!() };
+    let Answer::Chat(_) = answer(Answer::Complete(text), Task::Chat).await else { panic!() };
+    let Answer::Chat(_) = answer(Answer::Chat(rich()), Task::Chat).await else { panic!() };
 }

@@ -1,0 +1,127 @@
+//! `grpc.health.v1`: one status per service of ours and per endpoint, by name; watchers hear of changes only.
+
+use std::{collections::HashMap, sync::Arc};
+
+use flowgate_proto::v1::{
+    chat_service_server, completion_service_server, embedding_service_server, endpoint_service_server, prediction_service_server,
+};
+use tokio::sync::Mutex;
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
+
+use crate::catalog::Catalog;
+
+/// The services that serve whenever the gateway does; the empty name stands for all of it.
+const SERVICES: [&str; 6] = [
+    "",
+    chat_service_server::SERVICE_NAME,
+    completion_service_server::SERVICE_NAME,
+    embedding_service_server::SERVICE_NAME,
+    endpoint_service_server::SERVICE_NAME,
+    prediction_service_server::SERVICE_NAME,
+];
+
+/// What `grpc.health.v1` answers. Cloning shares.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    reporter: HealthReporter,
+    published: Arc<Mutex<Published>>,
+}
+
+#[derive(Debug, Default)]
+struct Published {
+    statuses: HashMap<String, ServingStatus>,
+    draining: bool,
+}
+
+impl Health {
+    /// Nothing is known yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes over a catalog: its endpoints come, change or go. After [`Health::drain`] nothing serves any more.
+    pub async fn publish(&self, catalog: &Catalog) {
+        let mut published = self.published.lock().await;
+        let endpoints = catalog.all().iter().map(|endpoint| {
+            let serves = endpoint.not_serving().is_none();
+            (endpoint.name.to_string(), if serves { ServingStatus::Serving } else { ServingStatus::NotServing })
+        });
+        // An endpoint that is named like a service must not speak for it.
+        let services = SERVICES.iter().map(|name| ((*name).to_owned(), ServingStatus::Serving));
+        let mut now: HashMap<_, _> = endpoints.chain(services).collect();
+        if published.draining {
+            now.values_mut().for_each(|status| *status = ServingStatus::NotServing);
+        }
+        self.take_over(&mut published, now).await;
+    }
+
+    /// Says that nothing serves any more, so that callers go elsewhere.
+    pub async fn drain(&self) {
+        let mut published = self.published.lock().await;
+        published.draining = true;
+        let names = published.statuses.keys().cloned().chain([String::new()]);
+        let now = names.map(|name| (name, ServingStatus::NotServing)).collect();
+        self.take_over(&mut published, now).await;
+    }
+
+    /// The service that answers.
+    pub(super) fn server(&self) -> HealthServer<HealthService> {
+        HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
+    }
+
+    async fn take_over(&self, published: &mut Published, now: HashMap<String, ServingStatus>) {
+        let mut reporter = self.reporter.clone();
+        for name in published.statuses.keys().filter(|name| !now.contains_key(*name)) {
+            reporter.clear_service_status(name).await;
+        }
+        for (name, status) in &now {
+            if published.statuses.get(name) != Some(status) {
+                reporter.set_service_status(name, *status).await;
+            }
+        }
+        published.statuses = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Request;
+    use tonic_health::pb::{HealthCheckRequest, health_server::Health as _};
+
+    use super::*;
+    use crate::{
+        config::{self, Place},
+        policy::testing::{catalog, deployment, endpoint},
+    };
+
+    async fn status(health: &Health, service: &str) -> Option<i32> {
+        let asked = Request::new(HealthCheckRequest { service: service.to_owned() });
+        let service = HealthService::from_health_reporter(health.reporter.clone());
+        service.check(asked).await.ok().map(|answer| answer.into_inner().status)
+    }
+
+    #[tokio::test]
+    async fn endpoints_come_and_go_and_a_drain_is_final() {
+        let nowhere = config::Deployment { place: Place::Nowhere("later".to_owned()), ..deployment("only") };
+        let health = Health::new();
+        health.publish(&catalog(vec![endpoint("up", vec![deployment("only")]), endpoint("down", vec![nowhere])])).await;
+        assert_eq!(status(&health, "up").await, Some(1));
+        assert_eq!(status(&health, "down").await, Some(2));
+        assert_eq!(status(&health, "flowgate.v1.ChatService").await, Some(1));
+        assert_eq!(status(&health, "").await, Some(1));
+
+        health.publish(&catalog(vec![endpoint("other", vec![deployment("only")])])).await;
+        assert_eq!(status(&health, "up").await, None);
+        assert_eq!(status(&health, "other").await, Some(1));
+
+        health.drain().await;
+        health.publish(&catalog(vec![endpoint("late", vec![deployment("only")])])).await;
+        for name in ["", "flowgate.v1.ChatService", "late"] {
+            assert_eq!(status(&health, name).await, Some(2), "{name}");
+        }
+    }
+}
