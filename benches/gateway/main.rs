@@ -33,14 +33,14 @@ const CONNECTIONS: [usize; 2] = [1, 64];
 const ROUNDS: u32 = 3;
 
 fn main() -> ExitCode {
-    let argument = env::args().nth(1);
-    let done = match argument.as_deref() {
-        Some("upstream") => upstream::main().map(|()| true),
-        Some("--bench") => bench(),
-        _ => {
-            println!("run it with `make bench`, or `cargo bench --bench gateway`");
-            return ExitCode::SUCCESS;
-        }
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let done = if arguments == ["upstream"] {
+        upstream::main().map(|()| true)
+    } else if arguments.iter().any(|argument| argument == "--bench") {
+        bench(arguments.iter().find(|argument| !argument.starts_with('-')).map_or("", String::as_str))
+    } else {
+        println!("run it with `make bench`, or `cargo bench --bench gateway`");
+        return ExitCode::SUCCESS;
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -52,23 +52,24 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether every answer was right.
-fn bench() -> Result<bool> {
+/// Measures the tasks whose names hold `filter`. Whether every answer was right.
+fn bench(filter: &str) -> Result<bool> {
     let seconds: f64 = env::var("BENCH_SECONDS").map_or(Ok(3.0), |seconds| seconds.parse())?;
     let length = Duration::try_from_secs_f64(seconds)?;
-    let report = measuring(Peers::start()?, length)?;
+    let scenarios: Vec<Scenario> = Scenario::ALL.into_iter().filter(|scenario| scenario.name().contains(filter)).collect();
+    let report = measuring(Peers::start()?, scenarios, length)?;
     print!("{report}");
     report.save()?;
     Ok(report.is_right())
 }
 
 /// Measures on a thread of its own, and gives up after the round if this process is told to end: what it started is to end too.
-fn measuring(peers: Peers, length: Duration) -> Result<Report> {
+fn measuring(peers: Peers, scenarios: Vec<Scenario>, length: Duration) -> Result<Report> {
     static TOLD: AtomicBool = AtomicBool::new(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let mut measuring = tokio::task::spawn_blocking(move || measure(&peers, length, &TOLD));
+        let mut measuring = tokio::task::spawn_blocking(move || measure(&peers, scenarios, length, &TOLD));
         tokio::select! {
             report = &mut measuring => return report?,
             _ = terminate.recv() => TOLD.store(true, Ordering::Relaxed),
@@ -78,11 +79,11 @@ fn measuring(peers: Peers, length: Duration) -> Result<Report> {
     })
 }
 
-fn measure(peers: &Peers, length: Duration, told_to_end: &AtomicBool) -> Result<Report> {
+fn measure(peers: &Peers, scenarios: Vec<Scenario>, length: Duration, told_to_end: &AtomicBool) -> Result<Report> {
     let sample = Arc::new(Sample::new());
     let mut memory = Memory { idle: peers.memory()?, loaded: 0, after: 0 };
     let mut cells = Vec::new();
-    for scenario in Scenario::ALL {
+    for &scenario in &scenarios {
         for connections in CONNECTIONS {
             eprintln!("{} on {connections} connections …", scenario.name());
             let load = |peer| Load {
@@ -109,7 +110,7 @@ fn measure(peers: &Peers, length: Duration, told_to_end: &AtomicBool) -> Result<
     #[expect(clippy::disallowed_methods, reason = "nothing else runs: memory is to settle")]
     std::thread::sleep(length);
     memory.after = peers.memory()?;
-    Ok(Report { cells, memory, length })
+    Ok(Report { scenarios, cells, memory, length })
 }
 
 /// Measures each peer `ROUNDS` times, each round beginning with another one. A failed peer is not asked again.

@@ -24,6 +24,7 @@ const TYPED_GOAL: f64 = 3.0;
 
 /// All that was measured.
 pub struct Report {
+    pub scenarios: Vec<Scenario>,
     pub cells: Vec<Cell>,
     pub memory: Memory,
     pub length: Duration,
@@ -113,7 +114,7 @@ impl Report {
     }
 
     fn ratios(&self) -> impl Iterator<Item = Ratio> {
-        Scenario::ALL.into_iter().map(|scenario| {
+        self.scenarios.iter().map(|&scenario| {
             let of = |other| CONNECTIONS.map(|connections| self.ratio(scenario, other, connections));
             let goal = if scenario.is_grpc() { TYPED_GOAL } else { BYTE_LANE_GOAL };
             Ratio { scenario, goal, to_http: of(scenario.http()), to_grpc: scenario.is_grpc().then(|| of(scenario)) }
@@ -200,7 +201,7 @@ impl Report {
         let half = format!("{:>9} {:>8} {:>8} {:>8} {:>8} {:>8}", "calls/s", "p50", "p99", "added", "first", "cpu");
         writeln!(f, "{:27} | {:^54} | {:^54}", "", "1 connection", "64 connections")?;
         writeln!(f, "{:17} {:9} | {half} | {half}", "", "")?;
-        for scenario in Scenario::ALL {
+        for &scenario in &self.scenarios {
             for peer in Peer::ALL {
                 write!(f, "{:17} {:9}", scenario.name(), peer.name())?;
                 for cell in self.cells.iter().filter(|cell| cell.scenario == scenario && cell.peer == peer) {
