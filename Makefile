@@ -55,4 +55,5 @@ interop: build
 
 bench:
 	tests/interop/bench-setup.sh
-	cargo bench --workspace
+	cargo build --release -p flowgate-server
+	cargo bench -p flowgate-proto --bench gateway
