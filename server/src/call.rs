@@ -77,6 +77,8 @@ pub struct Facts {
     pub attempts: u32,
     /// The last usage reported.
     pub usage: Option<v1::Usage>,
+    /// When the whole request was there.
+    pub received: Option<Instant>,
     /// When the first event that commits was seen.
     pub first_event: Option<Instant>,
     /// Time spent waiting for upstreams until then.

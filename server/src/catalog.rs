@@ -83,8 +83,11 @@ impl Catalog {
     }
 
     /// The endpoint that has this extra path.
-    pub fn at_path(&self, path: &str) -> Option<&Arc<Endpoint>> {
-        self.by_path.get(path)
+    ///
+    /// # Errors
+    /// `CALLER_UNKNOWN_PATH`.
+    pub fn at_path(&self, path: &str) -> Result<&Arc<Endpoint>> {
+        self.by_path.get(path).ok_or_else(|| Error::new(ErrorReason::CallerUnknownPath, "no endpoint has this path"))
     }
 
     /// The endpoint behind `POST /invocations`.

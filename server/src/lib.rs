@@ -58,6 +58,7 @@ pub struct Gateway {
     connections: Connections,
     health: Health,
     readiness: Readiness,
+    reloading: tokio::sync::Mutex<()>,
 }
 
 impl Listeners {
@@ -86,7 +87,7 @@ impl Gateway {
             metrics: Arc::new(Metrics::new()),
             max_request_bytes: config.max_request_bytes,
         });
-        Ok(Arc::new(Self { gate, connections, health, readiness: Readiness::default() }))
+        Ok(Arc::new(Self { gate, connections, health, readiness: Readiness::default(), reloading: tokio::sync::Mutex::default() }))
     }
 
     /// Takes over another configuration: endpoints, deployments and keys at once; calls in flight keep what they began with.
@@ -95,10 +96,13 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::new`]; the old configuration then stays in use.
     pub async fn reload(&self, config: &Config) -> Result<()> {
+        let _one_at_a_time = self.reloading.lock().await;
         let snapshot = Snapshot::build(config, &self.connections).inspect_err(|_| self.gate.metrics.reload_refused())?;
-        self.health.publish(&snapshot.catalog).await;
+        let snapshot = Arc::new(snapshot);
         self.gate.identity.replace(&config.keys);
-        self.gate.snapshot.store(Arc::new(snapshot));
+        self.gate.snapshot.store(Arc::clone(&snapshot));
+        // After the snapshot, so that nobody is told of an endpoint before it answers.
+        self.health.publish(&snapshot.catalog).await;
         self.gate.metrics.reloaded();
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use tower::util::BoxCloneSyncService;
+use tower::{Service as _, util::BoxCloneSyncService};
 
 use crate::{
     balance::{AttemptService, Balance},
@@ -32,6 +32,14 @@ pub struct Snapshot {
     /// What can be called.
     pub catalog: Catalog,
     services: HashMap<Arc<str>, CallService>,
+}
+
+/// An endpoint and what carries its calls out, of one snapshot.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+    service: CallService,
 }
 
 /// The bottom of the attempt stack.
@@ -73,12 +81,24 @@ impl Snapshot {
         Self { catalog, services }
     }
 
-    /// What carries out calls of an endpoint of this snapshot.
+    /// The endpoint that `find` picks, with what carries its calls out.
     ///
     /// # Errors
-    /// An internal error when the endpoint is of another snapshot.
-    pub fn service(&self, endpoint: &Endpoint) -> Result<CallService> {
-        self.services.get(&endpoint.name).cloned().ok_or_else(|| Error::internal("an endpoint has no service"))
+    /// What `find` says.
+    pub fn served(&self, find: impl FnOnce(&Catalog) -> Result<&Arc<Endpoint>>) -> Result<Served> {
+        let endpoint = find(&self.catalog)?;
+        let service = self.services.get(&endpoint.name).cloned().ok_or_else(|| Error::internal("an endpoint has no service"))?;
+        Ok(Served { endpoint: Arc::clone(endpoint), service })
+    }
+}
+
+impl Served {
+    /// Carries a call of this endpoint out.
+    ///
+    /// # Errors
+    /// Whatever fails before the first event that commits.
+    pub async fn call(mut self, call: Call) -> Result<Reply> {
+        self.service.call(call).await
     }
 }
 

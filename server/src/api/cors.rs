@@ -1,8 +1,12 @@
 //! CORS: which origins' pages may call, for gRPC-Web and JSON alike.
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use std::net::IpAddr;
+
+use flowgate_proto::v1::ErrorReason;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header, uri::Authority};
 
 use super::body::Body;
+use crate::error::{Error, Result};
 
 /// What browsers may read beside the body.
 const EXPOSED: &str = "grpc-status, grpc-message, grpc-status-details-bin, x-request-id, retry-after";
@@ -23,6 +27,24 @@ impl Cors {
             any: origins.iter().any(|origin| origin == "*"),
             origins: origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect(),
         }
+    }
+
+    /// Refuses what another site's page sends without asking first: browsers do so for simple requests, and only `Origin` tells.
+    /// The page that the gateway itself would have served may call; on an open listener of this machine it must be this machine's by
+    /// name too, or any site could get in by a DNS name that points here.
+    ///
+    /// # Errors
+    /// `CALLER_FORBIDDEN`.
+    pub fn admit(&self, uri: &Uri, headers: &HeaderMap, open_on_loopback: bool) -> Result<()> {
+        let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+        let host =
+            headers.get(header::HOST).map(HeaderValue::as_bytes).or_else(|| uri.authority().map(|authority| authority.as_str().as_bytes()));
+        let own = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+        let is_own = own.is_some_and(|own| Some(own.as_bytes()) == host && (!open_on_loopback || is_this_machine(own)));
+        if is_own || self.allows(origin) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorReason::CallerForbidden, "pages of this origin may not call; add it to `cors.allow_origins` if they should"))
     }
 
     /// Answers a browser's question whether it may send the real request.
@@ -51,5 +73,39 @@ impl Cors {
 
     fn allows(&self, origin: &HeaderValue) -> bool {
         self.any || self.origins.contains(origin)
+    }
+}
+
+fn is_this_machine(authority: &str) -> bool {
+    let Ok(authority) = authority.parse::<Authority>() else { return false };
+    let host = authority.host().trim_matches(['[', ']']);
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admitted(allowed: &[&str], origin: &'static str, host: &'static str, open_on_loopback: bool) -> bool {
+        let allowed: Vec<String> = allowed.iter().map(|&origin| origin.to_owned()).collect();
+        let headers = [(header::ORIGIN, HeaderValue::from_static(origin)), (header::HOST, HeaderValue::from_static(host))];
+        Cors::new(&allowed).admit(&Uri::from_static("/"), &headers.into_iter().collect(), open_on_loopback).is_ok()
+    }
+
+    #[test]
+    fn a_foreign_page_needs_leave() {
+        assert!(!admitted(&[], "https://evil.example", "127.0.0.1:5000", true));
+        assert!(!admitted(&[], "null", "127.0.0.1:5000", true));
+        assert!(admitted(&["https://app.example"], "https://app.example", "gate.example", false));
+        assert!(admitted(&["*"], "https://any.example", "gate.example", false));
+        assert!(Cors::new(&[]).admit(&Uri::from_static("/"), &HeaderMap::new(), true).is_ok(), "no browser, no origin");
+    }
+
+    #[test]
+    fn a_page_of_our_own_may_call_but_not_by_a_name_that_only_points_here() {
+        assert!(admitted(&[], "http://localhost:5000", "localhost:5000", true));
+        assert!(admitted(&[], "http://[::1]:5000", "[::1]:5000", true));
+        assert!(admitted(&[], "https://gate.example", "gate.example", false));
+        assert!(!admitted(&[], "http://rebound.example:5000", "rebound.example:5000", true));
     }
 }

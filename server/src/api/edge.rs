@@ -5,8 +5,9 @@ use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 use bytes::Bytes;
 use flowgate_proto::v1::{ErrorReason, Permission};
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, header};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _, service_fn, util::BoxCloneSyncService};
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     cors::Cors,
     failure, grpc, mlflow, openai,
     record::Guard,
-    table::{Door, Table},
+    table::{Door, Found, Table},
     transcode::{self, openapi},
 };
 use crate::{
@@ -47,6 +48,22 @@ struct Inner {
     openapi: Bytes,
     cors: Cors,
     trusted: Vec<Network>,
+    /// Whether only this machine can reach the listener.
+    on_loopback: bool,
+}
+
+/// Which door a request is for.
+#[derive(Debug)]
+enum Way<'t> {
+    /// A browser's question before the real request.
+    Cors,
+    Grpc,
+    GrpcWeb,
+    /// An endpoint's own `path:`.
+    Own,
+    Row(Found<'t>),
+    /// None, and why.
+    Nowhere(Error),
 }
 
 /// A request at an HTTP door, its body read.
@@ -83,6 +100,7 @@ impl Edge {
             grpc_inside,
             cors: Cors::new(&config.cors_origins),
             trusted: config.trusted_proxies.clone(),
+            on_loopback: config.listen.ip().is_loopback(),
         })))
     }
 }
@@ -103,11 +121,11 @@ impl Inner {
         let id = request_id(request.headers());
         let record = Arc::new(Record::default());
         let peer = client::behind(peer(&request), request.headers(), &self.trusted);
-        let door = self.door_name(&request);
-        let mut guard = Guard::new(&self.gate.metrics, door, &id, &request, (peer.address, &record));
+        let way = self.way(&request);
+        let mut guard = Guard::new(&self.gate.metrics, way.name(), &id, &request, (peer.address, &record));
         let origin = request.headers().get(header::ORIGIN).cloned();
         let visit = Visit { id, peer, principal: self.gate.identity.nobody(), record };
-        let answered = AssertUnwindSafe(self.answer(door, visit.clone(), request)).catch_unwind().await;
+        let answered = AssertUnwindSafe(self.answer(way, visit.clone(), request)).catch_unwind().await;
         let answered =
             answered.unwrap_or_else(|_| Err(Error::internal("a fault in the gateway ended this request; report its request id")));
         let mut response = answered.unwrap_or_else(|error| {
@@ -124,12 +142,15 @@ impl Inner {
         response.map(|body| body.guarded(guard))
     }
 
-    async fn answer(&self, door: &'static str, visit: Visit, request: Request<Incoming>) -> Result<Response<Body>> {
-        let service = match door {
-            "grpc" => &self.grpc,
-            "grpc-web" => &self.grpc_web,
-            "cors" => return Ok(self.cors.preflight(request.headers())),
-            _ => return self.answer_http(visit, request).await,
+    async fn answer(&self, way: Way<'_>, visit: Visit, request: Request<Incoming>) -> Result<Response<Body>> {
+        let way = self.admit(way, &request);
+        let service = match way {
+            Way::Grpc => &self.grpc,
+            Way::GrpcWeb => &self.grpc_web,
+            Way::Own => return self.answer_http(None, visit, request).await,
+            Way::Row(found) => return self.answer_http(Some(found), visit, request).await,
+            Way::Nowhere(error) => return Err(error),
+            Way::Cors => return Ok(self.cors.preflight(request.headers())),
         };
         let mut request = request.map(tonic::body::Body::new);
         insert(&mut request, visit);
@@ -137,27 +158,35 @@ impl Inner {
         Ok(answered.unwrap_or_else(|never| match never {}).map(Body::grpc))
     }
 
-    async fn answer_http(&self, mut visit: Visit, request: Request<Incoming>) -> Result<Response<Body>> {
-        let snapshot = self.gate.snapshot.load();
-        let own_path = (request.method() == http::Method::POST).then(|| snapshot.catalog.at_path(request.uri().path()).cloned()).flatten();
-        drop(snapshot);
-        let found = match own_path.is_none() {
-            true => Some(self.table.find(request.method(), request.uri().path())?),
-            false => None,
-        };
+    /// Turns away what a page of another site sends; its question beforehand is answered.
+    fn admit<'t, B>(&self, way: Way<'t>, request: &Request<B>) -> Way<'t> {
+        if matches!(way, Way::Cors) {
+            return way;
+        }
+        let open_on_loopback = self.gate.identity.is_open() && self.on_loopback;
+        self.cors.admit(request.uri(), request.headers(), open_on_loopback).map_or_else(Way::Nowhere, |()| way)
+    }
+
+    /// An HTTP door; `None` stands for an endpoint's own path.
+    async fn answer_http(&self, found: Option<Found<'_>>, mut visit: Visit, request: Request<Incoming>) -> Result<Response<Body>> {
         let permission = found.as_ref().map_or(Permission::Invoke, |found| found.row.permission);
         visit.principal = principal(&self.gate, permission, request.headers())?;
         visit.record.note(|facts| facts.principal = Some(Arc::clone(&visit.principal.name)));
         let accepts = Encoding::accepted(request.headers());
         let (parts, body) = request.into_parts();
-        let body = compress::read(&parts.headers, body, self.gate.max_request_bytes).await?;
+        let body = match parts.method {
+            // Nothing there reads a body, so none is waited for.
+            Method::GET | Method::HEAD => Bytes::new(),
+            _ => compress::read(&parts.headers, body, self.gate.max_request_bytes).await?,
+        };
+        visit.record.note(|facts| facts.received = Some(Instant::now()));
         let query = parts.uri.query().unwrap_or_default().to_owned();
-        let endpoint = found.as_ref().map(|found| found.endpoint.clone()).unwrap_or_default();
-        let asked = Asked { visit, headers: parts.headers, query, endpoint, body };
-        let response = match (own_path, found) {
-            (Some(endpoint), _) => mlflow::invocations(&self.gate, &endpoint, asked).await?,
-            (None, Some(found)) => self.behind(found.row.door, asked).await?,
-            (None, None) => return Err(Error::internal("a request has neither a path of its own nor a row")),
+        let (door, endpoint) = found.map(|found| (found.row.door, found.endpoint)).unzip();
+        let asked = Asked { visit, headers: parts.headers, query, endpoint: endpoint.unwrap_or_default(), body };
+        let response = match door {
+            Some(door) => self.behind(door, asked).await?,
+            // Looked up now: a reload may have come while the body did.
+            None => mlflow::invocations(&self.gate, self.gate.served(|catalog| catalog.at_path(parts.uri.path()))?, asked).await?,
         };
         Ok(compress::write(response, accepts))
     }
@@ -179,19 +208,53 @@ impl Inner {
         }
     }
 
-    /// The door in metrics and logs; `cors` for a browser's question before the real request.
-    fn door_name<B>(&self, request: &Request<B>) -> &'static str {
-        let headers = request.headers();
-        if request.method() == http::Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
-            return "cors";
+    /// Which door a request is for, by its content type and path.
+    fn way<B>(&self, request: &Request<B>) -> Way<'_> {
+        let (method, headers, path) = (request.method(), request.headers(), request.uri().path());
+        if method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
+            return Way::Cors;
         }
-        let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-        match content_type.strip_prefix(b"application/grpc") {
-            Some(rest) if rest.starts_with(b"-web") => "grpc-web",
-            Some(_) => "grpc",
-            None => self.table.door_name(request.method(), request.uri().path()),
+        if method == Method::POST {
+            let essence = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()?.split(';').next());
+            match essence.map(|essence| essence.trim().to_ascii_lowercase()).as_deref() {
+                Some("application/grpc" | "application/grpc+proto") if request.version() < Version::HTTP_2 => {
+                    return Way::Nowhere(media_type(
+                        "gRPC needs HTTP/2; over HTTP/1.1 send gRPC-Web, or JSON as `GET /openapi.json` describes",
+                    ));
+                }
+                Some("application/grpc" | "application/grpc+proto") => return Way::Grpc,
+                Some(
+                    "application/grpc-web" | "application/grpc-web+proto" | "application/grpc-web-text" | "application/grpc-web-text+proto",
+                ) => return Way::GrpcWeb,
+                Some(other) if other.starts_with("application/grpc") => {
+                    return Way::Nowhere(media_type(
+                        "gRPC messages are taken as protobuf only; send `application/grpc` or `application/grpc-web`",
+                    ));
+                }
+                _ if self.gate.snapshot.load().catalog.at_path(path).is_ok() => return Way::Own,
+                _ => {}
+            }
+        }
+        self.table.find(method, path).map_or_else(Way::Nowhere, Way::Row)
+    }
+}
+
+impl Way<'_> {
+    /// The door in metrics and logs.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Cors => "cors",
+            Self::Grpc => "grpc",
+            Self::GrpcWeb => "grpc-web",
+            Self::Own => "mlflow",
+            Self::Row(found) => found.row.door.name(),
+            Self::Nowhere(_) => "http",
         }
     }
+}
+
+fn media_type(message: &'static str) -> Error {
+    Error::new(ErrorReason::CallerUnsupportedMediaType, message)
 }
 
 /// A JSON answer.

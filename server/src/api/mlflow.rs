@@ -19,6 +19,7 @@ use crate::{
     dialect::scoring::door,
     error::{Error, Result},
     event::{Answer, Payload, Task},
+    stack::Served,
 };
 
 /// Endpoints per page, as MLflow has it.
@@ -63,9 +64,10 @@ struct Token {
 ///
 /// # Errors
 /// What the call fails with before its first event.
-pub async fn invocations(gate: &Arc<Gate>, endpoint: &Arc<Endpoint>, asked: Asked) -> Result<Response<Body>> {
-    if endpoint.task != Task::Predict {
-        return openai::for_endpoint(gate, Arc::clone(endpoint), endpoint.task, asked).await;
+pub async fn invocations(gate: &Arc<Gate>, served: Served, asked: Asked) -> Result<Response<Body>> {
+    let task = served.endpoint.task;
+    if task != Task::Predict {
+        return openai::for_endpoint(gate, served, task, asked).await;
     }
     let Asked { visit, headers, body, .. } = asked;
     let Some(content_type) = headers.get(header::CONTENT_TYPE) else {
@@ -74,7 +76,7 @@ pub async fn invocations(gate: &Arc<Gate>, endpoint: &Arc<Endpoint>, asked: Aske
     };
     let payload = Payload::wire_only(door::wire(Some(content_type), body));
     let knock = Knock { task: Task::Predict, streaming: false, payload };
-    let reply = gate.call_endpoint(&visit, &headers, endpoint, knock).await?;
+    let reply = gate.call_served(&visit, &headers, served, knock).await?;
     let headers = reply.head.headers.clone();
     let (content_type, body) = match reply.answer().await? {
         Answer::Wire(answer) => (answer.content_type, answer.body),
@@ -91,8 +93,8 @@ pub async fn invocations(gate: &Arc<Gate>, endpoint: &Arc<Endpoint>, asked: Aske
 /// # Errors
 /// `CALLER_ENDPOINT_NOT_FOUND`, and as [`invocations`].
 pub async fn named_invocations(gate: &Arc<Gate>, asked: Asked) -> Result<Response<Body>> {
-    let endpoint = Arc::clone(gate.snapshot.load().catalog.endpoint(&asked.endpoint)?);
-    invocations(gate, &endpoint, asked).await
+    let served = gate.served(|catalog| catalog.endpoint(&asked.endpoint))?;
+    invocations(gate, served, asked).await
 }
 
 /// `POST /invocations`.
@@ -100,8 +102,8 @@ pub async fn named_invocations(gate: &Arc<Gate>, asked: Asked) -> Result<Respons
 /// # Errors
 /// `CALLER_ENDPOINT_NOT_FOUND` when it is not clear which endpoint is meant, and as [`invocations`].
 pub async fn default_invocations(gate: &Arc<Gate>, asked: Asked) -> Result<Response<Body>> {
-    let endpoint = Arc::clone(gate.snapshot.load().catalog.default_endpoint()?);
-    invocations(gate, &endpoint, asked).await
+    let served = gate.served(Catalog::default_endpoint)?;
+    invocations(gate, served, asked).await
 }
 
 /// `GET /api/2.0/endpoints/`.

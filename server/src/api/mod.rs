@@ -6,15 +6,14 @@ use arc_swap::ArcSwap;
 use flowgate_proto::v1::ErrorReason;
 use http::{HeaderMap, HeaderName};
 use tokio::time::Instant;
-use tower::Service as _;
 
 use crate::{
     call::{Call, Record},
-    catalog::Endpoint,
+    catalog::{Catalog, Endpoint},
     error::{Error, Result},
     event::{Payload, Reply, Task},
     identity::{Identity, Peer, Principal},
-    stack::Snapshot,
+    stack::{Served, Snapshot},
     telemetry::metrics::Metrics,
 };
 
@@ -84,10 +83,18 @@ impl Gate {
     /// Steps 5 to 11 for an endpoint's name.
     ///
     /// # Errors
-    /// `CALLER_ENDPOINT_NOT_FOUND`, and as [`Gate::call_endpoint`].
+    /// `CALLER_ENDPOINT_NOT_FOUND`, and as [`Gate::call_served`].
     pub async fn call(&self, visit: &Visit, headers: &HeaderMap, endpoint: &str, knock: Knock) -> Result<Reply> {
-        let endpoint = Arc::clone(self.snapshot.load().catalog.endpoint(endpoint)?);
-        self.call_endpoint(visit, headers, &endpoint, knock).await
+        let served = self.served(|catalog| catalog.endpoint(endpoint))?;
+        self.call_served(visit, headers, served, knock).await
+    }
+
+    /// The endpoint that `find` picks, of the current snapshot: what is found serves, even if a reload comes between.
+    ///
+    /// # Errors
+    /// What `find` says.
+    pub fn served(&self, find: impl FnOnce(&Catalog) -> Result<&Arc<Endpoint>>) -> Result<Served> {
+        self.snapshot.load().served(find)
     }
 
     /// Steps 5 to 11: deadline, call stack, attempts, until the reply's first event that commits. The reply has the shape that
@@ -95,8 +102,10 @@ impl Gate {
     ///
     /// # Errors
     /// `CALLER_WRONG_TASK`, and whatever fails before the first event.
-    pub async fn call_endpoint(&self, visit: &Visit, headers: &HeaderMap, endpoint: &Arc<Endpoint>, knock: Knock) -> Result<Reply> {
+    pub async fn call_served(&self, visit: &Visit, headers: &HeaderMap, served: Served, knock: Knock) -> Result<Reply> {
+        let endpoint = &served.endpoint;
         visit.record.note(|facts| {
+            facts.received.get_or_insert_with(Instant::now);
             facts.endpoint = Some(Arc::clone(&endpoint.name));
             facts.task = Some(knock.task);
             facts.streaming = knock.streaming;
@@ -106,8 +115,6 @@ impl Gate {
                 format!("the endpoint is of type {}, which does not answer {} calls", endpoint.task.endpoint_type(), knock.task.name());
             return Err(Error::new(ErrorReason::CallerWrongTask, message));
         }
-        // The snapshot may have changed since the endpoint was looked up; one that is gone meanwhile is gone.
-        let mut service = self.snapshot.load().service(endpoint)?;
         let call = Call {
             id: Arc::clone(&visit.id),
             endpoint: Arc::clone(endpoint),
@@ -119,7 +126,7 @@ impl Gate {
             headers: forwarded(headers),
             record: Arc::clone(&visit.record),
         };
-        let reply = service.call(call).await?;
+        let reply = served.call(call).await?;
         Ok(shape::fit(reply, knock.task, knock.streaming))
     }
 }

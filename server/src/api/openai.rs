@@ -16,7 +16,6 @@ use super::{
     failure, sse,
 };
 use crate::{
-    catalog::Endpoint,
     dialect::{
         Dialect as _,
         openai::{
@@ -28,6 +27,7 @@ use crate::{
     },
     error::{Error, Result},
     event::{Answer, Event, Payload, Request, Task, Wire},
+    stack::Served,
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -49,8 +49,8 @@ pub async fn by_model(gate: &Arc<Gate>, task: Task, asked: Asked) -> Result<Resp
     let Some(model) = model else {
         return Err(Error::invalid("model", "is missing; name the endpoint to call"));
     };
-    let endpoint = Arc::clone(gate.snapshot.load().catalog.endpoint(model)?);
-    serve(gate, endpoint, task, asked, &peek).await
+    let served = gate.served(|catalog| catalog.endpoint(model))?;
+    serve(gate, served, task, asked, &peek).await
 }
 
 /// `POST /llm/v1/chat/{endpoint}` and its like.
@@ -58,21 +58,21 @@ pub async fn by_model(gate: &Arc<Gate>, task: Task, asked: Asked) -> Result<Resp
 /// # Errors
 /// As [`by_model`].
 pub async fn by_path(gate: &Arc<Gate>, task: Task, asked: Asked) -> Result<Response<Body>> {
-    let endpoint = Arc::clone(gate.snapshot.load().catalog.endpoint(&asked.endpoint)?);
-    for_endpoint(gate, endpoint, task, asked).await
+    let served = gate.served(|catalog| catalog.endpoint(&asked.endpoint))?;
+    for_endpoint(gate, served, task, asked).await
 }
 
 /// A body for an endpoint that is named otherwise than by the body.
 ///
 /// # Errors
 /// As [`by_model`].
-pub async fn for_endpoint(gate: &Arc<Gate>, endpoint: Arc<Endpoint>, task: Task, asked: Asked) -> Result<Response<Body>> {
+pub async fn for_endpoint(gate: &Arc<Gate>, served: Served, task: Task, asked: Asked) -> Result<Response<Body>> {
     must_be_json(&asked.headers)?;
     let peek = door::peek(&asked.body)?;
-    if peek.model.as_deref().is_some_and(|model| *model != *endpoint.name) {
+    if peek.model.as_deref().is_some_and(|model| *model != *served.endpoint.name) {
         return Err(Error::invalid("model", "is not the endpoint that the path names; leave it out"));
     }
-    serve(gate, endpoint, task, asked, &peek).await
+    serve(gate, served, task, asked, &peek).await
 }
 
 /// `GET /v1/models`.
@@ -95,7 +95,7 @@ pub fn model(gate: &Gate, asked: &Asked) -> Result<Response<Body>> {
     reply::model(&endpoint.name, 0).map(json)
 }
 
-async fn serve(gate: &Arc<Gate>, endpoint: Arc<Endpoint>, task: Task, asked: Asked, peek: &Peek) -> Result<Response<Body>> {
+async fn serve(gate: &Arc<Gate>, served: Served, task: Task, asked: Asked, peek: &Peek) -> Result<Response<Body>> {
     if task == Task::Embed && peek.stream {
         return Err(Error::invalid("stream", "is not for embeddings; leave it out"));
     }
@@ -103,14 +103,14 @@ async fn serve(gate: &Arc<Gate>, endpoint: Arc<Endpoint>, task: Task, asked: Ask
     let Asked { visit, headers, .. } = asked;
     let lead = if task == Task::Chat { "chatcmpl" } else { "cmpl" };
     let id = format!("{lead}-{}", visit.id);
-    let model = Arc::clone(&endpoint.name);
+    let model = Arc::clone(&served.endpoint.name);
     let form = Form { id: &id, model: &model, created: now(), encoding: peek.encoding, include_usage: peek.include_usage };
     if peek.stream {
         let chunks = Chunks { encoder: ChunkEncoder::new(task, &form), visit: visit.clone() };
         let gate = Arc::clone(gate);
-        return sse::respond(async move { gate.call_endpoint(&visit, &headers, &endpoint, knock).await }, chunks).await;
+        return sse::respond(async move { gate.call_served(&visit, &headers, served, knock).await }, chunks).await;
     }
-    let reply = gate.call_endpoint(&visit, &headers, &endpoint, knock).await?;
+    let reply = gate.call_served(&visit, &headers, served, knock).await?;
     let headers = reply.head.headers.clone();
     Ok(match reply.answer().await? {
         Answer::Wire(answer) => whole(headers, answer.content_type, answer.body),

@@ -87,7 +87,10 @@ impl Guard {
             error: error.map(|failure| (failure.reason_name, Error::new(failure.reason, "").origin().name())),
             duration: self.started.elapsed(),
             first_event: first.filter(|_| facts.streaming),
-            overhead: first.filter(|_| error.is_none()).map(|first| first.saturating_sub(facts.upstream)),
+            overhead: facts.first_event.filter(|_| error.is_none()).zip(facts.received).map(|(first, received)| {
+                // What a slow client takes to send its request is not the gateway's.
+                first.saturating_duration_since(received).saturating_sub(facts.upstream)
+            }),
             tokens: facts.usage.as_ref().map_or((None, None), |usage| (usage.input_tokens, usage.output_tokens)),
         }
     }
@@ -158,6 +161,7 @@ mod tests {
             facts.endpoint = Some("chat".into());
             facts.task = Some(Task::Chat);
             facts.streaming = true;
+            facts.received = Some(Instant::now() - Duration::from_millis(30));
             facts.first_event = Some(Instant::now());
             facts.upstream = Duration::from_millis(29);
             facts.usage = Some(Usage { input_tokens: Some(3), ..Usage::default() });

@@ -112,6 +112,18 @@ pub struct Found<'t> {
     pub endpoint: String,
 }
 
+impl Door {
+    /// The name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OpenAi(_) | Self::Named(_) | Self::Models | Self::Model => "openai",
+            Self::Invocations | Self::DefaultInvocations | Self::MlflowEndpoints | Self::MlflowEndpoint => "mlflow",
+            Self::Native(_) => "json",
+            Self::Health | Self::OpenApi => "http",
+        }
+    }
+}
+
 impl Table {
     /// The table over the embedded descriptors.
     ///
@@ -167,16 +179,6 @@ impl Table {
         let endpoint = matched.params.get("endpoint").unwrap_or_default();
         let endpoint = percent_encoding::percent_decode_str(endpoint).decode_utf8_lossy().into_owned();
         Ok(Found { row, endpoint })
-    }
-
-    /// The door of a path, for metrics and logs.
-    pub fn door_name(&self, method: &Method, path: &str) -> &'static str {
-        match self.find(method, path).map(|found| found.row.door) {
-            Ok(Door::OpenAi(_) | Door::Named(_) | Door::Models | Door::Model) => "openai",
-            Ok(Door::Invocations | Door::DefaultInvocations | Door::MlflowEndpoints | Door::MlflowEndpoint) => "mlflow",
-            Ok(Door::Native(_)) => "json",
-            Ok(Door::Health | Door::OpenApi) | Err(_) => "http",
-        }
     }
 
     /// What the caller of a gRPC path must be allowed to do; `None` for a path that is not served.

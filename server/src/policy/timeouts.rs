@@ -46,7 +46,8 @@ impl Policy<Call> for Total {
         let streaming = call.streaming;
         let total = if streaming { self.0.total_stream } else { self.0.total_unary };
         let own = total.map(|total| Instant::now() + total);
-        let late: fn(bool) -> Error = if own < call.deadline || call.deadline.is_none() { total_passed } else { deadline_passed };
+        let is_own = own.is_some_and(|own| call.deadline.is_none_or(|callers| own < callers));
+        let late: fn(bool) -> Error = if is_own { total_passed } else { deadline_passed };
         let Some(until) = own.into_iter().chain(call.deadline).min() else {
             return next.call(call).await;
         };
@@ -70,6 +71,10 @@ impl Policy<Attempt> for Try {
             Some(first) => timeout_at(first, next.call(attempt)).await.map_err(|_| silence(false))??,
             None => next.call(attempt).await?,
         };
+        // A provider may answer a streamed ask whole.
+        if reply.is_unary() {
+            return Ok(reply);
+        }
         let idle = self.0.idle;
         Ok(reply.wrap(|reply| Bounded { idle, moves: true, ..Bounded::new(reply, first, silence) }))
     }
@@ -90,8 +95,8 @@ impl Stream for Bounded {
         let Some(reply) = &mut this.reply else { return Poll::Ready(None) };
         if let Poll::Ready(event) = reply.poll_next_unpin(cx) {
             if this.moves {
-                // A comment of the provider proves that it lives, but it is not the first event that was waited for.
-                let counts = this.started || !matches!(event, Some(Ok(Event::Ping)));
+                // Comments and empty pieces prove that the provider lives, but they are not the first event that was waited for.
+                let counts = this.started || event.as_ref().is_some_and(|event| event.as_ref().is_ok_and(Event::commits));
                 this.started |= counts;
                 if counts {
                     this.until = this.idle.map(|idle| Instant::now() + idle);
@@ -142,7 +147,7 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
-    use crate::policy::testing::{Once, Then, attempt, call, streamed, text};
+    use crate::policy::testing::{Once, Then, attempt, call, streamed, text, unary};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -197,6 +202,22 @@ mod tests {
         let (good, error) = count(reply).await;
         assert!(good < 9);
         assert!(error.unwrap().to_string().contains("timeouts.first_event"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_whole_answer_to_a_streamed_call_stays_whole() {
+        let next = Once::new(Ok(unary()));
+        assert!(Try(limits()).handle(attempt(true), &next).await.unwrap().is_unary());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_streams_deadline_is_the_callers_own_when_the_endpoint_sets_none() {
+        let mut near = call(true);
+        near.deadline = Some(Instant::now() + SECOND);
+        let next = Once::new(Ok(streamed(at(&[1], || text("a")).chain(stream::pending()))));
+        let reply = Total(Timeouts { total_stream: None, ..limits() }).handle(near, &next).await.unwrap();
+        let (good, error) = count(reply).await;
+        assert_eq!((good, error.unwrap().reason()), (1, ErrorReason::CallerDeadlineExceeded));
     }
 
     #[tokio::test(start_paused = true)]

@@ -34,6 +34,7 @@ where
         grpc,
         cors: Cors::new(&config.cors_origins),
         trusted: Vec::new(),
+        on_loopback: true,
     }))
 }
 
@@ -141,12 +142,20 @@ async fn a_path_of_an_endpoints_own_leads_to_it() {
 }
 
 #[tokio::test]
-async fn a_refused_rpc_is_told_in_grpcs_own_way() {
+async fn grpc_needs_http_2_and_protobuf() {
     let edge = edge(|_| async { Ok(unary()) }, &Config::default());
-    let rpc = Request::post("/flowgate.v1.ChatService/Steal").header(header::CONTENT_TYPE, "application/grpc");
-    let (parts, _) = send(&edge, rpc.body("").unwrap()).await;
-    assert_eq!((parts.status, &parts.headers["grpc-status"]), (StatusCode::OK, &HeaderValue::from_static("12")));
-    assert!(edge.0.gate.metrics.render().contains("reason=\"CALLER_UNKNOWN_PATH\",origin=\"caller\"} 1"));
+    for content_type in ["application/grpc", "Application/gRPC+proto", "application/grpc+json", "application/grpc-web+thrift"] {
+        let rpc = Request::post("/flowgate.v1.ChatService/Chat").header(header::CONTENT_TYPE, content_type);
+        let (parts, body) = send(&edge, rpc.body("").unwrap()).await;
+        assert_eq!((parts.status.as_u16(), code(&body)), (415, "CALLER_UNSUPPORTED_MEDIA_TYPE"), "{content_type}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_reaches_no_endpoint() {
+    let edge = edge(|_| async { panic!("the call got through") }, &Config::default());
+    let (parts, body) = send(&edge, post("/own/chat").header("origin", "https://evil.example").body(CHAT).unwrap()).await;
+    assert_eq!((parts.status.as_u16(), code(&body)), (403, "CALLER_FORBIDDEN"));
 }
 
 #[tokio::test]
