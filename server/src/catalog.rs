@@ -104,6 +104,11 @@ impl Catalog {
         })
     }
 
+    /// The endpoints that cannot be called, and why.
+    pub fn not_serving(&self) -> impl Iterator<Item = (&str, String)> {
+        self.all.iter().filter_map(|endpoint| Some((&*endpoint.name, endpoint.not_serving()?)))
+    }
+
     /// All endpoints, sorted by name.
     pub fn all(&self) -> &[Arc<Endpoint>] {
         &self.all

@@ -67,7 +67,8 @@ impl Listeners {
     /// # Errors
     /// An internal error that names the address which cannot be bound.
     pub async fn bind(config: &Config) -> Result<Self> {
-        Ok(Self { data: bind(config.listen).await?, admin: bind(config.admin).await? })
+        let data = bind(config.listen, "listen, or pass `--port`").await?;
+        Ok(Self { data, admin: bind(config.admin, "admin.listen").await? })
     }
 }
 
@@ -148,8 +149,9 @@ pub async fn serve(config: &Config, listeners: Listeners, shutdown: Cancellation
     Gateway::new(config).await?.serve(config, listeners, shutdown).await
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| Error::internal(format!("cannot listen on {address}: {error}")))
+async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
+    let told = |error| Error::internal(format!("cannot listen on {address}: {error}; choose another address by {key}"));
+    TcpListener::bind(address).await.map_err(told)
 }
 
 /// Makes aws-lc-rs the one crypto provider of the process. Doing it twice is fine.

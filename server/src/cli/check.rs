@@ -5,7 +5,10 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Args;
 
 use super::{USAGE, complain, say};
-use crate::config::{self, LoadOptions, SecretsMode};
+use crate::{
+    catalog::Catalog,
+    config::{self, LoadOptions, SecretsMode},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
@@ -31,6 +34,9 @@ pub(super) fn run(check: &Check) -> ExitCode {
     }
     for unset in &loaded.unset_secrets {
         complain(&format!("not set: {} ({})\n", unset.name, unset.place));
+    }
+    for (name, why) in Catalog::new(&loaded.config).not_serving() {
+        complain(&format!("not serving: {name}: {why}\n"));
     }
     let endpoints = loaded.config.endpoints.len();
     say(&format!("ok: {endpoints} endpoint{}\n", if endpoints == 1 { "" } else { "s" }));

@@ -15,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 use super::{USAGE, complain, runtime, say};
 use crate::{
     Gateway, Listeners,
+    catalog::{Catalog, Endpoint},
     config::{self, Config, Diagnostics, LoadOptions, Loaded, LogFormat, SecretsMode, Source, Watch},
     error::{Error, Result},
+    listen,
     telemetry::logs,
 };
 
@@ -42,6 +44,7 @@ pub(super) struct Start {
 
 pub(super) fn run(start: &Start) -> ExitCode {
     crate::install_crypto();
+    let mut files = Watch::new(start.config_path.iter().cloned());
     let loaded = match start.load() {
         Ok(loaded) => loaded,
         Err(diagnostics) => {
@@ -54,7 +57,10 @@ pub(super) fn run(start: &Start) -> ExitCode {
     }
     let _flush = logs::start(loaded.config.log == LogFormat::Json);
     let served = match runtime() {
-        Ok(runtime) => runtime.block_on(serve(start, loaded)),
+        Ok(runtime) => {
+            files.also(loaded.watched.iter().cloned());
+            runtime.block_on(serve(start, loaded.config, files))
+        }
         Err(error) => Err(Error::internal(format!("the runtime cannot be started: {error}"))),
     };
     match served {
@@ -87,15 +93,19 @@ impl Start {
     }
 }
 
-async fn serve(start: &Start, loaded: Loaded) -> Result<()> {
-    let config = loaded.config;
+async fn serve(start: &Start, config: Config, files: Watch) -> Result<()> {
+    // Said before the greeting: a file that cannot be read is no start.
+    listen::Options::new(&config)?;
     let listeners = Listeners::bind(&config).await?;
     let addresses = (address(&listeners.data)?, address(&listeners.admin)?);
     let gateway = Gateway::new(&config).await?;
     let (shutdown, stopped) = (CancellationToken::new(), CancellationToken::new());
     greet(start, &config, addresses);
-    warn_open(&config);
-    let watching = watch(start, &gateway, Watch::new(loaded.watched), &config, &shutdown);
+    warn_open(start, &config);
+    for (name, why) in Catalog::new(&config).not_serving() {
+        tracing::warn!(endpoint = name, why, "an endpoint is not serving");
+    }
+    let watching = watch(start, &gateway, files, &config, &shutdown);
     let serving = async {
         let served = gateway.serve(&config, listeners, shutdown.clone()).await;
         shutdown.cancel();
@@ -113,7 +123,11 @@ fn address(listener: &tokio::net::TcpListener) -> Result<SocketAddr> {
 /// Where it listens; for the quickstart also two commands to try.
 fn greet(start: &Start, config: &Config, (data, admin): (SocketAddr, SocketAddr)) {
     let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let endpoints: Vec<&str> = config.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+    let catalog = Catalog::new(config);
+    let mark = |endpoint: &Arc<Endpoint>| {
+        if endpoint.not_serving().is_some() { format!("{} (not serving)", endpoint.name) } else { endpoint.name.to_string() }
+    };
+    let endpoints: Vec<String> = catalog.all().iter().map(mark).collect();
     let mut text = format!(
         "Flowgate {} listens on {scheme}://{data} (gRPC, gRPC-Web, JSON); metrics and probes on http://{admin}\n\
          Endpoints: {}\n",
@@ -131,8 +145,9 @@ fn greet(start: &Start, config: &Config, (data, admin): (SocketAddr, SocketAddr)
     say(&text);
 }
 
-fn warn_open(config: &Config) {
-    if config.keys.is_empty() && !config.listen.ip().is_loopback() {
+fn warn_open(start: &Start, config: &Config) {
+    // The file's own `listen` has been warned of when it was read.
+    if start.host.is_some() && config.keys.is_empty() && !config.listen.ip().is_loopback() {
         tracing::warn!(listen = %config.listen, "anyone who reaches this address can call every endpoint at your cost; set `identity.keys`");
     }
     if config.tls.is_none() && !config.keys.is_empty() && !config.listen.ip().is_loopback() {
@@ -158,9 +173,12 @@ async fn watch(start: &Start, gateway: &Arc<Gateway>, mut files: Watch, first: &
         if !files.changed() && !forced {
             continue;
         }
+        // As they are before they are read, so that no edit slips in between.
+        let mut looked = Watch::new(start.config_path.iter().cloned());
         match start.load() {
             Ok(loaded) => {
-                files = Watch::new(loaded.watched.iter().cloned());
+                looked.also(loaded.watched.iter().cloned());
+                files = looked;
                 take_over(gateway, &loaded, first).await;
             }
             Err(diagnostics) => {
@@ -188,7 +206,12 @@ async fn take_over(gateway: &Gateway, loaded: &Loaded, first: &Config) {
         );
     }
     match gateway.reload(&loaded.config).await {
-        Ok(()) => tracing::info!(endpoints = loaded.config.endpoints.len(), "the changed configuration is in use"),
+        Ok(()) => {
+            tracing::info!(endpoints = loaded.config.endpoints.len(), "the changed configuration is in use");
+            for (name, why) in Catalog::new(&loaded.config).not_serving() {
+                tracing::warn!(endpoint = name, why, "an endpoint is not serving");
+            }
+        }
         Err(error) => tracing::error!(%error, "the changed configuration cannot be served, the old one stays in use"),
     }
 }

@@ -30,6 +30,13 @@ impl Watch {
         Self { files: paths.into_iter().map(look).collect() }
     }
 
+    /// Watches further files, as they are now; those watched already keep what they were taken at.
+    pub fn also(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
+        let known = self.files.len();
+        let more: Vec<_> = paths.into_iter().filter(|path| !self.files.iter().take(known).any(|file| file.path == *path)).collect();
+        self.files.extend(Self::new(more).files);
+    }
+
     /// Whether a file has another content than before, said once per change.
     ///
     /// A new content counts when two looks in a row find it, so that a file that is just being written is not read by half. A file

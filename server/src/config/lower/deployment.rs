@@ -150,8 +150,8 @@ fn check_uri(model: &At<RawModel>, provider: &Provider, bases: &[(Spot, Uri)], r
     let text = &at.value;
     Some(nowhere(match key {
         "uri" => format!(
-            "this build does not run models itself yet; start `mlflow models serve -m {text} --port 5001` and set `url: \
-             http://127.0.0.1:5001` instead of `uri`"
+            "this build does not run models itself yet; start `mlflow models serve -m {text} --port 5050` and set `url: \
+             http://127.0.0.1:5050` instead of `uri`"
         ),
         _ => format!("this build does not speak the Open Inference Protocol to {text} yet; set the `url` of a scoring server"),
     }))

@@ -121,7 +121,14 @@ fn lower_deployments(at: &At<RawEndpoint>, task: Task, upstream: &Upstream, read
     match (&raw.model, &raw.deployments) {
         (Some(model), None) => {
             let only = RawDeployment { model: Some(model.clone()), ..RawDeployment::default() };
-            lower_each(&[at.with(only)], task, upstream, reading)
+            let mut lowered = lower_each(&[at.with(only)], task, upstream, reading);
+            if let ([only], Some(name)) = (lowered.as_mut_slice(), &raw.name) {
+                // A lone deployment without a model's name goes by the endpoint's.
+                if only.model.is_empty() {
+                    only.alias.clone_from(&name.value);
+                }
+            }
+            lowered
         }
         (None, Some(deployments)) if !deployments.is_empty() => {
             check_weights(deployments, reading);
