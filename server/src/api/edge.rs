@@ -1,6 +1,11 @@
 //! The edge: every request enters here. Request id, record, panics, credentials, sizes and CORS are its concern; then one door.
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use flowgate_proto::v1::{ErrorReason, Permission};
@@ -348,8 +353,13 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
     match given.filter(|id| !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic())) {
         Some(id) => id.into(),
         None => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            // An id needs no secrecy: asking the system for random bytes costs a call each time.
+            let mut random = [0; 10];
+            fastrand::fill(&mut random);
+            let id = uuid::Builder::from_unix_timestamp_millis(u64::try_from(now.as_millis()).unwrap_or_default(), &random).into_uuid();
             let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-            Arc::from(&*uuid::Uuid::now_v7().hyphenated().encode_lower(&mut text))
+            Arc::from(&*id.hyphenated().encode_lower(&mut text))
         }
     }
 }

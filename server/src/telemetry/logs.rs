@@ -1,15 +1,18 @@
 //! Log lines, written by a thread of their own: a slow terminal or disk never holds a request up.
 
-use std::io::IsTerminal as _;
+use std::io::{BufWriter, IsTerminal as _};
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+
+/// The writing thread empties its queue into a buffer of this many bytes and writes that at once: a line costs no system call of its own.
+const BATCH: usize = 64 * 1024;
 
 /// Starts logging to standard error. The guard flushes when it is dropped.
 ///
 /// `RUST_LOG` chooses what is logged; unset: `info`.
 pub fn start(json: bool) -> WorkerGuard {
-    let (writer, guard) = NonBlockingBuilder::default().lossy(true).finish(std::io::stderr());
+    let (writer, guard) = NonBlockingBuilder::default().lossy(true).finish(BufWriter::with_capacity(BATCH, std::io::stderr()));
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(true);
     let started = if json {
