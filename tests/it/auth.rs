@@ -13,10 +13,9 @@ use crate::{
 };
 
 const KEY: &str = "fg-right-0123456789";
-const FOREIGN_RPCS: [&str; 5] = [
+const FOREIGN_RPCS: [&str; 4] = [
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",
-    "/grpc.health.v1.Health/List",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];

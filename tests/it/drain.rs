@@ -85,7 +85,9 @@ async fn watchers_and_probes_hear_of_the_drain() {
             assert_eq!(next.status(), ServingStatus::NotServing);
         }
         assert_eq!(ready().await, 503, "the admin listener answers during the drain");
-        drop((watches, health));
+        for watch in &mut watches {
+            assert!(soon("the end of the watch", watch.message()).await.unwrap().is_none(), "a watch must not hold the stop up");
+        }
         gate.open();
     };
     let (told, ()) = tokio::join!(door.ask(&running, "chat"), ends);

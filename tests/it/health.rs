@@ -63,8 +63,7 @@ async fn what_is_not_served_says_why() {
     let error = running.client().predict(request).await.unwrap_err();
     assert_eq!((error.code(), error.reason_name()), (Code::FailedPrecondition, Some("GATEWAY_NOT_SERVING")));
     assert!(error.message().contains(why), "{}", error.message());
-    let described: serde_json::Value =
-        running.http().get(running.url("/v1/endpoints/down")).send().await.unwrap().json().await.unwrap();
+    let described: serde_json::Value = running.http().get(running.url("/v1/endpoints/down")).send().await.unwrap().json().await.unwrap();
     assert_eq!(described["endpoint"]["state"], "ENDPOINT_STATE_NOT_SERVING");
     assert!(described["endpoint"]["state_reason"].as_str().unwrap().contains(why), "{described}");
     for door in doors(Task::Chat).into_iter().filter(|door| door.path("up") != "/own/up") {

@@ -78,15 +78,17 @@ async fn what_is_not_there_is_not_found() {
 async fn bad_json_is_refused_with_its_place() {
     let running = Running::start(MOCKS).await;
     for (method, template) in operations(&running).await {
-        if method != http::Method::POST {
+        let endpoint = question(&template).0;
+        // The scoring server reads predictions itself.
+        if method != http::Method::POST || (endpoint == "predict" && !template.contains(':')) {
             continue;
         }
-        let path = template.replace("{endpoint}", question(&template).0);
-        let response = running.post(&path, "{\n  \"messages\": [}").await;
+        let path = template.replace("{endpoint}", endpoint);
+        let response = running.post(&path, "{\n  : }").await;
         assert_eq!(response.status(), 400, "{path}");
         let body: Value = response.json().await.unwrap();
         assert_eq!(body["error"]["reason"], "CALLER_INVALID_REQUEST", "{path}");
-        assert!(body["detail"].as_str().unwrap().contains("line 2 column 16"), "{path}: {body}");
+        assert!(body["detail"].as_str().unwrap().contains("line 2 column 3"), "{path}: {body}");
     }
 }
 
@@ -109,7 +111,7 @@ async fn both_spellings_arrive_and_the_path_names_the_endpoint() {
         }
     }
     let body = json!({"model": "nobody", "messages": [{"role": "user", "content": "hi"}]});
-    assert_eq!(running.post("/llm/v1/chat/chat", body.to_string()).await.status(), 200);
+    assert_eq!(running.post("/llm/v1/chat/chat", body.to_string()).await.status(), 400, "OpenAI's body must agree with the path");
     let body = json!({"messages": [{"text": "hi"}], "no_such_field": 1});
     assert_eq!(running.post("/v1/endpoints/chat:chat", body.to_string()).await.status(), 400);
 }

@@ -123,10 +123,13 @@ async fn a_call_in_flight_ends_where_it_began() {
 async fn what_cannot_be_reached_leaves_the_old_configuration() {
     let fake = Fake::start(speech::llm).await;
     let running = Running::start(&before(&fake)).await;
-    let broken = speech::config(&[speech::endpoint("other", "llm/v1/chat", &fake.url, "upstream: { ca: /nowhere/ca.pem }")]);
-    let config = std::panic::catch_unwind(|| crate::gateway::parse(&broken));
-    if let Ok(config) = config {
-        assert!(running.gateway.reload(&config).await.is_err());
-    }
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, rcgen::generate_simple_self_signed(["upstream.test".to_owned()]).unwrap().cert.pem()).unwrap();
+    let more = format!("upstream: {{ ca: \"{}\" }}", ca.display());
+    let config = crate::gateway::parse(&speech::config(&[speech::endpoint("other", "llm/v1/chat", "https://127.0.0.1:1", &more)]));
+    std::fs::remove_file(&ca).unwrap();
+    assert!(running.gateway.reload(&config).await.is_err());
+    assert!(running.metrics().await.contains("flowgate_config_reloads_refused_total 1"));
     DOORS[0].ask(&running, "chat").await.unwrap();
 }

@@ -1,7 +1,7 @@
 //! Who of several deployments is called.
 
 use crate::{
-    doors::{Task, doors},
+    doors::{Refusal, Task, doors},
     fake::Fake,
     gateway::Running,
     speech,
@@ -11,6 +11,16 @@ use crate::{
 fn llm(alias: &str, weight: u32, url: &str) -> String {
     let model = format!("{{ provider: openai, name: gpt-x, config: {{ api_key: k, api_base: \"{url}/v1\" }} }}");
     format!("      - {{ alias: {alias}, weight: {weight}, model: {model} }}\n")
+}
+
+/// A predict deployment that this build does not serve.
+fn later(weight: u32) -> String {
+    format!("      - {{ alias: later, weight: {weight}, model: {{ provider: mlflow, uri: 'models:/x/1' }} }}\n")
+}
+
+/// A predict deployment before a scoring server.
+fn now(weight: u32, url: &str) -> String {
+    format!("      - {{ alias: now, weight: {weight}, model: {{ provider: mlflow, url: \"{url}\" }} }}\n")
 }
 
 fn split(task: &str, deployments: &[String]) -> String {
@@ -38,28 +48,18 @@ async fn a_weight_of_nothing_gets_nothing() {
 }
 
 #[tokio::test]
-async fn weights_of_nothing_everywhere_say_so() {
-    let fake = Fake::start(speech::llm).await;
-    let config = split("llm/v1/chat", &[llm("a", 0, &fake.url), llm("b", 0, &fake.url)]);
-    let sources = [flowgate_server::config::Source { name: "split.yaml".to_owned(), text: config.clone() }];
-    let loaded = flowgate_server::config::parse(&sources, &flowgate_server::config::Process, Default::default());
-    if loaded.is_ok() {
-        let running = Running::start(&config).await;
-        for door in doors(Task::Chat) {
-            assert_eq!(door.ask(&running, "split").await.unwrap_err().reason, "GATEWAY_NOT_SERVING", "{door:?}");
-        }
-    }
+async fn a_weight_of_nothing_is_no_reserve() {
+    let fake = Fake::start(speech::model).await;
+    let running = Running::start(&split("mlflow/predict", &[later(1), now(0, &fake.url)])).await;
+    let response = running.post("/own/split", r#"{"instances": [[1]]}"#).await;
+    assert_eq!(Refusal::of_response(response).await.reason, "GATEWAY_NOT_SERVING");
     assert!(fake.seen().is_empty());
 }
 
 #[tokio::test]
 async fn a_deployment_that_does_not_serve_is_passed_over() {
     let fake = Fake::start(speech::model).await;
-    let deployments = [
-        "      - { alias: later, weight: 99, model: { provider: mlflow, uri: 'models:/x/1' } }\n".to_owned(),
-        format!("      - {{ alias: now, weight: 1, model: {{ provider: mlflow, url: \"{}\" }} }}\n", fake.url),
-    ];
-    let running = Running::start(&split("mlflow/predict", &deployments)).await;
+    let running = Running::start(&split("mlflow/predict", &[later(99), now(1, &fake.url)])).await;
     for calls in 1..=20 {
         let response = running.post("/endpoints/split/invocations", r#"{"instances": [[1]]}"#).await;
         assert_eq!(response.status(), 200);
