@@ -4,8 +4,12 @@ use std::{
     convert::Infallible,
     future::Future,
     io,
+    net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     task::{Context, Poll},
 };
 
@@ -18,7 +22,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::{Semaphore, mpsc},
+};
 
 /// One request that the upstream got.
 #[derive(Clone, Debug)]
@@ -42,8 +49,26 @@ pub enum Answer {
 pub struct Fake {
     /// Its address, without a path.
     pub url: String,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    log: Arc<Log>,
+    called: mpsc::UnboundedReceiver<()>,
     gone: mpsc::UnboundedReceiver<()>,
+}
+
+/// What all its connections share.
+#[derive(Default)]
+struct Log {
+    seen: Mutex<Vec<Seen>>,
+    connections: AtomicUsize,
+}
+
+/// What lets a stream go on.
+#[derive(Clone)]
+pub struct Gate(Arc<Semaphore>);
+
+/// An address where nobody listens, for as long as this lives.
+pub struct Nobody {
+    pub url: String,
+    _socket: TcpSocket,
 }
 
 /// Says that a client went away before its answer was complete.
@@ -62,6 +87,16 @@ impl Seen {
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap()
     }
+
+    /// The body as text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// Whether a streamed answer is asked for.
+    pub fn wants_stream(&self) -> bool {
+        serde_json::from_slice::<serde_json::Value>(&self.body).is_ok_and(|body| body["stream"] == true)
+    }
 }
 
 impl Answer {
@@ -72,13 +107,17 @@ impl Answer {
 
     /// JSON with a status.
     pub fn status(status: u16, body: impl Into<Bytes>) -> Self {
-        Self::Whole { status, headers: vec![("content-type", "application/json".to_owned())], body: body.into() }
+        Self::of_type(status, "application/json", body)
+    }
+
+    /// Anything else.
+    pub fn of_type(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
+        Self::Whole { status, headers: vec![("content-type", content_type.to_owned())], body: body.into() }
     }
 
     /// Server-sent events, all at once.
-    pub fn events(events: &[&str]) -> Self {
-        let pieces: Vec<_> = events.iter().map(|event| Ok(Bytes::from(format!("data: {event}\n\n")))).collect();
-        Self::sse(stream::iter(pieces))
+    pub fn events<T: AsRef<str>>(events: &[T]) -> Self {
+        Self::sse(pieces(events))
     }
 
     /// Server-sent events in pieces.
@@ -87,28 +126,78 @@ impl Answer {
     }
 }
 
+/// Server-sent events as pieces of a body.
+pub fn pieces<T: AsRef<str>>(events: &[T]) -> BoxStream<'static, io::Result<Bytes>> {
+    let pieces: Vec<_> = events.iter().map(|event| Ok(Bytes::from(format!("data: {}\n\n", event.as_ref())))).collect();
+    stream::iter(pieces).boxed()
+}
+
+/// The end of a connection that is not the end of its answer; what stands before it arrives.
+pub fn cut() -> BoxStream<'static, io::Result<Bytes>> {
+    let cut = async {
+        // hyper drops what is not yet written when a body fails, so the pieces before must be out by then.
+        tokio::task::yield_now().await;
+        Err(io::Error::other("cut"))
+    };
+    stream::once(cut).boxed()
+}
+
+impl Gate {
+    /// Shut.
+    pub fn new() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    /// Lets one stream through.
+    pub fn open(&self) {
+        self.0.add_permits(1);
+    }
+
+    /// The stream, once it is let through.
+    pub fn before<T: Send + 'static>(&self, stream: impl Stream<Item = T> + Send + 'static) -> BoxStream<'static, T> {
+        let gate = Arc::clone(&self.0);
+        stream::once(async move {
+            gate.acquire_owned().await.unwrap().forget();
+            stream
+        })
+        .flatten()
+        .boxed()
+    }
+}
+
+impl Nobody {
+    /// Takes a port and does not listen on it.
+    pub fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        Self { url: format!("http://{}", socket.local_addr().unwrap()), _socket: socket }
+    }
+}
+
 impl Fake {
     /// Starts an upstream that answers each request by `answer`.
     pub async fn start(answer: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (sender, gone) = mpsc::unbounded_channel();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let (answer, log) = (Arc::new(answer), Arc::clone(&seen));
+        let (gone_sender, gone) = mpsc::unbounded_channel();
+        let (called_sender, called) = mpsc::unbounded_channel();
+        let log = Arc::new(Log::default());
+        let server = Server { answer: Arc::new(answer), log: Arc::clone(&log), called: called_sender, gone: gone_sender };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
-                let (answer, log, sender) = (Arc::clone(&answer), Arc::clone(&log), sender.clone());
-                let service = service_fn(move |request| respond(request, Arc::clone(&answer), Arc::clone(&log), sender.clone()));
+                server.log.connections.fetch_add(1, SeqCst);
+                let server = server.clone();
+                let service = service_fn(move |request| server.clone().respond(request));
                 tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
-        Self { url, seen, gone }
+        Self { url, log, called, gone }
     }
 
     /// All requests so far.
     pub fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
+        self.log.seen.lock().unwrap().clone()
     }
 
     /// The last request.
@@ -116,46 +205,68 @@ impl Fake {
         self.seen().pop().expect("the upstream was called")
     }
 
+    /// Connections so far.
+    pub fn connections(&self) -> usize {
+        self.log.connections.load(SeqCst)
+    }
+
+    /// Waits for the next request.
+    pub async fn called(&mut self) {
+        soon("a call of the upstream", self.called.recv()).await.unwrap();
+    }
+
     /// Waits until a client goes away before its answer is complete.
     pub async fn client_gone(&mut self) {
-        self.gone.recv().await.unwrap();
+        soon("the end of the upstream's connection", self.gone.recv()).await.unwrap();
     }
 }
 
-async fn respond(
-    request: Request<Incoming>,
-    answer: Arc<impl Fn(&Seen) -> Answer>,
-    log: Arc<Mutex<Vec<Seen>>>,
+struct Server<A> {
+    answer: Arc<A>,
+    log: Arc<Log>,
+    called: mpsc::UnboundedSender<()>,
     gone: mpsc::UnboundedSender<()>,
-) -> Result<Response<UnsyncBoxBody<Bytes, io::Error>>, Infallible> {
-    let mut watch = Watch { gone, complete: false };
-    let (parts, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let seen = Seen { path: parts.uri.path().to_owned(), headers: parts.headers, body };
-    log.lock().unwrap().push(seen.clone());
-    let response = match answer(&seen) {
-        Answer::Whole { status, headers, body } => {
-            watch.complete = true;
-            let mut response = Response::new(whole(body));
-            *response.status_mut() = StatusCode::from_u16(status).unwrap();
-            for (name, value) in headers {
-                response.headers_mut().insert(name, value.parse().unwrap());
+}
+
+impl<A> Clone for Server<A> {
+    fn clone(&self) -> Self {
+        let Self { answer, log, called, gone } = self;
+        Self { answer: Arc::clone(answer), log: Arc::clone(log), called: called.clone(), gone: gone.clone() }
+    }
+}
+
+impl<A: Fn(&Seen) -> Answer> Server<A> {
+    async fn respond(self, request: Request<Incoming>) -> Result<Response<UnsyncBoxBody<Bytes, io::Error>>, Infallible> {
+        let mut watch = Watch { gone: self.gone, complete: false };
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let seen = Seen { path: parts.uri.path().to_owned(), headers: parts.headers, body };
+        self.log.seen.lock().unwrap().push(seen.clone());
+        // The test may be over, and its receiver gone.
+        self.called.send(()).unwrap_or_default();
+        Ok(match (self.answer)(&seen) {
+            Answer::Whole { status, headers, body } => {
+                watch.complete = true;
+                let mut response = Response::new(whole(body));
+                *response.status_mut() = StatusCode::from_u16(status).unwrap();
+                for (name, value) in headers {
+                    response.headers_mut().append(name, value.parse().unwrap());
+                }
+                response
             }
-            response
-        }
-        Answer::Pieces { content_type, pieces } => {
-            let body = StreamBody::new(Watched { inner: pieces.map(|piece| piece.map(Frame::data)), watch });
-            let mut response = Response::new(body.boxed_unsync());
-            response.headers_mut().insert("content-type", content_type.parse().unwrap());
-            response
-        }
-        Answer::Silence => {
-            std::future::pending::<()>().await;
-            drop(watch);
-            Response::new(whole(Bytes::new()))
-        }
-    };
-    Ok(response)
+            Answer::Pieces { content_type, pieces } => {
+                let body = StreamBody::new(Watched { inner: pieces.map(|piece| piece.map(Frame::data)), watch });
+                let mut response = Response::new(body.boxed_unsync());
+                response.headers_mut().insert("content-type", content_type.parse().unwrap());
+                response
+            }
+            Answer::Silence => {
+                std::future::pending::<()>().await;
+                drop(watch);
+                Response::new(whole(Bytes::new()))
+            }
+        })
+    }
 }
 
 fn whole(body: Bytes) -> UnsyncBoxBody<Bytes, io::Error> {
@@ -177,7 +288,6 @@ impl<S: Stream + Unpin> Stream for Watched<S> {
 impl Drop for Watch {
     fn drop(&mut self) {
         if !self.complete {
-            // The test may be over, and its receiver gone.
             self.gone.send(()).unwrap_or_default();
         }
     }
@@ -189,4 +299,15 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         Ok(done) => done,
         Err(_) => panic!("{what} did not happen in time"),
     }
+}
+
+/// Waits until something holds that nothing announces.
+pub async fn until(what: &str, holds: impl Fn() -> bool) {
+    let pause = std::time::Duration::from_millis(1);
+    soon(what, async {
+        while !holds() {
+            tokio::time::sleep(pause).await;
+        }
+    })
+    .await;
 }

@@ -16,6 +16,7 @@ pub struct Running {
     pub data: SocketAddr,
     pub admin: SocketAddr,
     pub gateway: Arc<Gateway>,
+    http: reqwest::Client,
     shutdown: CancellationToken,
     served: Option<JoinHandle<Result<()>>>,
 }
@@ -33,7 +34,8 @@ impl Running {
             let (gateway, shutdown) = (Arc::clone(&gateway), shutdown.clone());
             async move { gateway.serve(&config, listeners, shutdown).await }
         });
-        Self { data, admin, gateway, shutdown, served: Some(served) }
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
+        Self { data, admin, gateway, http, shutdown, served: Some(served) }
     }
 
     /// An HTTP address on the data plane.
@@ -47,8 +49,8 @@ impl Running {
     }
 
     /// A plain HTTP client.
-    pub fn http(&self) -> reqwest::Client {
-        reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap()
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
     }
 
     /// Posts JSON.

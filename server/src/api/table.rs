@@ -35,7 +35,6 @@ const FOREIGN: &[(Method, &str, Permission, Door)] = &[
 const FOREIGN_RPCS: &[(&str, Permission)] = &[
     ("/grpc.health.v1.Health/Check", Permission::Public),
     ("/grpc.health.v1.Health/Watch", Permission::Public),
-    ("/grpc.health.v1.Health/List", Permission::Public),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Permission::Public),
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Permission::Public),
 ];

@@ -59,13 +59,20 @@ impl Health {
         self.take_over(&mut published, now).await;
     }
 
-    /// Says that nothing serves any more, so that callers go elsewhere.
+    /// Says that nothing serves any more, so that callers go elsewhere, and ends their watches: a watch that goes on would keep its
+    /// connection, and the gateway with it, until the grace is over.
     pub async fn drain(&self) {
         let mut published = self.published.lock().await;
         published.draining = true;
         let names = published.statuses.keys().cloned().chain([String::new()]);
         let now = names.map(|name| (name, ServingStatus::NotServing)).collect();
         self.take_over(&mut published, now).await;
+        let mut reporter = self.reporter.clone();
+        for (name, status) in &published.statuses {
+            // Watchers are told the status that they have not yet seen before their stream ends.
+            reporter.clear_service_status(name).await;
+            reporter.set_service_status(name, *status).await;
+        }
     }
 
     /// The service that answers.
@@ -89,6 +96,7 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt as _;
     use tonic::Request;
     use tonic_health::pb::{HealthCheckRequest, health_server::Health as _};
 
@@ -118,7 +126,11 @@ mod tests {
         assert_eq!(status(&health, "up").await, None);
         assert_eq!(status(&health, "other").await, Some(1));
 
+        let asked = Request::new(HealthCheckRequest { service: "other".to_owned() });
+        let watch = HealthService::from_health_reporter(health.reporter.clone()).watch(asked).await.unwrap().into_inner();
         health.drain().await;
+        let told: Vec<_> = watch.map(|answer| answer.unwrap().status).collect().await;
+        assert_eq!(told, [2], "watchers hear of the drain, and that is all");
         health.publish(&catalog(vec![endpoint("late", vec![deployment("only")])])).await;
         for name in ["", "flowgate.v1.ChatService", "late"] {
             assert_eq!(status(&health, name).await, Some(2), "{name}");
