@@ -159,7 +159,7 @@ impl Inner {
             (None, Some(found)) => self.behind(found.row.door, asked).await?,
             (None, None) => return Err(Error::internal("a request has neither a path of its own nor a row")),
         };
-        Ok(compress::write(response, accepts))
+        Ok(compress::write(response, accepts).await)
     }
 
     async fn behind(&self, door: Door, asked: Asked) -> Result<Response<Body>> {
