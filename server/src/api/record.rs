@@ -62,6 +62,11 @@ impl Guard {
         }
     }
 
+    /// Whether the head of the answer is all that is wanted.
+    pub(super) fn is_of_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
     /// The answer's head is on its way out.
     pub(super) fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.status = Some(status);
