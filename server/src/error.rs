@@ -23,6 +23,7 @@ struct Inner {
     violations: Vec<Violation>,
     retry_after: Option<Duration>,
     upstream_status: Option<u16>,
+    allow: Option<String>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -110,6 +111,7 @@ impl Error {
             violations: Vec::new(),
             retry_after: None,
             upstream_status: None,
+            allow: None,
             source: None,
         }))
     }
@@ -131,6 +133,11 @@ impl Error {
         Self::new(ErrorReason::GatewayInternal, message)
     }
 
+    /// A stream without its end.
+    pub fn stream_cut() -> Self {
+        Self::new(ErrorReason::ProviderStreamCut, "the provider's stream stopped before its end mark; try again")
+    }
+
     /// Names a request field at fault; the message then lists all fields.
     #[must_use]
     pub fn at(mut self, field: impl Into<String>, description: impl Into<String>) -> Self {
@@ -149,6 +156,13 @@ impl Error {
     #[must_use]
     pub fn upstream_status(mut self, status: StatusCode) -> Self {
         self.0.upstream_status = Some(status.as_u16());
+        self
+    }
+
+    /// The verbs that a path takes, as `Allow` lists them.
+    #[must_use]
+    pub fn allow(mut self, verbs: String) -> Self {
+        self.0.allow = Some(verbs);
         self
     }
 
@@ -203,6 +217,11 @@ impl Error {
     /// When trying again makes sense, if known.
     pub fn retry_after_hint(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// The verbs that the path takes, if another one was sent.
+    pub fn allowed(&self) -> Option<&str> {
+        self.0.allow.as_deref()
     }
 
     /// The HTTP status with which an upstream failed, if one did.

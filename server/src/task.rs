@@ -1,20 +1,20 @@
-//! The only place that spawns tasks, so that a drain knows what to wait for.
+//! The only place that spawns tasks, so that whoever owns some can wait for them.
 
 use std::future::Future;
 
 use tokio_util::task::TaskTracker;
 
-/// The tasks of one gateway.
+/// The tasks of one owner, for example of a listener. Cloning shares.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks(TaskTracker);
 
 impl Tasks {
-    /// Starts a task that the drain waits for.
+    /// Starts a task that [`Tasks::finished`] waits for.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.0.spawn(task);
     }
 
-    /// Waits until all tasks are done. Nothing may be spawned any more.
+    /// Waits until all tasks are done, those included that others spawn meanwhile.
     pub async fn finished(&self) {
         self.0.close();
         self.0.wait().await;

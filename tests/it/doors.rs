@@ -144,9 +144,7 @@ impl Door {
     pub fn path(self, endpoint: &str) -> String {
         let of = |chat, complete| if self.task == Task::Chat { chat } else { complete };
         match (self.way, self.streaming) {
-            (Way::Grpc | Way::GrpcWeb, false) => {
-                of("/flowgate.v1.ChatService/Chat", "/flowgate.v1.CompletionService/Complete").to_owned()
-            }
+            (Way::Grpc | Way::GrpcWeb, false) => of("/flowgate.v1.ChatService/Chat", "/flowgate.v1.CompletionService/Complete").to_owned(),
             (Way::Grpc | Way::GrpcWeb, true) => {
                 of("/flowgate.v1.ChatService/StreamChat", "/flowgate.v1.CompletionService/StreamComplete").to_owned()
             }

@@ -55,8 +55,8 @@ impl Body {
     /// Closes the record when the body has been sent, or is dropped before.
     #[must_use]
     pub(super) fn guarded(mut self, mut guard: Guard) -> Self {
-        // hyper never polls an empty body.
-        if self.is_end_stream() {
+        // hyper never polls an empty body, nor one whose head alone is wanted.
+        if self.is_end_stream() || guard.is_of_head() {
             guard.complete();
         }
         self.guard = Some(guard);

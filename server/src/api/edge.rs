@@ -193,7 +193,7 @@ impl Inner {
             // Looked up now: a reload may have come while the body did.
             None => mlflow::invocations(&self.gate, self.gate.served(|catalog| catalog.at_path(parts.uri.path()))?, asked).await?,
         };
-        Ok(compress::write(response, accepts))
+        Ok(compress::write(response, accepts).await)
     }
 
     async fn behind(&self, door: Door, asked: Asked) -> Result<Response<Body>> {

@@ -39,6 +39,12 @@ pub fn response(error: &Error, visit: &Visit) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     add_retry_after(headers, error);
+    if let Some(verbs) = error.allowed().and_then(|verbs| HeaderValue::from_str(verbs).ok()) {
+        headers.insert(header::ALLOW, verbs);
+    }
+    if error.reason() == ErrorReason::CallerUnauthenticated {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     response
 }
 

@@ -6,12 +6,12 @@ use std::{
 };
 
 use bytes::BytesMut;
-use flowgate_proto::v1::ErrorReason;
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderValue, Response};
 
 use super::{
     Gate, Knock, Visit,
     body::Body,
+    compress::must_be_json,
     edge::{Asked, json, whole},
     failure, sse,
 };
@@ -138,16 +138,6 @@ fn payload(task: Task, asked: &Asked, peek: &Peek) -> Result<Payload> {
     };
     let wire = Wire { protocol, content_type: JSON, body: asked.body.clone(), decode };
     if written == task { Ok(Payload::wire_only(wire)) } else { decode(&wire).map(Payload::typed_only) }
-}
-
-/// No content type is taken for JSON.
-fn must_be_json(headers: &HeaderMap) -> Result<()> {
-    let Some(content_type) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
-    let essence = content_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
-    if essence == b"application/json" || essence.ends_with(b"+json") {
-        return Ok(());
-    }
-    Err(Error::new(ErrorReason::CallerUnsupportedMediaType, "this path takes JSON; send the body as `content-type: application/json`"))
 }
 
 /// Seconds since the Unix epoch.

@@ -6,13 +6,14 @@ use flowgate_proto::v1::ErrorReason;
 use http::{HeaderMap, Method, Request, StatusCode};
 use tokio::time::Instant;
 
+use super::Visit;
 use crate::{
     call::{Facts, Record},
     error::Error,
     telemetry::metrics::{InFlight, Metrics, Outcome},
 };
 
-/// Born at the edge, rides in the answer's body, reports when dropped.
+/// Born at the edge, rides in the answer's body, reports when dropped. A request within a stream has one of its own.
 #[derive(Debug)]
 pub struct Guard {
     metrics: Arc<Metrics>,
@@ -37,12 +38,21 @@ impl Guard {
         request: &Request<B>,
         visit: (SocketAddr, &Arc<Record>),
     ) -> Self {
+        Self::begin(metrics, door, id, (request.method().clone(), request.uri().path()), visit)
+    }
+
+    /// Begins the record of one request among those of a stream.
+    pub(super) fn within(metrics: &Arc<Metrics>, door: &'static str, path: &str, visit: &Visit) -> Self {
+        Self::begin(metrics, door, &visit.id, (Method::POST, path), (visit.peer.address, &visit.record))
+    }
+
+    fn begin(metrics: &Arc<Metrics>, door: &'static str, id: &Arc<str>, line: (Method, &str), visit: (SocketAddr, &Arc<Record>)) -> Self {
         Self {
             metrics: Arc::clone(metrics),
             door,
             id: Arc::clone(id),
-            method: request.method().clone(),
-            path: request.uri().path().to_owned(),
+            method: line.0,
+            path: line.1.to_owned(),
             peer: visit.0,
             record: Arc::clone(visit.1),
             started: Instant::now(),
@@ -50,6 +60,11 @@ impl Guard {
             complete: false,
             _in_flight: metrics.begin(door),
         }
+    }
+
+    /// Whether the head of the answer is all that is wanted.
+    pub(super) fn is_of_head(&self) -> bool {
+        self.method == Method::HEAD
     }
 
     /// The answer's head is on its way out.

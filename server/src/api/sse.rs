@@ -8,7 +8,6 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use flowgate_proto::v1::ErrorReason;
 use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream};
 use http::{HeaderMap, HeaderValue, Response, header};
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -123,7 +122,7 @@ impl Events for Reply {
     }
 
     fn stopped() -> Option<Error> {
-        Some(Error::new(ErrorReason::ProviderStreamCut, "the provider's stream stopped before its end mark; try again"))
+        Some(Error::stream_cut())
     }
 }
 

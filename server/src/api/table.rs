@@ -123,6 +123,13 @@ impl Door {
     }
 }
 
+impl Row {
+    /// The verbs that lead here.
+    fn takes(&self) -> &[Method] {
+        if self.method == Method::GET { &[Method::GET, Method::HEAD] } else { std::slice::from_ref(&self.method) }
+    }
+}
+
 impl Table {
     /// The table over the embedded descriptors.
     ///
@@ -157,7 +164,7 @@ impl Table {
         Ok(Self { rpcs, rows, router, grpc })
     }
 
-    /// The row of a verb and a path.
+    /// The row of a verb and a path; `HEAD` is taken where `GET` is, and answered like it.
     ///
     /// # Errors
     /// `CALLER_UNKNOWN_PATH`, `CALLER_METHOD_NOT_ALLOWED`.
@@ -166,14 +173,14 @@ impl Table {
             || Error::new(ErrorReason::CallerUnknownPath, "there is nothing at this path; `GET /openapi.json` lists what there is");
         let matched = self.router.at(path).map_err(|_| unknown())?;
         let rows = || matched.value.iter().map(|place| &self.rows[*place]);
-        let Some(row) = rows().find(|row| row.method == method) else {
+        let Some(row) = rows().find(|row| row.takes().contains(method)) else {
             // The verb of an RPC that there is not reads as a part of the name before it.
             if matched.params.get("endpoint").is_some_and(|name| name.contains(':')) {
                 return Err(unknown());
             }
-            let allowed: Vec<_> = rows().map(|row| row.method.as_str()).collect();
-            let message = format!("this path takes {}", allowed.join(", "));
-            return Err(Error::new(ErrorReason::CallerMethodNotAllowed, message));
+            let allowed: Vec<_> = rows().flat_map(Row::takes).map(Method::as_str).collect();
+            let allowed = allowed.join(", ");
+            return Err(Error::new(ErrorReason::CallerMethodNotAllowed, format!("this path takes {allowed}")).allow(allowed));
         };
         let endpoint = matched.params.get("endpoint").unwrap_or_default();
         let endpoint = percent_encoding::percent_decode_str(endpoint).decode_utf8_lossy().into_owned();
@@ -253,6 +260,29 @@ mod tests {
         assert_eq!(native("/v1/endpoints/e:streamChat", &Method::POST), "StreamChat");
         assert_eq!(native("/v1/endpoints/e:predict", &Method::POST), "Predict");
         assert_eq!(native("/v1/endpoints/e", &Method::GET), "GetEndpoint");
+    }
+
+    #[test]
+    fn what_answers_get_answers_head() {
+        let table = Table::new().unwrap();
+        assert_eq!(table.find(&Method::HEAD, "/v1/models").unwrap().row.door, Door::Models);
+        assert_eq!(table.find(&Method::HEAD, "/v1/chat/completions").unwrap_err().reason(), ErrorReason::CallerMethodNotAllowed);
+        assert_eq!(table.permission("/grpc.health.v1.Health/List"), None, "not served");
+    }
+
+    #[test]
+    fn no_endpoint_can_have_a_path_of_the_table_and_no_other_is_kept_from_it() {
+        use crate::config::lower::path::{DOORS, covers};
+        /// Kept for what clients and browsers ask of such a server.
+        const KEPT: [&str; 6] = ["/", "/docs", "/redoc", "/favicon.ico", "/api/2.0/gateway/**", "/api/3.0/gateway/**"];
+        let table = Table::new().unwrap();
+        let paths: Vec<_> = table.rows().iter().map(|row| row.path.replace("{endpoint}", "x")).chain(table.grpc.keys().cloned()).collect();
+        for path in &paths {
+            assert!(DOORS.iter().any(|door| covers(door, path)), "{path} is not among DOORS");
+        }
+        for door in DOORS {
+            assert!(KEPT.contains(door) || paths.iter().any(|path| covers(door, path)), "nothing is served at {door}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod fixture;
 mod hostile;
 mod later;
 mod load;
-mod lower;
+pub(crate) mod lower;
 mod merge;
 mod raw;
 mod reading;

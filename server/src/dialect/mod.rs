@@ -48,6 +48,18 @@ pub trait Decoder: Send {
     fn frame(&mut self, frame: SseFrame, events: &mut Vec<Event>) -> Result<()>;
 }
 
+/// The media type that headers tell, without parameters; `None` when they tell none.
+pub fn media_type(headers: &HeaderMap) -> Option<&[u8]> {
+    let told = headers.get(http::header::CONTENT_TYPE)?.as_bytes();
+    Some(told.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii())
+}
+
+/// Whether a media type is JSON or a format that is written in it.
+pub fn is_json(media_type: &[u8]) -> bool {
+    let ending = media_type.len().checked_sub(b"+json".len()).and_then(|start| media_type.get(start..));
+    media_type.eq_ignore_ascii_case(b"application/json") || ending.is_some_and(|ending| ending.eq_ignore_ascii_case(b"+json"))
+}
+
 /// One server-sent event.
 #[derive(Clone, Debug, Default)]
 pub struct SseFrame {

@@ -1,22 +1,24 @@
 //! What stands between hyper and the service on one connection: the peer, and the polite end of HTTP/1.1.
 
 use std::{
-    future::Future,
+    future::{Future, pending},
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http::{HeaderValue, Request, Response, Version, header::CONNECTION};
 use hyper::{body::Incoming, rt::Executor, service::Service};
 use pin_project_lite::pin_project;
+use tokio::time::sleep;
 
 use crate::{identity::Peer, task::Tasks};
 
-/// Runs the calls of h2 connections, so that the drain waits for them.
+/// Runs the calls of h2 connections as tasks that the drain waits for, until the grace is over.
 #[derive(Clone, Debug)]
 pub(super) struct Spawner(pub(super) Tasks);
 
@@ -24,6 +26,7 @@ pub(super) struct Spawner(pub(super) Tasks);
 #[derive(Debug, Default)]
 pub(super) struct Passing {
     closing: AtomicBool,
+    begun: AtomicBool,
     h2: AtomicBool,
 }
 
@@ -51,6 +54,14 @@ impl Passing {
         self.closing.store(true, Relaxed);
     }
 
+    /// Comes to an end when no request has begun within a time; otherwise never.
+    pub(super) async fn silence(&self, patience: Duration) {
+        sleep(patience).await;
+        if self.begun.load(Relaxed) {
+            pending::<()>().await;
+        }
+    }
+
     /// Whether h2 was spoken; unknown before the first request.
     pub(super) fn is_h2(&self) -> bool {
         self.h2.load(Relaxed)
@@ -73,6 +84,9 @@ where
 
     #[expect(clippy::disallowed_methods, reason = "the one entry that crosses from here to the doors")]
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if !self.passing.begun.load(Relaxed) {
+            self.passing.begun.store(true, Relaxed);
+        }
         let h1 = request.version() != Version::HTTP_2;
         if !h1 && !self.passing.is_h2() {
             self.passing.h2.store(true, Relaxed);

@@ -13,7 +13,7 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::{either::Either, sync::CancellationToken};
 
@@ -27,11 +27,12 @@ pub use tls::TlsAcceptor;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long a client may take for its TLS handshake and for its first byte. hyper
-/// counts the last from the end of the answer before, so it also bounds how long an HTTP/1.1 connection may idle.
+/// How long a client may take for its TLS handshake or, in the clear, for its first byte.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long an HTTP/1.1 client may take for a request's head, counted from the answer before it: idle connections of load balancers, which
-/// keep theirs for 60 s, must outlive it.
+/// How long a client may take from then until its first request has begun, which is when the head of it is complete.
+const FIRST: Duration = Duration::from_secs(30);
+/// How long an HTTP/1.1 client may take for a request's head. hyper counts from the end of the answer before it, so that this bounds
+/// idling too: load balancers keep idle connections for 60 s and must be the first to close them.
 const HEAD: Duration = Duration::from_secs(75);
 /// How long a connection that may have a request on its way stays open once it is to close.
 const LINGER: Duration = Duration::from_millis(500);
@@ -77,7 +78,7 @@ impl Options {
     }
 }
 
-/// Serves until `shutdown`, then until all calls have finished or the grace is over.
+/// Serves until `shutdown`, then until all calls and all of `tasks` have finished or the grace is over.
 ///
 /// A connection is never closed between a request and its answer: h2 clients get a GOAWAY, HTTP/1.1 clients
 /// `connection: close` with their next answer; only connections that stay silent for a moment are closed as they are.
@@ -114,12 +115,17 @@ where
         start(accepted, slot);
     }
     drop(listener);
-    drain(&shared.cut, &slots, options.max_connections, options.grace).await;
+    let until = Instant::now() + options.grace;
+    drain(&shared.cut, &slots, options.max_connections, until).await;
+    // Calls on h2 are tasks of their own, which end after their connection; cut ones get a moment to close their records.
+    if timeout_at(until.max(Instant::now() + LINGER), tasks.finished()).await.is_err() {
+        tracing::warn!("the grace is over, what is still running is left behind");
+    }
 }
 
 /// Waits until every connection has given its slot back.
-async fn drain(cut: &CancellationToken, slots: &Semaphore, all: u32, grace: Duration) {
-    if timeout(grace, slots.acquire_many(all)).await.is_ok() {
+async fn drain(cut: &CancellationToken, slots: &Semaphore, all: u32, until: Instant) {
+    if timeout_at(until, slots.acquire_many(all)).await.is_ok() {
         return;
     }
     let open = all as usize - slots.available_permits();
@@ -174,6 +180,7 @@ where
         _ = connection.as_mut() => return,
         () = age => {}
         () = shared.shutdown.cancelled() => {}
+        () = passing.silence(FIRST) => {}
     }
     passing.close();
     if !passing.is_h2() {
@@ -183,8 +190,11 @@ where
         }
     }
     connection.as_mut().graceful_shutdown();
-    if let Err(error) = connection.await {
-        tracing::debug!(error, "a connection ended badly");
+    tokio::select! {
+        ended = connection => if let Err(error) = ended {
+            tracing::debug!(error, "a connection ended badly");
+        },
+        () = passing.silence(PATIENCE) => {}
     }
 }
 

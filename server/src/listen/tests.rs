@@ -37,7 +37,7 @@ async fn start(options: Options) -> Running {
     let (arrival, arrived) = mpsc::unbounded_channel();
     let (finished, done) = oneshot::channel();
     let (tasks, token, told) = (Tasks::default(), shutdown.clone(), Arc::clone(&go));
-    tasks.clone().spawn(async move {
+    Tasks::default().spawn(async move {
         let service = service_fn(move |request: Request<Incoming>| {
             let (told, arrival) = (Arc::clone(&told), arrival.clone());
             async move {
@@ -191,6 +191,40 @@ async fn more_connections_than_allowed_wait() {
     }
     drop(one);
     assert!(waiting.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_a_request_is_closed() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let running = start(options()).await;
+    for said in ["", "G", "PRI", "GET / HTTP/1.1\r\nhost: flow"] {
+        let mut silent = tcp(&running).await;
+        silent.write_all(said.as_bytes()).await.unwrap();
+        let ended = timeout(Duration::from_secs(60), silent.read(&mut [0; 64])).await;
+        assert!(matches!(ended, Ok(Ok(0) | Err(_))), "after {said:?}: {ended:?}");
+    }
+    let (mut two, end) = h2(tcp(&running).await).await;
+    assert!(timeout(Duration::from_secs(60), end).await.unwrap().unwrap(), "h2 ended by GOAWAY");
+    assert!(two.send_request(get("/")).await.is_err());
+    let mut one = h1(tcp(&running).await).await;
+    text(one.send_request(get("/")).await.unwrap()).await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(text(one.send_request(get("/")).await.unwrap()).await, "HTTP/1.1 127.0.0.1 0", "one that has begun may idle");
+}
+
+#[tokio::test]
+async fn the_drain_waits_for_what_the_calls_have_started() {
+    let (tasks, shutdown, done) = (Tasks::default(), CancellationToken::new(), Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let told = Arc::clone(&done);
+    tasks.spawn(async move {
+        sleep(Duration::from_millis(50)).await;
+        told.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    shutdown.cancel();
+    let service = service_fn(|_: Request<Incoming>| async { Ok::<_, Infallible>(Response::new(Full::new(Bytes::new()))) });
+    serve(listener, service, options(), shutdown, &tasks).await;
+    assert!(done.load(std::sync::atomic::Ordering::Relaxed));
 }
 
 /// A certificate of its own authority, and where its files are.

@@ -3,15 +3,18 @@
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric as _, LabelValueEncoder, text},
     metrics::{
-        counter::Counter,
+        counter::{ConstCounter, Counter},
         family::{Family, MetricConstructor},
         gauge::Gauge,
         histogram::Histogram,
     },
     registry::{Registry, Unit},
 };
+
+use super::logs;
 
 /// Seconds; from half a millisecond to ten minutes.
 const SECONDS: [f64; 16] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0];
@@ -97,6 +100,10 @@ struct Buckets;
 #[derive(Clone, Debug)]
 struct OwnBuckets;
 
+/// Log lines that were thrown away, read when a scraper asks.
+#[derive(Debug)]
+struct LostLines;
+
 /// One request in flight at a door; ends when dropped.
 #[derive(Debug)]
 pub struct InFlight(Gauge);
@@ -128,6 +135,7 @@ impl Metrics {
         registry.register("config_generation", "How often a configuration was taken over since the start", generation.clone());
         let reloads_refused = Counter::default();
         registry.register("config_reloads_refused", "Changed configurations that were refused", reloads_refused.clone());
+        registry.register_collector(Box::new(LostLines));
         Self { registry, calls, errors, duration, first_event, overhead, in_flight, tokens, generation, reloads_refused }
     }
 
@@ -199,6 +207,14 @@ impl EncodeLabelValue for Name {
     }
 }
 
+impl Collector for LostLines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let lost = ConstCounter::new(logs::lost());
+        let help = "Log lines that were thrown away because their reader was too slow";
+        lost.encode(encoder.encode_descriptor("log_lines_lost", help, None, lost.metric_type())?)
+    }
+}
+
 impl MetricConstructor<Histogram> for Buckets {
     fn new_metric(&self) -> Histogram {
         Histogram::new(SECONDS)
@@ -237,6 +253,7 @@ mod tests {
             "flowgate_calls_total{endpoint=\"chat\",task=\"chat\",door=\"grpc\",outcome=\"error\"} 1",
             "reason=\"PROVIDER_FAILED\",origin=\"provider\"} 1",
             "flowgate_tokens_total{endpoint=\"chat\",direction=\"input\"} 3",
+            "flowgate_log_lines_lost_total 0",
             "flowgate_overhead_seconds_bucket{le=\"0.0001\",door=\"grpc\"} 1",
         ] {
             assert!(page.contains(line), "{line} is not in\n{page}");

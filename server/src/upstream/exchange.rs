@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     call::{Attempt, Call, Record},
-    dialect::{Ask, Dialect, Target},
+    dialect::{Ask, Dialect, Target, is_json, media_type},
     error::{Error, Result},
     event::{Head, Reply},
 };
@@ -179,16 +179,11 @@ fn crossing(headers: &HeaderMap) -> HeaderMap {
 }
 
 fn form(headers: &HeaderMap) -> Form {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else {
-        return Form::Events;
-    };
-    let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    if essence.eq_ignore_ascii_case(b"text/event-stream") {
-        Form::Events
-    } else if essence.eq_ignore_ascii_case(b"application/json") || essence.ends_with(b"+json") {
-        Form::Json
-    } else {
-        Form::Other
+    match media_type(headers) {
+        None => Form::Events,
+        Some(told) if told.eq_ignore_ascii_case(b"text/event-stream") => Form::Events,
+        Some(told) if is_json(told) => Form::Json,
+        Some(_) => Form::Other,
     }
 }
 

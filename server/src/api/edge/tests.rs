@@ -179,3 +179,57 @@ async fn a_request_beyond_the_limit_is_refused() {
     let (parts, body) = send(&edge, post("/v1/chat/completions").body(LARGE.as_str()).unwrap()).await;
     assert_eq!((parts.status.as_u16(), code(&body)), (413, "CALLER_TOO_LARGE"));
 }
+
+/// What is answered to a request that is sent as it stands and never ended by the client.
+async fn answer_to(edge: &Edge, request: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (mut client, server) = tokio::io::duplex(1 << 16);
+    let edge = edge.clone();
+    let serve = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        put_peer(&mut request);
+        hyper::service::Service::call(&edge, request)
+    });
+    let server = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), serve);
+    let read = async {
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut head = vec![0; 1 << 12];
+        let length = client.read(&mut head).await.unwrap();
+        head.truncate(length);
+        String::from_utf8(head).unwrap()
+    };
+    let answered = async {
+        tokio::select! {
+            head = read => head,
+            _ = async { server.await.ok(); std::future::pending::<()>().await } => String::new(),
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), answered).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_declared_too_large_or_never_comes_is_refused() {
+    let edge = edge(|_| async { Ok(unary()) }, &Config::default());
+    let lead = "POST /v1/chat/completions HTTP/1.1\r\nhost: flowgate.test\r\ncontent-type: application/json\r\ncontent-length: ";
+    let began = Instant::now();
+    let answer = answer_to(&edge, &format!("{lead}99999999\r\n\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(began.elapsed().is_zero(), "nothing of the body was waited for");
+    let answer = answer_to(&edge, &format!("{lead}100\r\n\r\n{{\"model\"")).await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("stalled"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_question_for_the_head_is_answered_as_get_and_counts_as_complete() {
+    let config = Config { keys: vec![Key { name: "app".to_owned(), secret: "k".to_owned().into() }], ..Config::default() };
+    let edge = edge(|_| async { Ok(unary()) }, &config);
+    let (parts, body) = send(&edge, Request::head("/health").body("").unwrap()).await;
+    assert_eq!((parts.status, body), (StatusCode::OK, Value::Null));
+    assert_eq!(parts.headers[header::CONTENT_LENGTH], "15");
+    assert!(!edge.0.gate.metrics.render().contains("CALLER_CANCELLED"));
+    for (request, allowed) in [(Request::delete("/v1/models"), "GET, HEAD"), (Request::head("/v1/chat/completions"), "POST")] {
+        let (parts, _) = send(&edge, request.body("").unwrap()).await;
+        assert_eq!((parts.status.as_u16(), parts.headers[header::ALLOW].to_str().unwrap()), (405, allowed));
+    }
+    let (parts, _) = send(&edge, Request::get("/v1/models").body("").unwrap()).await;
+    assert_eq!((parts.status.as_u16(), parts.headers[header::WWW_AUTHENTICATE].to_str().unwrap()), (401, "Bearer"));
+}

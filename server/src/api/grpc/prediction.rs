@@ -10,12 +10,13 @@ use flowgate_proto::{
     },
 };
 use futures_util::{StreamExt as _, stream::BoxStream};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use prost::Message as _;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    super::{Visit, failure},
+    super::{Visit, deadline, failure, record::Guard},
     call::{Caller, Doors},
     check, convert, refusal,
 };
@@ -27,6 +28,15 @@ use crate::{
 
 /// Requests of one stream that are answered at a time; no more are read meanwhile.
 const AT_ONCE: usize = 32;
+/// Where streams of requests come in, for the access lines of the single ones.
+const PATH: &str = "/flowgate.v1.PredictionService/StreamPredict";
+
+/// What the requests of one stream have in common.
+struct Common {
+    caller: Caller,
+    /// When the caller stops waiting for all of them.
+    until: Option<Instant>,
+}
 
 /// The model that predicted, as far as the head tells.
 pub(in crate::api) fn model(head: &Head) -> PredictionModel {
@@ -49,8 +59,9 @@ impl PredictionService for Doors {
     ) -> Result<Response<Self::StreamPredictStream>, Status> {
         let (caller, requests) = Caller::of(request);
         caller.visit.record.note(|facts| facts.streaming = true);
-        let (doors, caller) = (self.clone(), Arc::new(caller));
-        let answers = requests.enumerate().map(move |(index, request)| doors.clone().item(Arc::clone(&caller), index as u64, request));
+        let until = deadline(&caller.headers).map_err(|error| caller.refuse(&error))?.map(|left| Instant::now() + left);
+        let (doors, common) = (self.clone(), Arc::new(Common { caller, until }));
+        let answers = requests.enumerate().map(move |(index, request)| doors.clone().item(Arc::clone(&common), index as u64, request));
         Ok(Response::new(answers.buffer_unordered(AT_ONCE).boxed()))
     }
 }
@@ -69,22 +80,47 @@ impl Doors {
     /// One request of a stream. Only a request that cannot be read ends the stream.
     async fn item(
         self,
-        caller: Arc<Caller>,
+        common: Arc<Common>,
         index: u64,
         request: Result<StreamPredictRequest, Status>,
     ) -> Result<StreamPredictResponse, Status> {
-        let request = request.map_err(|status| caller.refuse(&refusal(&status)))?;
-        let visit = Visit { record: Arc::new(Record::default()), ..caller.visit.clone() };
+        let request = request.map_err(|status| common.caller.refuse(&refusal(&status)))?;
+        let visit = common.visit(index);
+        let mut guard = Guard::within(&self.gate.metrics, "grpc", PATH, &visit);
         let answered = match request.request {
-            Some(request) => self.predict_once(&visit, &caller.headers, request).await,
+            Some(request) => self.predict_once(&visit, &common.headers(), request).await,
             None => Err(Error::invalid("request", "is missing")),
         };
-        note(&caller.visit.record, &visit.record);
+        if let Err(error) = &answered {
+            visit.record.fail(error);
+        }
+        guard.complete();
+        note(&common.caller.visit.record, &visit.record);
         let result = match answered {
             Ok((_, answer)) => stream_predict_response::Result::Response(answer),
             Err(error) => stream_predict_response::Result::Error(to_proto(&failure::status(&error, &visit))),
         };
         Ok(StreamPredictResponse { index, result: Some(result) })
+    }
+}
+
+impl Common {
+    /// A visit of a request's own.
+    fn visit(&self, index: u64) -> Visit {
+        let stream = &self.caller.visit;
+        let record = Record::default();
+        record.note(|facts| facts.principal = Some(Arc::clone(&stream.principal.name)));
+        Visit { id: format!("{}/{index}", stream.id).into(), record: Arc::new(record), ..stream.clone() }
+    }
+
+    /// The stream's headers; of its time, what is left.
+    fn headers(&self) -> HeaderMap {
+        let mut headers = self.caller.headers.clone();
+        let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+        if let Some(Ok(left)) = left.map(|left| HeaderValue::try_from(format!("{}u", left.as_micros()))) {
+            headers.insert("grpc-timeout", left);
+        }
+        headers
     }
 }
 

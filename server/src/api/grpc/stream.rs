@@ -8,8 +8,8 @@ use std::{
 };
 
 use flowgate_proto::v1::{
-    CallSummary, ChatDelta, ChoiceEnd, CompletionDelta, ErrorReason, StreamChatEnd, StreamChatResponse, StreamCompleteEnd,
-    StreamCompleteResponse, StreamStart, Usage, chat_delta::Delta, stream_chat_response, stream_complete_response,
+    CallSummary, ChatDelta, ChoiceEnd, CompletionDelta, StreamChatEnd, StreamChatResponse, StreamCompleteEnd, StreamCompleteResponse,
+    StreamStart, Usage, chat_delta::Delta, stream_chat_response, stream_complete_response,
 };
 use futures_util::{Stream, StreamExt as _};
 use tonic::Status;
@@ -97,7 +97,7 @@ impl<M: Tells> Stream for Told<M> {
             let Some(reply) = &mut this.reply else { return Poll::Ready(None) };
             let event = match this.queued.pop_front() {
                 Some(event) => Ok(event),
-                None => ready!(reply.poll_next_unpin(cx)).unwrap_or_else(|| Err(cut())),
+                None => ready!(reply.poll_next_unpin(cx)).unwrap_or_else(|| Err(Error::stream_cut())),
             };
             match event.and_then(|event| this.tell(event)) {
                 Ok(None) => {}
@@ -106,10 +106,6 @@ impl<M: Tells> Stream for Told<M> {
             }
         }
     }
-}
-
-fn cut() -> Error {
-    Error::new(ErrorReason::ProviderStreamCut, "the provider's stream stopped before its end mark; try again")
 }
 
 impl Tells for StreamChatResponse {

@@ -382,6 +382,38 @@ async fn a_stream_of_predictions_answers_each_as_it_is_ready_and_survives_a_bad_
     let facts = visit.record.facts();
     assert!(facts.failure.is_none());
     assert_eq!(facts.endpoint.as_deref(), Some("predict"));
+    let page = gate.metrics.render();
+    let counted = |line: &str| assert!(page.contains(line), "{line} is not in\n{page}");
+    counted("flowgate_calls_total{endpoint=\"predict\",task=\"prediction\",door=\"grpc\",outcome=\"ok\"} 3");
+    counted("flowgate_calls_total{endpoint=\"predict\",task=\"prediction\",door=\"grpc\",outcome=\"error\"} 1");
+    counted("reason=\"CALLER_INVALID_REQUEST\",origin=\"caller\"} 1");
+    counted("flowgate_in_flight{door=\"grpc\"} 0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_requests_of_a_stream_share_one_deadline_and_have_ids_of_their_own() {
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let told = Arc::clone(&seen);
+    let gate = gate(move |call: Call| {
+        told.lock().unwrap().push((call.id.to_string(), call.deadline.unwrap()));
+        async { Err(Error::internal("enough")) }
+    });
+    let requests = stream::unfold(0, |count| async move {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        (count < 3).then(|| (v1::StreamPredictRequest { request: Some(predict_request(0.0)) }, count + 1))
+    });
+    let mut request = tonic::Request::new(requests);
+    request.set_timeout(Duration::from_secs(10));
+    let began = tokio::time::Instant::now();
+    let answers = PredictionServiceClient::new(visited(&gate, &visit())).stream_predict(request).await.unwrap().into_inner();
+    assert_eq!(answers.count().await, 3);
+    let seen = seen.lock().unwrap().clone();
+    let ids: Vec<_> = seen.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(ids, ["id-1/0", "id-1/1", "id-1/2"]);
+    for (_, deadline) in &seen {
+        let left = deadline.duration_since(began).as_millis();
+        assert!((9_990..=10_010).contains(&left), "{left}");
+    }
 }
 
 #[tokio::test]

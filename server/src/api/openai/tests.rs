@@ -1,9 +1,9 @@
 //! Tests of OpenAI's doors before fake services.
 
 use bytes::Bytes;
-use flowgate_proto::v1::{self, part::Kind};
+use flowgate_proto::v1::{self, ErrorReason, part::Kind};
 use futures_util::{FutureExt as _, future::BoxFuture, stream};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::*;

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
+use flowgate_proto::v1::ErrorReason;
 use http_body_util::BodyExt as _;
 use tokio::time::sleep_until;
 

@@ -1,11 +1,12 @@
 //! A JSON body as a message. What is wrong with it is told by place and expectation, never by what stands there.
 
 use bytes::Bytes;
-use flowgate_proto::{JsonCodec, v1::ErrorReason};
-use http::{HeaderMap, header};
+use flowgate_proto::JsonCodec;
+use http::HeaderMap;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Value, error::Category};
 
+use super::super::compress::must_be_json;
 use crate::error::{Error, Result};
 
 /// The encoded message; an empty body is an empty one.
@@ -16,26 +17,13 @@ pub(super) fn read(codec: &JsonCodec, descriptor: &MessageDescriptor, headers: &
     if body.is_empty() {
         return Ok(Vec::new());
     }
-    check_type(headers)?;
+    must_be_json(headers)?;
     (codec.to_proto)(body).or_else(|error| {
         let first = explain(&error, true);
         // The mapping knows null for messages only, the specification for every field; such a body is read a second time.
         let without = if error.classify() == Category::Data { without_nulls(descriptor, body) } else { None };
         without.map_or(Err(first), |body| (codec.to_proto)(&body).map_err(|error| explain(&error, false)))
     })
-}
-
-/// Refuses what is not JSON.
-///
-/// # Errors
-/// `CALLER_UNSUPPORTED_MEDIA_TYPE`.
-pub(super) fn check_type(headers: &HeaderMap) -> Result<()> {
-    let Some(told) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
-    let told = told.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if told == "application/json" || told.ends_with("+json") {
-        return Ok(());
-    }
-    Err(Error::new(ErrorReason::CallerUnsupportedMediaType, "this path takes JSON; send `content-type: application/json`"))
 }
 
 /// The error with its place, unless the place is of a text that the caller has not written.
@@ -118,7 +106,7 @@ fn is_free(field: &FieldDescriptor) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use flowgate_proto::v1::{ChatRequest, PredictRequest, predict_request::Input};
+    use flowgate_proto::v1::{ChatRequest, ErrorReason, PredictRequest, predict_request::Input};
     use prost::Message as _;
     use prost_reflect::DescriptorPool;
 
@@ -172,18 +160,5 @@ mod tests {
             assert!(error.to_string().contains(want), "{json}: {error}");
             assert!(!error.to_string().contains("secret"), "{json}: {error}");
         }
-    }
-
-    #[test]
-    fn only_json_is_taken() {
-        let told =
-            |value: &'static str| check_type(&HeaderMap::from_iter([(header::CONTENT_TYPE, header::HeaderValue::from_static(value))]));
-        for value in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"] {
-            assert!(told(value).is_ok(), "{value}");
-        }
-        for value in ["text/csv", "application/x-www-form-urlencoded", ""] {
-            assert_eq!(told(value).unwrap_err().reason(), ErrorReason::CallerUnsupportedMediaType, "{value}");
-        }
-        assert!(check_type(&HeaderMap::new()).is_ok());
     }
 }

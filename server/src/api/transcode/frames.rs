@@ -66,14 +66,17 @@ fn failure(trailers: &HeaderMap, visit: &Visit) -> Option<Error> {
 }
 
 impl Messages {
-    fn message(&mut self) -> Option<Bytes> {
-        let mut head = self.buffer.get(1..HEAD)?;
+    fn message(&mut self) -> Option<Result<Bytes>> {
+        let mut head = self.buffer.get(..HEAD)?;
+        if head.get_u8() != 0 {
+            return Some(Err(Error::internal("an RPC's answer is compressed, which nothing asked for; report its request id")));
+        }
         let length = usize::try_from(head.get_u32()).ok()?;
         if self.buffer.len() < HEAD + length {
             return None;
         }
         self.buffer.advance(HEAD);
-        Some(self.buffer.split_to(length).freeze())
+        Some(Ok(self.buffer.split_to(length).freeze()))
     }
 
     fn add(&mut self, piece: Bytes) {
@@ -91,8 +94,13 @@ impl Stream for Messages {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         loop {
-            if let Some(message) = this.message() {
-                return Poll::Ready(Some(Ok(message)));
+            if this.body.is_some()
+                && let Some(message) = this.message()
+            {
+                if message.is_err() {
+                    this.body = None;
+                }
+                return Poll::Ready(Some(message));
             }
             let Some(body) = &mut this.body else { return Poll::Ready(None) };
             let end = match ready!(Pin::new(body).poll_frame(cx)) {
@@ -127,6 +135,17 @@ mod tests {
     use http_body_util::StreamBody;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_compressed_message_is_refused() {
+        let mut pieces = frame(b"one").unwrap().to_vec();
+        pieces[0] = 1;
+        let body = Body::new(http_body_util::Full::new(Bytes::from(pieces)));
+        let visit = super::super::super::grpc::tests::visit();
+        let mut messages = Messages { headers: HeaderMap::new(), body: Some(body), buffer: BytesMut::new(), visit };
+        assert!(messages.next().await.unwrap().unwrap_err().to_string().contains("compressed"));
+        assert!(messages.next().await.is_none());
+    }
 
     #[tokio::test]
     async fn messages_are_found_wherever_the_pieces_are_cut() {

@@ -81,6 +81,11 @@ fn request(rpc: &Rpc, asked: Asked, message: &[u8]) -> Result<Request<tonic::bod
     for name in &NOT_CARRIED {
         headers.remove(name);
     }
+    // What a client says of gRPC's own framing is not of the message that is framed here.
+    let own: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with("grpc-") && *name != "grpc-timeout").cloned().collect();
+    for name in own {
+        headers.remove(name);
+    }
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/grpc"));
     headers.insert(header::TE, header::HeaderValue::from_static("trailers"));
     let body = Full::new(frames::frame(message)?);

@@ -9,11 +9,12 @@ use super::{
     super::{
         Gate, Knock,
         body::Body,
+        compress::must_be_json,
         edge::Asked,
         grpc::{call::summary, prediction},
         table::Rpc,
     },
-    answer, body,
+    answer,
 };
 use crate::{
     dialect::scoring::{
@@ -34,7 +35,7 @@ pub(super) fn exact(rpc: &Rpc, asked: &Asked) -> Result<Option<NativeRequest>> {
     if !is_predict || !asked.query.is_empty() || asked.body.is_empty() {
         return Ok(None);
     }
-    body::check_type(&asked.headers)?;
+    must_be_json(&asked.headers)?;
     Ok(native_request(&asked.body))
 }
 

@@ -81,6 +81,38 @@ async fn a_unary_rpc_is_json_both_ways_and_the_path_names_the_endpoint() {
 }
 
 #[tokio::test]
+async fn what_a_client_says_of_grpc_ends_at_the_door_but_for_its_patience() {
+    let (table, gate) = (
+        Table::new().unwrap(),
+        gate(|call: Call| async move {
+            assert!(call.deadline.is_some());
+            said(call).await
+        }),
+    );
+    let Door::Native(place) = table.find(&Method::POST, "/v1/endpoints/chat:chat").unwrap().row.door else { panic!() };
+    let told = [("grpc-encoding", "gzip"), ("grpc-accept-encoding", "gzip"), ("grpc-timeout", "5S"), ("grpc-status", "3")];
+    let asked = Asked {
+        visit: visit(),
+        headers: crate::api::testing::headers(&told),
+        query: String::new(),
+        endpoint: "chat".to_owned(),
+        body: Bytes::from_static(CHAT.as_bytes()),
+    };
+    let rpc = &table.rpcs()[place];
+    let passed = request(rpc, asked, b"").unwrap();
+    let names: Vec<_> = passed.headers().keys().filter(|name| name.as_str().starts_with("grpc-")).collect();
+    assert_eq!(names, ["grpc-timeout"]);
+    let asked = Asked {
+        visit: visit(),
+        headers: crate::api::testing::headers(&told),
+        query: String::new(),
+        endpoint: "chat".to_owned(),
+        body: Bytes::from_static(CHAT.as_bytes()),
+    };
+    assert!(serve(&gate, &services(&gate), rpc, asked).await.is_ok());
+}
+
+#[tokio::test]
 async fn failures_keep_their_reason_across_the_hop() {
     let refused = |line: &'static str, body: &'static str| async move { ask(said, line, body).await.unwrap_err() };
     let error = refused("POST /v1/endpoints/nowhere:chat", CHAT).await;

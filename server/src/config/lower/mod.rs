@@ -5,7 +5,7 @@ mod endpoint;
 mod fields;
 mod mock;
 mod older;
-mod path;
+pub(crate) mod path;
 mod server;
 mod split;
 mod upstream;

@@ -1,7 +1,7 @@
 //! Which extra HTTP paths an endpoint may have: none that a door of the house has already.
 
 /// The doors' own paths; `*` stands for one segment, `**` for the rest.
-const DOORS: &[&str] = &[
+pub(crate) const DOORS: &[&str] = &[
     "/",
     "/health",
     "/openapi.json",
@@ -52,7 +52,8 @@ pub(super) fn check(path: &str) -> Result<(), &'static str> {
     if path.split('/').any(|segment| matches!(segment, "." | "..")) { Err("a path without `.` and `..`") } else { Ok(()) }
 }
 
-fn covers(door: &str, path: &str) -> bool {
+/// Whether a pattern of [`DOORS`] stands for a path.
+pub(crate) fn covers(door: &str, path: &str) -> bool {
     let (mut door, mut path) = (door.split('/'), path.trim_end_matches('/').split('/'));
     if door.clone().eq(["", ""]) {
         return path.eq([""]);
