@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, codec::CompressionEncoding, transport::Ch
 use crate::{
     error::Error,
     options::{CallOptions, Options},
-    stream::{ChatStream, CompleteStream, EventStream, PredictStream},
+    stream::{ChatStream, CompleteStream, EventStream, PredictStream, Requests},
 };
 
 /// The longest deadline that is sent; what is longer is none.
@@ -135,8 +135,9 @@ impl Client {
         let mut service = service!(self, PredictionServiceClient);
         let deadline = self.deadline();
         let requests = requests.map(|request| StreamPredictRequest { request: Some(request) });
+        let (requests, guard) = Requests::guarded(requests);
         let answers = self.timed(requests, deadline, |requests| async move { service.stream_predict(requests).await }).await?;
-        Ok(PredictStream::new(answers, deadline))
+        Ok(PredictStream::new(answers, guard, deadline))
     }
 
     /// All endpoints that this caller may use, in the order of their names.

@@ -10,7 +10,10 @@ use flowgate_proto::v1::{
     ChatResponse, CompleteResponse, PredictResponse, StreamChatResponse, StreamCompleteResponse, StreamPredictResponse, chat_delta::Delta,
     stream_chat_response, stream_complete_response, stream_predict_response,
 };
-use futures_util::{Stream, StreamExt};
+use futures_util::{
+    Stream, StreamExt,
+    stream::{AbortHandle, Abortable, abortable},
+};
 use tokio::time::{Instant, Sleep};
 use tonic::Streaming;
 
@@ -40,7 +43,10 @@ pub struct TextStream<M>(EventStream<M>);
 
 /// Predictions as they become ready. Dropping it cancels those that are not.
 #[derive(Debug)]
-pub struct PredictStream(Messages<StreamPredictResponse>);
+pub struct PredictStream {
+    messages: Messages<StreamPredictResponse>,
+    requests: Option<Requests>,
+}
 
 /// How one request of [`Client::stream_predict`](crate::Client::stream_predict) went.
 #[derive(Debug)]
@@ -76,6 +82,24 @@ struct Messages<M> {
     /// Gone once the stream is over, so that the call is cancelled at once.
     messages: Option<Streaming<M>>,
     deadline: Option<Pin<Box<Sleep>>>,
+}
+
+/// Ends the stream of requests when dropped: until then the transport keeps a call open whose answer nobody reads.
+#[derive(Debug)]
+pub(crate) struct Requests(AbortHandle);
+
+impl Requests {
+    /// The requests, until the guard is dropped.
+    pub(crate) fn guarded<S: Stream>(requests: S) -> (Abortable<S>, Self) {
+        let (requests, handle) = abortable(requests);
+        (requests, Self(handle))
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl<M> Messages<M> {
@@ -184,8 +208,8 @@ impl<M: StreamedEvent> Stream for TextStream<M> {
 }
 
 impl PredictStream {
-    pub(crate) fn new(messages: Streaming<StreamPredictResponse>, deadline: Option<Instant>) -> Self {
-        Self(Messages::new(messages, deadline))
+    pub(crate) fn new(messages: Streaming<StreamPredictResponse>, requests: Requests, deadline: Option<Instant>) -> Self {
+        Self { messages: Messages::new(messages, deadline), requests: Some(requests) }
     }
 
     /// The next prediction; `None` after the last.
@@ -199,7 +223,10 @@ impl Stream for PredictStream {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         use stream_predict_response::Result as Outcome;
-        let next = ready!(self.0.poll_next_unpin(cx));
+        let next = ready!(self.messages.poll_next_unpin(cx));
+        if !matches!(next, Some(Ok(_))) {
+            self.requests = None;
+        }
         Poll::Ready(next.map(|message| {
             let StreamPredictResponse { index, result } = message?;
             let result = match result {

@@ -131,7 +131,9 @@ impl PredictionService for Fake {
 
     async fn stream_predict(&self, request: Request<Streaming<StreamPredictRequest>>) -> Result<Response<Self::StreamPredictStream>> {
         use stream_predict_response::Result as Outcome;
-        let answers = request.into_inner().enumerate().map(|(index, request)| {
+        let guard = OnDrop(Arc::clone(&self.dropped));
+        let answers = request.into_inner().enumerate().map(move |(index, request)| {
+            let _alive = &guard;
             let result = match request?.request.unwrap_or_default().input {
                 Some(_) => Outcome::Response(PredictResponse::default()),
                 None => Outcome::Error(flowgate_proto::google::rpc::Status { code: 3, message: "no input".to_owned(), details: vec![] }),
@@ -263,6 +265,17 @@ async fn dropping_a_stream_cancels_the_call() {
     let mut stream = client.stream_chat(ask("hang")).await.unwrap();
     assert!(stream.next().await.unwrap().is_ok());
     drop(stream);
+    timeout(Duration::from_secs(5), fake.dropped.notified()).await.unwrap();
+}
+
+#[tokio::test]
+async fn dropping_predictions_cancels_the_call_though_more_requests_may_come() {
+    let fake = Fake::default();
+    let client = Client::connect(format!("http://{}", serve(fake.clone(), None).await)).unwrap();
+    let requests = stream::iter([PredictRequest::default()]).chain(stream::pending());
+    let mut answers = client.stream_predict(requests).await.unwrap();
+    assert!(answers.next().await.unwrap().is_ok());
+    drop(answers);
     timeout(Duration::from_secs(5), fake.dropped.notified()).await.unwrap();
 }
 

@@ -101,7 +101,7 @@ impl Door {
     /// Asks with a prompt.
     pub async fn say(self, running: &Running, endpoint: &str, prompt: &str) -> Result<Told, Refusal> {
         if self.streaming {
-            return collect(self.open_with(running, endpoint, prompt).await?).await;
+            return collect(self.open_saying(running, endpoint, prompt).await?).await;
         }
         match self.way {
             Way::Grpc => self.grpc(running, endpoint, prompt).await,
@@ -122,10 +122,11 @@ impl Door {
 
     /// Opens a stream.
     pub async fn open(self, running: &Running, endpoint: &str) -> Result<Pieces, Refusal> {
-        self.open_with(running, endpoint, "hi").await
+        self.open_saying(running, endpoint, "hi").await
     }
 
-    async fn open_with(self, running: &Running, endpoint: &str, prompt: &str) -> Result<Pieces, Refusal> {
+    /// Opens a stream with a prompt.
+    pub async fn open_saying(self, running: &Running, endpoint: &str, prompt: &str) -> Result<Pieces, Refusal> {
         match self.way {
             Way::Grpc => self.grpc_stream(running, endpoint, prompt).await,
             Way::GrpcWeb => {
@@ -212,11 +213,11 @@ impl Door {
         Ok(match self.task {
             Task::Chat => {
                 let events = client.stream_chat(chat(endpoint, prompt)).await?;
-                events.flat_map(|event| told_by(event, |event| of_chat_event(event))).boxed()
+                events.flat_map(|event| told_by(event, of_chat_event)).boxed()
             }
             Task::Complete => {
                 let events = client.stream_complete(completion(endpoint, prompt)).await?;
-                events.flat_map(|event| told_by(event, |event| of_completion_event(event))).boxed()
+                events.flat_map(|event| told_by(event, of_completion_event)).boxed()
             }
         })
     }

@@ -205,11 +205,6 @@ impl Fake {
         self.seen().pop().expect("the upstream was called")
     }
 
-    /// Connections so far.
-    pub fn connections(&self) -> usize {
-        self.log.connections.load(SeqCst)
-    }
-
     /// Waits for the next request.
     pub async fn called(&mut self) {
         soon("a call of the upstream", self.called.recv()).await.unwrap();

@@ -2,12 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use flowgate_client::Client;
+use flowgate_client::{CallOptions, Client};
 use flowgate_server::{
     Gateway, Listeners,
     config::{self, Config, LoadOptions, Process, Source},
     error::Result,
 };
+use http::{HeaderMap, HeaderName};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +18,7 @@ pub struct Running {
     pub admin: SocketAddr,
     pub gateway: Arc<Gateway>,
     http: reqwest::Client,
+    call: CallOptions,
     shutdown: CancellationToken,
     served: Option<JoinHandle<Result<()>>>,
 }
@@ -35,7 +37,7 @@ impl Running {
             async move { gateway.serve(&config, listeners, shutdown).await }
         });
         let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
-        Self { data, admin, gateway, http, shutdown, served: Some(served) }
+        Self { data, admin, gateway, http, call: CallOptions::new(), shutdown, served: Some(served) }
     }
 
     /// An HTTP address on the data plane.
@@ -45,7 +47,14 @@ impl Running {
 
     /// A gRPC client.
     pub fn client(&self) -> Client {
-        Client::connect(self.url("")).unwrap()
+        Client::connect(self.url("")).unwrap().with(&self.call)
+    }
+
+    /// Sends a header with every call from now on, at every door.
+    pub fn send_header(&mut self, name: &'static str, value: &str) {
+        let headers = HeaderMap::from_iter([(HeaderName::from_static(name), value.parse().unwrap())]);
+        self.http = reqwest::Client::builder().timeout(Duration::from_secs(30)).default_headers(headers).build().unwrap();
+        self.call = CallOptions::new().metadata(name, value).unwrap();
     }
 
     /// A plain HTTP client.
@@ -57,6 +66,19 @@ impl Running {
     pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> reqwest::Response {
         let request = self.http().post(self.url(path)).header("content-type", "application/json");
         request.body(body).send().await.unwrap()
+    }
+
+    /// Requests that are being answered.
+    pub fn in_flight(&self) -> usize {
+        self.counted("flowgate_in_flight", &[])
+    }
+
+    /// The sum of a metric over all lines that hold all of these labels.
+    pub fn counted(&self, name: &str, labels: &[&str]) -> usize {
+        let page = self.gateway.metrics().render();
+        let lines = page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        let lines = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
     }
 
     /// The metrics page.

@@ -1,15 +1,24 @@
 //! The gateway in process, on port 0, before scripted upstreams: one binary, so that it links once.
 
+#![expect(clippy::disallowed_methods, reason = "tests have no drain that would wait for their tasks")]
+
 mod auth;
+mod cancel;
+mod deadlines;
 mod doors;
 mod drain;
+mod failures;
 mod fake;
 mod gateway;
 mod health;
+mod lanes;
 mod limits;
 mod metrics;
 mod openapi;
+mod predict;
 mod reload;
+mod scoring;
 mod speech;
 mod split;
+mod streams;
 mod tls;

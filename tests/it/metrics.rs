@@ -37,8 +37,7 @@ fn name(door: Door) -> &'static str {
         Way::GrpcWeb => "grpc-web",
         Way::Native => "json",
         Way::OpenAi | Way::Named => "openai",
-        Way::Invocations => "mlflow",
-        Way::Own => "http",
+        Way::Invocations | Way::Own => "mlflow",
     }
 }
 

@@ -107,13 +107,11 @@ impl Exchange<'_> {
         }
     }
 
-    /// A whole answer, also to a streamed ask: some providers answer short calls at once, or fail with status 200.
+    /// A whole answer, also to a streamed ask: some providers answer short calls at once, or fail with status 200, which the
+    /// dialect finds out.
     async fn whole(&self, parts: &http::response::Parts, body: Body, wait: Wait) -> Result<Reply> {
         let body = body.collect(MOST_ANSWER).await.map_err(|error| self.unread(error))?;
         drop(wait);
-        if self.ask.streaming && is_error(&body) {
-            return Err(self.dialect.classify(parts.status, &parts.headers, &body));
-        }
         let ask = Ask { streaming: false, ..self.ask };
         let answer = self.dialect.decode(&ask, self.target, &parts.headers, body)?;
         Ok(Reply::one(self.head(&parts.headers), answer))
@@ -185,12 +183,6 @@ fn form(headers: &HeaderMap) -> Form {
         Some(told) if is_json(told) => Form::Json,
         Some(_) => Form::Other,
     }
-}
-
-/// Whether a whole body is an error object, whatever its status said.
-fn is_error(body: &[u8]) -> bool {
-    let parsed: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-    parsed.as_ref().and_then(|body| body.get("error")).is_some_and(|error| !error.is_null())
 }
 
 /// Why there is no response. The gateway's own retries decide whether it is sent again: hyper does so only for a request

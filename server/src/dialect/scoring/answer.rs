@@ -37,6 +37,9 @@ struct Envelope<'a> {
 /// The answer to a success.
 pub(super) fn decode(ask: &Ask<'_>, headers: &HeaderMap, body: Bytes) -> Result<Answer> {
     let content_type = headers.get(header::CONTENT_TYPE).cloned().unwrap_or(JSON);
+    if body.trim_ascii().is_empty() {
+        return Err(Error::new(ErrorReason::ProviderBadAnswer, "the scoring server answered without a body; try again"));
+    }
     if ask.lane == Lane::Byte {
         return Ok(Answer::Wire(WireAnswer { content_type, body, usage: None }));
     }
