@@ -130,7 +130,8 @@ impl Inner {
         let mut guard = Guard::new(&self.gate.metrics, way.name(), &id, &request, (peer.address, &record));
         let origin = request.headers().get(header::ORIGIN).cloned();
         let visit = Visit { id, peer, principal: self.gate.identity.nobody(), record };
-        let answered = AssertUnwindSafe(self.answer(way, visit.clone(), request)).catch_unwind().await;
+        // Boxed here and at the doors: the states of all doors in one future are 30 KB, which would be moved several times a request.
+        let answered = AssertUnwindSafe(self.answer(way, visit.clone(), request).boxed()).catch_unwind().await;
         let answered =
             answered.unwrap_or_else(|_| Err(Error::internal("a fault in the gateway ended this request; report its request id")));
         let mut response = answered.unwrap_or_else(|error| {
@@ -189,9 +190,9 @@ impl Inner {
         let (door, endpoint) = found.map(|found| (found.row.door, found.endpoint)).unzip();
         let asked = Asked { visit, headers: parts.headers, query, endpoint: endpoint.unwrap_or_default(), body };
         let response = match door {
-            Some(door) => self.behind(door, asked).await?,
+            Some(door) => self.behind(door, asked).boxed().await?,
             // Looked up now: a reload may have come while the body did.
-            None => mlflow::invocations(&self.gate, self.gate.served(|catalog| catalog.at_path(parts.uri.path()))?, asked).await?,
+            None => mlflow::invocations(&self.gate, self.gate.served(|catalog| catalog.at_path(parts.uri.path()))?, asked).boxed().await?,
         };
         Ok(compress::write(response, accepts).await)
     }

@@ -207,6 +207,7 @@ async fn greet(shared: &Shared, stream: TcpStream) -> Option<(Io, Option<Bytes>)
         stream.readable().await.ok()?;
         return Some((Either::Left(stream), None));
     };
+    let peer = stream.peer_addr().ok();
     match tls.accept(stream).await {
         Ok(stream) => {
             let certificates = stream.get_ref().1.peer_certificates();
@@ -214,7 +215,7 @@ async fn greet(shared: &Shared, stream: TcpStream) -> Option<(Io, Option<Bytes>)
             Some((Either::Right(stream), certificate))
         }
         Err(error) => {
-            tracing::debug!(%error, "a TLS handshake failed");
+            tracing::info!(peer = ?peer, %error, "a TLS handshake failed");
             None
         }
     }
