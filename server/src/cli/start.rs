@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{USAGE, complain, runtime, say};
@@ -93,7 +93,26 @@ impl Start {
     }
 }
 
+/// The signals that are listened to. Taken before anything is served: until then they would end the process at once.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let listen = |kind| signal(kind).map_err(|error| Error::internal(format!("signals cannot be listened to: {error}")));
+        Ok(Self {
+            hangup: listen(SignalKind::hangup())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+}
+
 async fn serve(start: &Start, config: Config, files: Watch) -> Result<()> {
+    let Signals { hangup, terminate, interrupt } = Signals::new()?;
     // Said before the greeting: a file that cannot be read is no start.
     listen::Options::new(&config)?;
     let listeners = Listeners::bind(&config).await?;
@@ -105,14 +124,14 @@ async fn serve(start: &Start, config: Config, files: Watch) -> Result<()> {
     for (name, why) in Catalog::new(&config).not_serving() {
         tracing::warn!(endpoint = name, why, "an endpoint is not serving");
     }
-    let watching = watch(start, &gateway, files, &config, &shutdown);
+    let watching = watch(start, &gateway, (files, hangup), &config, &shutdown);
     let serving = async {
         let served = gateway.serve(&config, listeners, shutdown.clone()).await;
         shutdown.cancel();
         stopped.cancel();
         served
     };
-    let (served, (), ()) = tokio::join!(serving, watching, stop(&shutdown, &stopped));
+    let (served, (), ()) = tokio::join!(serving, watching, stop((terminate, interrupt), &shutdown, &stopped));
     served.inspect(|()| tracing::info!("stopped, all calls are done"))
 }
 
@@ -159,11 +178,13 @@ fn warn_open(start: &Start, config: &Config) {
 }
 
 /// Takes over changes of the files, and looks at once on SIGHUP.
-async fn watch(start: &Start, gateway: &Arc<Gateway>, mut files: Watch, first: &Config, shutdown: &CancellationToken) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        tracing::error!("SIGHUP cannot be watched; the configuration is read again only when its files change");
-        return shutdown.cancelled().await;
-    };
+async fn watch(
+    start: &Start,
+    gateway: &Arc<Gateway>,
+    (mut files, mut hangup): (Watch, Signal),
+    first: &Config,
+    shutdown: &CancellationToken,
+) {
     loop {
         let forced = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -217,11 +238,7 @@ async fn take_over(gateway: &Gateway, loaded: &Loaded, first: &Config) {
 }
 
 /// Begins the shutdown on SIGTERM or SIGINT; a second one ends the process at once.
-async fn stop(shutdown: &CancellationToken, stopped: &CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        tracing::error!("SIGTERM and SIGINT cannot be watched; they end the process without a drain");
-        return;
-    };
+async fn stop((mut terminate, mut interrupt): (Signal, Signal), shutdown: &CancellationToken, stopped: &CancellationToken) {
     tokio::select! {
         () = shutdown.cancelled() => return,
         _ = terminate.recv() => {}
