@@ -1,133 +1,201 @@
-//! Who may come in: every path and every RPC with no key, with wrong ones and with the right one.
+//! Keys: every path and every RPC is shut without one, but for those that the table calls public.
 
-use flowgate_proto::v1::Permission;
-use flowgate_server::api::table::Table;
-use http::Method;
-use serde_json::Value;
+use std::collections::BTreeSet;
+
+use flowgate_client::proto::v1::Permission;
+use flowgate_server::api::table::{Row, Table};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::{
-    doors::{Task, doors},
+    doors::{self, Refusal, Task, Way},
     fake::Fake,
     gateway::Running,
-    speech,
+    speech::{chat_endpoint, config, endpoint, llm, predict_endpoint},
 };
 
-const KEY: &str = "fg-right-0123456789";
-const FOREIGN_RPCS: [&str; 4] = [
+const KEYS: &str = "identity: { keys: [{ name: app, key: fg-right-1 }, { name: other, key: fg-right-2 }] }\n";
+const RIGHT: (&str, &str) = ("authorization", "Bearer fg-right-1");
+
+/// What stands in for a key.
+const WRONG: [&[(&str, &str)]; 10] = [
+    &[],
+    &[("authorization", "Bearer wrong")],
+    &[("authorization", "Bearer fg-right")],
+    &[("authorization", "Bearer fg-right-1x")],
+    &[("authorization", "Bearer ")],
+    &[("authorization", "Basic fg-right-1")],
+    &[("authorization", "fg-right-1")],
+    &[("x-api-key", "wrong")],
+    &[("x-api-key", "")],
+    // The name of a key is no key, nor does a right one beside a wrong one help.
+    &[("authorization", "Bearer app"), ("x-api-key", "fg-right-1")],
+];
+
+/// Services of others that anyone may call.
+const PUBLIC_RPCS: [&str; 5] = [
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",
+    "/grpc.health.v1.Health/List",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
-/// Credentials that open nothing.
-const WRONG: [Option<(&str, &str)>; 6] = [
-    None,
-    Some(("authorization", "Bearer fg-right-012345678")),
-    Some(("authorization", "Basic fg-right-0123456789")),
-    Some(("authorization", "fg-right-0123456789")),
-    Some(("x-api-key", "fg-right-01234567890")),
-    Some(("x-api-key", "")),
-];
-const RIGHT: [(&str, &str); 2] = [("authorization", "Bearer fg-right-0123456789"), ("x-api-key", KEY)];
 
-async fn locked(fake: &Fake) -> Running {
-    let endpoints = [speech::chat_endpoint(&fake.url, ""), speech::predict_endpoint("predict", &fake.url, "")];
-    Running::start(&format!("identity: {{ keys: [{{ name: app, key: {KEY} }}] }}\n{}", speech::config(&endpoints))).await
+async fn gateway(url: &str, head: &str) -> Running {
+    let endpoints = [
+        chat_endpoint(url, ""),
+        endpoint("text", "llm/v1/completions", url, ""),
+        endpoint("embed", "llm/v1/embeddings", url, ""),
+        predict_endpoint("iris", url, ""),
+    ];
+    Running::start(&format!("{head}{}", config(&endpoints))).await
 }
 
-/// Verb, path and whether anyone may ask.
-fn paths() -> Vec<(Method, String, bool)> {
+fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+    pairs.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())).collect()
+}
+
+/// Every path with an endpoint's name in it, those of the endpoints' own among them.
+fn paths() -> Vec<(Method, String, Permission)> {
     let table = Table::new().unwrap();
-    let rows = table.rows().iter().map(|row| {
-        let path = row.path.replace("{endpoint}", "chat");
-        (row.method.clone(), path, row.permission == Permission::Public)
-    });
-    rows.chain(["chat", "predict"].map(|name| (Method::POST, format!("/own/{name}"), false))).collect()
-}
-
-async fn http(running: &Running, method: &Method, path: &str, credential: Option<(&str, &str)>) -> (u16, Value) {
-    let request = running.http().request(method.clone(), running.url(path)).header("content-type", "application/json");
-    let request = credential.into_iter().fold(request, |request, (name, value)| request.header(name, value));
-    let body = if method == Method::POST { r#"{"model":"chat","messages":[{"role":"user","content":"hi"}]}"# } else { "" };
-    let response = request.body(body).send().await.unwrap();
-    (response.status().as_u16(), serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
-}
-
-/// The status that an RPC with an empty message is refused with; `None` when it answers.
-async fn rpc(running: &Running, path: &str, credential: Option<(&str, &str)>, web: bool) -> Option<String> {
-    let client = if web { running.http().clone() } else { reqwest::Client::builder().http2_prior_knowledge().build().unwrap() };
-    let content_type = if web { "application/grpc-web+proto" } else { "application/grpc" };
-    let request = client.post(running.url(path)).header("content-type", content_type).header("te", "trailers");
-    let request = credential.into_iter().fold(request, |request, (name, value)| request.header(name, value));
-    let response = request.body(vec![0; 5]).send().await.unwrap();
-    assert_eq!(response.status(), 200, "{path}");
-    response.headers().get("grpc-status").map(|status| status.to_str().unwrap().to_owned())
+    let of = |row: &Row| (row.method.clone(), row.path.replace("{endpoint}", "chat"), row.permission);
+    let own = ["/own/chat", "/own/iris"].map(|path| (Method::POST, path.to_owned(), Permission::Invoke));
+    table.rows().iter().map(of).chain(own).collect()
 }
 
 #[tokio::test]
-async fn without_the_key_only_public_paths_answer() {
-    let fake = Fake::start(speech::llm).await;
-    let running = locked(&fake).await;
-    for credential in WRONG {
-        for (method, path, public) in paths() {
-            let (status, body) = http(&running, &method, &path, credential).await;
-            assert_eq!(status, if public { 200 } else { 401 }, "{method} {path} with {credential:?}");
-            if !public {
-                assert_eq!(body["error"]["reason"], "CALLER_UNAUTHENTICATED", "{method} {path}");
-                assert_eq!(body["detail"], body["error"]["message"]);
+async fn only_public_paths_answer_without_a_key() {
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url, KEYS).await;
+    let mut public = BTreeSet::new();
+    for wrong in WRONG {
+        for (method, path, permission) in paths() {
+            let request = running.http().request(method.clone(), running.url(&path)).header("content-type", "application/json");
+            let response = request.headers(headers(wrong)).body("{}").send().await.unwrap();
+            if permission == Permission::Public {
+                assert_eq!(response.status(), 200, "{method} {path}");
+                public.insert(path);
+                continue;
+            }
+            let refusal = Refusal::of_response(response).await;
+            assert_eq!((refusal.http, refusal.reason.as_str()), (Some(401), "CALLER_UNAUTHENTICATED"), "{method} {path} {wrong:?}");
+            assert!(!refusal.seen.contains("fg-right") && !refusal.seen.contains("wrong"), "{refusal:?}");
+        }
+    }
+    assert_eq!(public.into_iter().collect::<Vec<_>>(), ["/health", "/openapi.json"]);
+    assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn only_public_rpcs_answer_without_a_key() {
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url, KEYS).await;
+    let h2 = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let table = Table::new().unwrap();
+    let ours = table.rpcs().iter().map(|rpc| rpc.path.clone());
+    let rpcs: Vec<_> = ours.chain(PUBLIC_RPCS.map(str::to_owned)).collect();
+    assert!(rpcs.len() > 12, "the contract has more RPCs than that");
+    for path in rpcs {
+        for content_type in ["application/grpc", "application/grpc+proto", "application/grpc-web", "application/grpc-web+proto"] {
+            for wrong in WRONG {
+                let request = h2.post(running.url(&path)).header("content-type", content_type).header("te", "trailers");
+                // An empty message; the watch of health answers for ever, so no body is waited for.
+                let response = request.headers(headers(wrong)).body(vec![0; 5]).send().await.unwrap();
+                let code = response.headers().get("grpc-status").map(|code| code.to_str().unwrap().to_owned());
+                let shut = code.as_deref() == Some("16");
+                assert_eq!(shut, !PUBLIC_RPCS.contains(&path.as_str()), "{path} {content_type} {wrong:?} {code:?}");
+                assert_eq!(response.status(), 200, "{path}: gRPC tells by trailers");
             }
         }
     }
-    assert!(fake.seen().is_empty());
+    assert!(upstream.seen().is_empty());
 }
 
 #[tokio::test]
-async fn without_the_key_only_public_rpcs_answer() {
-    let fake = Fake::start(speech::llm).await;
-    let running = locked(&fake).await;
-    let table = Table::new().unwrap();
-    let ours = table.rpcs().iter().map(|rpc| rpc.path.as_str());
-    for path in ours.chain(FOREIGN_RPCS) {
-        let public = table.permission(path) == Some(Permission::Public);
-        for credential in WRONG {
-            for web in [false, true] {
-                let status = rpc(&running, path, credential, web).await;
-                assert_eq!(status.as_deref(), if public { None } else { Some("16") }, "{path} with {credential:?}");
-            }
-        }
-        for credential in RIGHT {
-            assert_ne!(rpc(&running, path, Some(credential), false).await.as_deref(), Some("16"), "{path}");
+async fn what_is_not_there_is_not_there_with_or_without_a_key() {
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url, KEYS).await;
+    let h2 = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    for given in [&[][..], &[RIGHT]] {
+        let response = running.http().get(running.url("/admin")).headers(headers(given)).send().await.unwrap();
+        assert_eq!(Refusal::of_response(response).await.reason, "CALLER_UNKNOWN_PATH");
+        for path in ["/flowgate.v1.ChatService/Nothing", "/flowgate.admin.v1.KeyService/List", "/x/y", "/x"] {
+            let request = h2.post(running.url(path)).header("content-type", "application/grpc").header("te", "trailers");
+            let response = request.headers(headers(given)).body(vec![0; 5]).send().await.unwrap();
+            assert_eq!(response.headers()["grpc-status"], "12", "{path}");
         }
     }
-    assert_eq!(rpc(&running, "/flowgate.v1.ChatService/Steal", None, false).await.as_deref(), Some("12"));
-    assert!(fake.seen().is_empty());
 }
 
 #[tokio::test]
-async fn the_harness_without_a_key_is_refused_at_every_door() {
-    let fake = Fake::start(speech::llm).await;
-    let running = locked(&fake).await;
-    for door in doors(Task::Chat) {
-        let refusal = door.ask(&running, "chat").await.unwrap_err();
-        assert_eq!(refusal.reason, "CALLER_UNAUTHENTICATED", "{door:?}");
+async fn a_right_key_opens_every_door_by_either_header() {
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url, KEYS).await;
+    let right = [RIGHT, ("authorization", "bearer fg-right-2"), ("authorization", "BEARER  fg-right-2"), ("x-api-key", "fg-right-1")];
+    let http = doors::doors(Task::Chat).into_iter().filter(|door| !matches!(door.way, Way::Grpc | Way::GrpcWeb));
+    for door in http {
+        for given in right {
+            let request = running.http().post(running.url(&door.path("chat"))).header("content-type", "application/json");
+            let response = request.headers(headers(&[given])).body(door.body("chat", "hi").to_string()).send().await.unwrap();
+            assert_eq!(response.status(), 200, "{door:?} {given:?}");
+            assert_eq!(upstream.last().headers["authorization"], format!("Bearer {}", crate::speech::OPERATOR_KEY));
+        }
     }
-    assert!(fake.seen().is_empty());
+    let client = flowgate_client::Client::options(running.url("")).key("fg-right-1").unwrap().connect().unwrap();
+    assert!(client.chat(doors::chat("chat", "hi")).await.is_ok());
+    assert!(upstream.seen().iter().all(|seen| !format!("{:?}", seen.headers).contains("fg-right")), "a caller's key stays here");
+    assert!(client.stream_chat(doors::chat("chat", "hi")).await.unwrap().collect().await.is_ok());
+    assert_eq!(client.list_endpoints().await.unwrap().len(), 4);
+    let other = flowgate_client::Client::options(running.url("")).metadata("x-api-key", "fg-right-2").unwrap().connect().unwrap();
+    assert!(other.chat(doors::chat("chat", "hi")).await.is_ok());
+    let error = running.client().chat(doors::chat("chat", "hi")).await.unwrap_err();
+    assert_eq!((error.code(), error.reason_name()), (tonic::Code::Unauthenticated, Some("CALLER_UNAUTHENTICATED")));
 }
 
 #[tokio::test]
-async fn the_right_key_opens_every_path_and_stays_here() {
-    let fake = Fake::start(speech::llm).await;
-    let running = locked(&fake).await;
-    for (name, value) in RIGHT {
-        for (method, path, _) in paths() {
-            let (status, body) = http(&running, &method, &path, Some((name, value))).await;
-            assert_ne!(status, 401, "{method} {path}: {body}");
+async fn a_door_without_keys_is_open_also_to_those_who_send_one() {
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url, "").await;
+    for given in [&[][..], &[("authorization", "Bearer anything")], &[("authorization", "Basic dXNlcjpw")]] {
+        let request =
+            running.http().post(running.url("/llm/v1/chat/chat")).headers(headers(given)).header("content-type", "application/json");
+        let response = request.body(r#"{"messages":[{"role":"user","content":"hi"}]}"#).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{given:?}");
+    }
+}
+
+/// The refusal comes before the body is read, and must still reach a client that sends a large one; the connection is of use after it.
+#[tokio::test]
+async fn a_refusal_reaches_those_who_send_much() {
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url, KEYS).await;
+    let body = "a".repeat(4 << 20);
+    for (path, key, reason) in [
+        ("/v1/chat/completions", "wrong", "CALLER_UNAUTHENTICATED"),
+        ("/v1/endpoints/chat:chat", "wrong", "CALLER_UNAUTHENTICATED"),
+        ("/nothing", "fg-right-1", "CALLER_UNKNOWN_PATH"),
+        ("/health", "fg-right-1", "CALLER_METHOD_NOT_ALLOWED"),
+    ] {
+        for _ in 0..5 {
+            let request = running.http().post(running.url(path)).header("x-api-key", key).body(body.clone());
+            assert_eq!(Refusal::of_response(request.send().await.unwrap()).await.reason, reason, "{path}");
         }
-        assert_eq!(http(&running, &Method::POST, "/v1/chat/completions", Some((name, value))).await.0, 200);
-        let client = flowgate_client::Client::options(running.url("")).metadata(name, value).unwrap().connect().unwrap();
-        client.chat(crate::doors::chat("chat", "hi")).await.unwrap();
     }
-    for seen in fake.seen() {
-        assert!(!format!("{:?}", seen.headers).contains(KEY), "the caller's key went upstream");
+}
+
+/// A browser asks first, and never sends its key with that question.
+#[tokio::test]
+async fn a_browsers_question_needs_no_key_and_opens_nothing() {
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url, &format!("cors: {{ allow_origins: [\"https://app.example\"] }}\n{KEYS}")).await;
+    for (origin, allowed) in [("https://app.example", true), ("https://evil.example", false)] {
+        let ask = running.http().request(Method::OPTIONS, running.url("/v1/chat/completions")).header("origin", origin);
+        let ask = ask.header("access-control-request-method", "POST").header("access-control-request-headers", "authorization");
+        let response = ask.send().await.unwrap();
+        assert_eq!(response.headers().contains_key("access-control-allow-origin"), allowed, "{origin}");
+        let real = running.http().post(running.url("/v1/chat/completions")).header("origin", origin).body("{}").send().await.unwrap();
+        // Without a key for its own page; not at all for another's.
+        let status = if allowed { 401 } else { 403 };
+        assert_eq!((real.status().as_u16(), real.headers().contains_key("access-control-allow-origin")), (status, allowed), "{origin}");
     }
+    assert!(upstream.seen().is_empty());
 }

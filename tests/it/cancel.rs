@@ -24,8 +24,17 @@ async fn all_cancelled(running: &Running, calls: usize) {
 
 #[tokio::test]
 async fn dropping_a_call_before_its_answer_closes_the_upstream() {
+    for h2 in [false, true] {
+        dropping_a_call_before_its_answer_over(h2).await;
+    }
+}
+
+async fn dropping_a_call_before_its_answer_over(h2: bool) {
     let mut upstream = Fake::start(|_| Answer::Silence).await;
-    let running = gateway(&upstream.url).await;
+    let mut running = gateway(&upstream.url).await;
+    if h2 {
+        running.speak_h2();
+    }
     let doors = [doors::doors(Task::Chat), doors::doors(Task::Complete)].concat();
     for door in &doors {
         let own = if door.task == Task::Chat { "chat" } else { "text" };
@@ -52,6 +61,12 @@ async fn dropping_a_call_before_its_answer_closes_the_upstream() {
 
 #[tokio::test]
 async fn dropping_a_stream_after_its_first_piece_closes_the_upstream() {
+    for h2 in [false, true] {
+        dropping_a_stream_after_its_first_piece_over(h2).await;
+    }
+}
+
+async fn dropping_a_stream_after_its_first_piece_over(h2: bool) {
     let mut upstream = Fake::start(|seen| {
         let first = match seen.path.ends_with("/chat/completions") {
             true => chunk(&json!({"content": PIECES[0]})),
@@ -60,7 +75,10 @@ async fn dropping_a_stream_after_its_first_piece_closes_the_upstream() {
         Answer::sse(pieces(&[first]).chain(futures_util::stream::pending()))
     })
     .await;
-    let running = gateway(&upstream.url).await;
+    let mut running = gateway(&upstream.url).await;
+    if h2 {
+        running.speak_h2();
+    }
     let doors = [doors::streaming(Task::Chat), doors::streaming(Task::Complete)].concat();
     for door in &doors {
         let own = if door.task == Task::Chat { "chat" } else { "text" };

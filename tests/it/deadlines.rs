@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, future::join_all};
 use serde_json::json;
 use tonic::Code;
 
 use crate::{
     doors::{self, Refusal, Task, Way},
-    fake::{Answer, Fake, pieces, soon},
+    fake::{Answer, Fake, Seen, pieces, soon},
     gateway::Running,
     predict::{self, PredictDoor},
     speech::{PIECES, chat_endpoint, chunk, config, llm, predict_endpoint},
@@ -26,43 +26,60 @@ fn check(door: &str, refusal: &Refusal, reason: &str) {
 
 /// What the upstream was told to keep, in milliseconds.
 fn told(upstream: &Fake) -> Option<u64> {
-    let value = upstream.last().headers.get("x-request-timeout").map(|value| value.to_str().unwrap().to_owned())?;
+    kept(&upstream.last())
+}
+
+fn kept(seen: &Seen) -> Option<u64> {
+    let value = seen.headers.get("x-request-timeout").map(|value| value.to_str().unwrap().to_owned())?;
     Some(value.strip_suffix("ms").unwrap().parse().unwrap())
+}
+
+/// Every call at every door fails for this reason, and what reached the upstream ends there too.
+async fn all_late(running: &Running, upstream: &mut Fake, reason: &str) {
+    let chats = join_all(
+        doors::doors(Task::Chat).into_iter().map(|door| async move { (format!("{door:?}"), door.ask(running, "chat").await.err()) }),
+    );
+    let predictions = join_all(predict::DOORS.map(|door| async move { (format!("{door:?}"), door.ask(running, "iris").await.err()) }));
+    let (chats, predictions) = soon("the end of all calls", async { tokio::join!(chats, predictions) }).await;
+    for (door, refusal) in chats.into_iter().chain(predictions) {
+        check(&door, &refusal.unwrap_or_else(|| panic!("{door} is a success")), reason);
+    }
+    upstream.all_gone().await;
+    assert!(upstream.seen().iter().all(|seen| kept(seen).is_some_and(|left| left <= 100)));
 }
 
 #[tokio::test]
 async fn the_callers_deadline_ends_its_call_at_every_door() {
-    for (name, value) in [("x-request-timeout", "60ms"), ("x-request-timeout", "0.06"), ("grpc-timeout", "60m"), ("grpc-timeout", "60000u")]
+    for (name, value) in
+        [("x-request-timeout", "100ms"), ("x-request-timeout", "0.1"), ("grpc-timeout", "100m"), ("grpc-timeout", "100000u")]
     {
         let mut upstream = Fake::start(|_| Answer::Silence).await;
         let mut running = gateway(&upstream.url, "").await;
         running.send_header(name, value);
-        for door in doors::doors(Task::Chat) {
-            let refusal = soon("the deadline", door.ask(&running, "chat")).await.unwrap_err();
-            check(&format!("{door:?}"), &refusal, "CALLER_DEADLINE_EXCEEDED");
-            upstream.client_gone().await;
-            assert!(told(&upstream).unwrap() <= 60, "{door:?}");
-        }
-        for door in predict::DOORS {
-            let refusal = soon("the deadline", door.ask(&running, "iris")).await.unwrap_err();
-            check(&format!("{door:?}"), &refusal, "CALLER_DEADLINE_EXCEEDED");
-            upstream.client_gone().await;
-        }
+        all_late(&running, &mut upstream, "CALLER_DEADLINE_EXCEEDED").await;
     }
 }
 
 #[tokio::test]
+async fn the_callers_deadline_may_only_shorten() {
+    let mut upstream = Fake::start(|_| Answer::Silence).await;
+    let mut running = gateway(&upstream.url, "timeouts: { total: 100ms }").await;
+    running.send_header("x-request-timeout", "25s");
+    all_late(&running, &mut upstream, "PROVIDER_TIMEOUT").await;
+}
+
+#[tokio::test]
 async fn the_callers_deadline_ends_a_stream_that_has_begun() {
-    let mut upstream =
-        Fake::start(|_| Answer::sse(pieces(&[chunk(&json!({"content": PIECES[0]}))]).chain(futures_util::stream::pending()))).await;
+    let first = || pieces(&[chunk(&json!({"content": PIECES[0]}))]);
+    let mut upstream = Fake::start(move |_| Answer::sse(first().chain(futures_util::stream::pending()))).await;
     let mut running = gateway(&upstream.url, "").await;
     running.send_header("x-request-timeout", "500ms");
     let doors = doors::streaming(Task::Chat);
-    let refusals = futures_util::future::join_all(doors.iter().map(|door| door.ask(&running, "chat"))).await;
+    let refusals = join_all(doors.iter().map(|door| door.ask(&running, "chat"))).await;
     for (door, refusal) in doors.iter().zip(refusals) {
         check(&format!("{door:?}"), &refusal.unwrap_err(), "CALLER_DEADLINE_EXCEEDED");
-        upstream.client_gone().await;
     }
+    upstream.all_gone().await;
 }
 
 #[tokio::test]
@@ -84,23 +101,6 @@ async fn what_is_left_goes_upstream() {
             door.ask(&running, "iris").await.unwrap();
             assert!((5_000..=25_000).contains(&told(&upstream).unwrap()), "{door:?} {name} {value}");
         }
-    }
-}
-
-#[tokio::test]
-async fn the_callers_deadline_may_only_shorten() {
-    let mut upstream = Fake::start(|_| Answer::Silence).await;
-    let mut running = gateway(&upstream.url, "timeouts: { total: 60ms }").await;
-    running.send_header("x-request-timeout", "25s");
-    for door in doors::doors(Task::Chat) {
-        let refusal = soon("the end of the operator's time", door.ask(&running, "chat")).await.unwrap_err();
-        check(&format!("{door:?}"), &refusal, "PROVIDER_TIMEOUT");
-        upstream.client_gone().await;
-        assert!(told(&upstream).unwrap() <= 60, "{door:?}");
-    }
-    for door in predict::DOORS {
-        let refusal = soon("the end of the operator's time", door.ask(&running, "iris")).await.unwrap_err();
-        check(&format!("{door:?}"), &refusal, "PROVIDER_TIMEOUT");
     }
 }
 

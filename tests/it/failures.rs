@@ -12,8 +12,14 @@ use crate::{
     speech::{OPERATOR_KEY, PIECES, chat_endpoint, chunk, config, predict_endpoint},
 };
 
-/// Short, for upstreams that say nothing.
-const SHORT: &str = "timeouts: { first_event: 300ms, attempt: 300ms, idle: 300ms }";
+/// Short, for upstreams that say nothing; the others have all the time that they need.
+fn patience(fault: &str, began: bool) -> &'static str {
+    match (fault.starts_with("silence"), began) {
+        (false, _) => "",
+        (true, false) => "timeouts: { first_event: 300ms, attempt: 300ms, idle: 300ms }",
+        (true, true) => "timeouts: { idle: 300ms }",
+    }
+}
 
 /// What the caller is told: reason, gRPC code, HTTP status.
 type Wanted = (&'static str, Code, u16);
@@ -123,15 +129,15 @@ fn check_plain(door: Door, fault: &str, refusal: &Refusal, wanted: Wanted) {
     assert_eq!(refusal.retry_after, (fault == "429").then_some(7), "{fault} at {door:?}");
 }
 
-async fn chat_gateway(url: &str) -> Running {
-    Running::start(&config(&[chat_endpoint(url, SHORT)])).await
+async fn chat_gateway(url: &str, timeouts: &str) -> Running {
+    Running::start(&config(&[chat_endpoint(url, timeouts)])).await
 }
 
 #[tokio::test]
 async fn failures_of_an_llm_are_told_at_every_door() {
     for fault in FAULTS {
         let upstream = Fake::start(fault.answer).await;
-        let running = chat_gateway(&upstream.url).await;
+        let running = chat_gateway(&upstream.url, patience(fault.name, false)).await;
         let refusals = futures_util::future::join_all(doors::doors(Task::Chat).into_iter().map(|door| {
             let running = &running;
             async move { (door, door.ask(running, "chat").await) }
@@ -147,7 +153,7 @@ async fn failures_of_an_llm_are_told_at_every_door() {
 async fn failures_of_a_stream_are_told_at_every_door() {
     for (began, fault) in STREAM_FAULTS {
         let upstream = Fake::start(fault.answer).await;
-        let running = chat_gateway(&upstream.url).await;
+        let running = chat_gateway(&upstream.url, patience(fault.name, *began)).await;
         let refusals = futures_util::future::join_all(doors::streaming(Task::Chat).into_iter().map(|door| {
             let running = &running;
             async move {
@@ -174,7 +180,7 @@ async fn failures_of_a_stream_are_told_at_every_door() {
 #[tokio::test]
 async fn nobody_at_the_address_is_told_at_every_door() {
     let nobody = Nobody::new();
-    let running = Running::start(&config(&[chat_endpoint(&nobody.url, SHORT), predict_endpoint("iris", &nobody.url, SHORT)])).await;
+    let running = Running::start(&config(&[chat_endpoint(&nobody.url, ""), predict_endpoint("iris", &nobody.url, "")])).await;
     for door in doors::doors(Task::Chat) {
         check_plain(door, "nobody", &door.ask(&running, "chat").await.unwrap_err(), UNAVAILABLE);
     }
@@ -225,7 +231,7 @@ const PREDICT_FAULTS: &[Fault] = &[
 async fn failures_of_a_model_are_told_at_every_door() {
     for fault in PREDICT_FAULTS {
         let upstream = Fake::start(fault.answer).await;
-        let running = Running::start(&config(&[predict_endpoint("iris", &upstream.url, SHORT)])).await;
+        let running = Running::start(&config(&[predict_endpoint("iris", &upstream.url, patience(fault.name, false))])).await;
         let refusals = futures_util::future::join_all(predict::DOORS.iter().map(|door| {
             let running = &running;
             async move { (door, door.ask(running, "iris").await) }
@@ -261,7 +267,7 @@ async fn a_failed_call_leaves_the_next_one_alone() {
         false => crate::speech::llm(seen),
     })
     .await;
-    let running = chat_gateway(&upstream.url).await;
+    let running = chat_gateway(&upstream.url, "").await;
     for door in doors::streaming(Task::Chat) {
         let refusal = door.say(&running, "chat", "fail").await.unwrap_err();
         assert_eq!(refusal.reason, "PROVIDER_STREAM_CUT", "{door:?}");

@@ -205,9 +205,26 @@ impl Fake {
         self.seen().pop().expect("the upstream was called")
     }
 
+    /// Connections so far.
+    pub fn connections(&self) -> usize {
+        self.log.connections.load(SeqCst)
+    }
+
     /// Waits for the next request.
     pub async fn called(&mut self) {
         soon("a call of the upstream", self.called.recv()).await.unwrap();
+    }
+
+    /// Waits until the clients of all requests so far have gone away.
+    pub async fn all_gone(&mut self) {
+        for _ in 0..self.seen().len() {
+            self.client_gone().await;
+        }
+    }
+
+    /// Lets [`Fake::called`] wait for requests from now on.
+    pub fn forget_calls(&mut self) {
+        while self.called.try_recv().is_ok() {}
     }
 
     /// Waits until a client goes away before its answer is complete.

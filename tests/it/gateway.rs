@@ -50,6 +50,11 @@ impl Running {
         Client::connect(self.url("")).unwrap().with(&self.call)
     }
 
+    /// Speaks HTTP/2 at the HTTP doors from now on, without TLS.
+    pub fn speak_h2(&mut self) {
+        self.http = reqwest::Client::builder().timeout(Duration::from_secs(30)).http2_prior_knowledge().build().unwrap();
+    }
+
     /// Sends a header with every call from now on, at every door.
     pub fn send_header(&mut self, name: &'static str, value: &str) {
         let headers = HeaderMap::from_iter([(HeaderName::from_static(name), value.parse().unwrap())]);

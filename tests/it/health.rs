@@ -1,18 +1,21 @@
-//! What the gateway says of itself over gRPC: health by name, and reflection.
+//! Health per service and per endpoint, what an endpoint that does not serve says, and reflection.
 
-use futures_util::stream;
-use tonic::{
-    Code,
-    transport::{Channel, Endpoint},
-};
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use std::collections::HashMap;
+
+use tonic::{Code, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::{
-    doors::{Task, doors},
-    fake::soon,
+    doors::{self, Task, Way},
+    fake::{Fake, soon},
     gateway::Running,
+    predict,
+    speech::{chat_endpoint, config, llm},
 };
 
+const SERVING: i32 = 1;
+const NOT_SERVING: i32 = 2;
 const SERVICES: [&str; 5] = [
     "flowgate.v1.ChatService",
     "flowgate.v1.CompletionService",
@@ -20,106 +23,116 @@ const SERVICES: [&str; 5] = [
     "flowgate.v1.EndpointService",
     "flowgate.v1.PredictionService",
 ];
-const UP: &str = "  - { name: up, endpoint_type: llm/v1/chat, model: { provider: mock } }\n";
-const DOWN: &str = "  - { name: down, endpoint_type: mlflow/predict, model: { provider: mlflow, uri: 'models:/x/1' } }\n";
-const MENDED: &str = "  - { name: down, endpoint_type: mlflow/predict, model: { provider: mock } }\n";
 
-fn endpoints(items: &[&str]) -> String {
-    format!("endpoints:\n{}", items.concat())
+/// An endpoint that this build cannot serve.
+const LATER: &str = "  - name: later
+    endpoint_type: mlflow/predict
+    path: /own/later
+    model: { provider: mlflow, uri: \"models:/x/1\" }
+  - name: foreign
+    endpoint_type: llm/v1/chat
+    path: /own/foreign
+    model: { provider: anthropic, name: claude, config: { api_key: k } }
+";
+
+async fn channel(running: &Running) -> Channel {
+    Channel::from_shared(running.url("")).unwrap().connect().await.unwrap()
 }
 
-fn channel(running: &Running) -> Channel {
-    Endpoint::from_shared(running.url("")).unwrap().connect_lazy()
-}
-
-fn of(service: &str) -> HealthCheckRequest {
+fn asked(service: &str) -> HealthCheckRequest {
     HealthCheckRequest { service: service.to_owned() }
 }
 
-#[tokio::test]
-async fn each_service_and_each_endpoint_has_its_health() {
-    let running = Running::start(&endpoints(&[UP, DOWN])).await;
-    let mut health = HealthClient::new(channel(&running));
-    for service in SERVICES.into_iter().chain(["", "up"]) {
-        assert_eq!(health.check(of(service)).await.unwrap().into_inner().status(), ServingStatus::Serving, "{service}");
-    }
-    assert_eq!(health.check(of("down")).await.unwrap().into_inner().status(), ServingStatus::NotServing);
-    assert_eq!(health.check(of("nobody")).await.unwrap_err().code(), Code::NotFound);
+async fn gateway(url: &str) -> Running {
+    Running::start(&(config(&[chat_endpoint(url, "")]) + LATER)).await
 }
 
 #[tokio::test]
-async fn what_is_not_served_says_why() {
-    let running = Running::start(&endpoints(&[UP, DOWN])).await;
-    let why = "models:/x/1";
-    for path in ["/endpoints/down/invocations", "/v1/endpoints/down:predict", "/invocations"] {
-        let response = running.post(path, r#"{"instances": [[1]]}"#).await;
-        assert_eq!(response.status(), 503, "{path}");
-        let body: serde_json::Value = response.json().await.unwrap();
-        assert_eq!(body["error"]["reason"], "GATEWAY_NOT_SERVING", "{path}");
-        assert!(body["detail"].as_str().unwrap().contains(why), "{body}");
+async fn services_and_endpoints_have_a_status_each() {
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url).await;
+    let mut health = HealthClient::new(channel(&running).await);
+    let named = [("", SERVING), ("chat", SERVING), ("later", NOT_SERVING), ("foreign", NOT_SERVING)];
+    let wanted: HashMap<_, _> = SERVICES.map(|service| (service, SERVING)).into_iter().chain(named).collect();
+    for (name, status) in &wanted {
+        assert_eq!(health.check(asked(name)).await.unwrap().into_inner().status, *status, "{name}");
     }
-    let input = Some(flowgate_client::input::frame([flowgate_client::input::doubles("a", [1.0])]));
-    let request = flowgate_client::proto::v1::PredictRequest { endpoint: "down".to_owned(), input, ..Default::default() };
-    let error = running.client().predict(request).await.unwrap_err();
-    assert_eq!((error.code(), error.reason_name()), (Code::FailedPrecondition, Some("GATEWAY_NOT_SERVING")));
-    assert!(error.message().contains(why), "{}", error.message());
-    let described: serde_json::Value = running.http().get(running.url("/v1/endpoints/down")).send().await.unwrap().json().await.unwrap();
-    assert_eq!(described["endpoint"]["state"], "ENDPOINT_STATE_NOT_SERVING");
-    assert!(described["endpoint"]["state_reason"].as_str().unwrap().contains(why), "{described}");
-    for door in doors(Task::Chat).into_iter().filter(|door| door.path("up") != "/own/up") {
-        door.ask(&running, "up").await.unwrap();
-    }
+    assert_eq!(health.check(asked("nothing")).await.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test]
-async fn a_watcher_hears_of_a_reload() {
-    let running = Running::start(&endpoints(&[UP, DOWN])).await;
-    let mut health = HealthClient::new(channel(&running));
-    let mut watch = health.watch(of("down")).await.unwrap().into_inner();
-    for (config, expected) in [
-        (None, ServingStatus::NotServing),
-        (Some(endpoints(&[UP, MENDED])), ServingStatus::Serving),
-        (Some(endpoints(&[UP, DOWN])), ServingStatus::NotServing),
-    ] {
-        if let Some(config) = config {
-            running.reload(&config).await;
-        }
-        let told = soon("the next status", watch.message()).await.unwrap().unwrap();
-        assert_eq!(told.status(), expected);
+async fn an_endpoint_that_does_not_serve_says_why() {
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url).await;
+    let reason = "GATEWAY_NOT_SERVING";
+    for door in predict::DOORS {
+        let refusal = door.ask(&running, "later").await.unwrap_err();
+        assert_eq!(refusal.reason, reason, "{door:?}: {refusal:?}");
+        assert!(refusal.http.is_none_or(|status| status == 503) && refusal.code.is_none_or(|code| code == Code::FailedPrecondition));
+        assert!(refusal.message.contains("models:/"), "{door:?}: {}", refusal.message);
     }
-    running.reload(&endpoints(&[UP])).await;
-    assert_eq!(health.check(of("down")).await.unwrap_err().code(), Code::NotFound);
-}
-
-/// Asks by one version of the protocol for all services, and for the file of one of ours.
-macro_rules! reflected {
-    ($running:expr, $version:ident) => {{
-        use tonic_reflection::pb::$version::{
-            ServerReflectionRequest, server_reflection_client::ServerReflectionClient, server_reflection_request::MessageRequest,
-            server_reflection_response::MessageResponse,
-        };
-        let mut client = ServerReflectionClient::new(channel($running));
-        let questions = [MessageRequest::ListServices(String::new()), MessageRequest::FileContainingSymbol(SERVICES[0].to_owned())];
-        let questions = questions.map(|question| ServerReflectionRequest { host: String::new(), message_request: Some(question) });
-        let mut answers = client.server_reflection_info(stream::iter(questions)).await.unwrap().into_inner();
-        let names: Vec<String> = match answers.message().await.unwrap().unwrap().message_response.unwrap() {
-            MessageResponse::ListServicesResponse(list) => list.service.into_iter().map(|service| service.name).collect(),
-            other => panic!("{other:?}"),
-        };
-        match answers.message().await.unwrap().unwrap().message_response.unwrap() {
-            MessageResponse::FileDescriptorResponse(files) => assert!(!files.file_descriptor_proto.is_empty()),
-            other => panic!("{other:?}"),
-        }
-        names
-    }};
+    for door in doors::doors(Task::Chat) {
+        let refusal = door.ask(&running, "foreign").await.unwrap_err();
+        assert_eq!(refusal.reason, reason, "{door:?}: {refusal:?}");
+        assert_eq!(refusal.http.is_some(), !matches!(door.way, Way::Grpc | Way::GrpcWeb), "{door:?}");
+        assert!(refusal.http.is_none_or(|status| status == 503) && refusal.code.is_none_or(|code| code == Code::FailedPrecondition));
+        assert!(refusal.message.contains("anthropic"), "{door:?}: {}", refusal.message);
+        assert!(door.ask(&running, "chat").await.is_ok(), "the others serve");
+    }
+    let endpoint = running.client().get_endpoint("later").await.unwrap();
+    assert_eq!(endpoint.state().as_str_name(), "ENDPOINT_STATE_NOT_SERVING");
+    assert!(endpoint.state_reason.contains("models:/"), "{}", endpoint.state_reason);
 }
 
 #[tokio::test]
-async fn reflection_lists_our_services() {
-    let running = Running::start(&endpoints(&[UP])).await;
-    for names in [reflected!(&running, v1), reflected!(&running, v1alpha)] {
-        for service in SERVICES.into_iter().chain(["grpc.health.v1.Health"]) {
-            assert!(names.iter().any(|name| name == service), "{service} is not in {names:?}");
-        }
+async fn a_watch_sees_what_a_reload_changes() {
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url).await;
+    let mut health = HealthClient::new(channel(&running).await);
+    let mut watch = health.watch(asked("later")).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status, NOT_SERVING);
+    let served = crate::speech::predict_endpoint("later", &upstream.url, "");
+    running.reload(&config(&[chat_endpoint(&upstream.url, ""), served])).await;
+    assert_eq!(soon("the change", watch.message()).await.unwrap().unwrap().status, SERVING);
+    running.reload(&(config(&[chat_endpoint(&upstream.url, "")]) + LATER)).await;
+    assert_eq!(soon("the change", watch.message()).await.unwrap().unwrap().status, NOT_SERVING);
+    running.reload(&config(&[chat_endpoint(&upstream.url, "")])).await;
+    assert_eq!(health.check(asked("later")).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn reflection_lists_and_describes_every_service() {
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url).await;
+    let mut wanted = SERVICES.to_vec();
+    wanted.extend(["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"]);
+    macro_rules! reflect {
+        ($version:ident, $own:literal) => {{
+            use $version::{
+                ServerReflectionRequest, server_reflection_client::ServerReflectionClient, server_reflection_request::MessageRequest,
+                server_reflection_response::MessageResponse,
+            };
+            let mut client = ServerReflectionClient::new(channel(&running).await);
+            let requests = [MessageRequest::ListServices(String::new())]
+                .into_iter()
+                .chain(SERVICES.map(|name| MessageRequest::FileContainingSymbol(name.to_owned())))
+                .map(|message| ServerReflectionRequest { host: String::new(), message_request: Some(message) });
+            let requests: Vec<_> = requests.collect();
+            let mut answers = client.server_reflection_info(futures_util::stream::iter(requests)).await.unwrap().into_inner();
+            let Some(MessageResponse::ListServicesResponse(list)) = answers.message().await.unwrap().unwrap().message_response else {
+                panic!("the list of services")
+            };
+            let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
+            for name in wanted.iter().filter(|name| !name.starts_with("grpc.reflection") || **name == $own) {
+                assert!(names.contains(name), "{name} is not among {names:?}");
+            }
+            for service in SERVICES {
+                let answer = answers.message().await.unwrap().unwrap().message_response;
+                let Some(MessageResponse::FileDescriptorResponse(files)) = answer else { panic!("{service}: {answer:?}") };
+                assert!(!files.file_descriptor_proto.is_empty(), "{service}");
+            }
+        }};
     }
+    reflect!(v1, "grpc.reflection.v1.ServerReflection");
+    reflect!(v1alpha, "grpc.reflection.v1alpha.ServerReflection");
 }

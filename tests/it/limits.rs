@@ -1,54 +1,71 @@
-//! Sizes and codings of bodies, on the way in and on the way out.
+//! Sizes: what is too large is refused at every door, also when it was small on the wire; large answers are compressed when asked.
 
 use std::io::{Read as _, Write as _};
 
+use flowgate_client::proto::v1::{
+    ChatResponse, chat_service_client::ChatServiceClient, prediction_service_client::PredictionServiceClient,
+};
 use flowgate_server::api::table::Table;
-use http::Method;
 use prost::Message as _;
-use serde_json::json;
-use tonic::Code;
+use serde_json::{Value, json};
+use tonic::{Code, codec::CompressionEncoding, transport::Channel};
 
 use crate::{
-    doors::{Door, Refusal, Task, Way, chat, doors},
+    doors::{self, Door, Refusal, Task, Way, chat},
     fake::{Answer, Fake},
     gateway::Running,
-    speech,
+    predict,
+    speech::{TEXT, chat_endpoint, config, endpoint, llm, predict_endpoint},
 };
 
-const MOST: usize = 1000;
+const MOST: usize = 64 * 1024;
+const LIMIT: &str = "max_request_bytes: 64KiB\n";
+const TOO_LARGE: &str = "CALLER_TOO_LARGE";
 
-fn gzip(body: &[u8]) -> Vec<u8> {
+async fn gateway(url: &str) -> Running {
+    let endpoints = [chat_endpoint(url, ""), endpoint("text", "llm/v1/completions", url, ""), predict_endpoint("iris", url, "")];
+    Running::start(&format!("{LIMIT}{}", config(&endpoints))).await
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(body).unwrap();
+    encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
 
-fn coded(coding: &str, body: &[u8]) -> Vec<u8> {
-    if coding == "gzip" { gzip(body) } else { zstd::encode_all(body, 1).unwrap() }
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::stream::encode_all(bytes, 3).unwrap()
 }
 
-fn decoded(coding: &str, body: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::new();
-    match coding {
-        "gzip" => flate2::read::GzDecoder::new(body).read_to_end(&mut plain).unwrap(),
-        _ => zstd::Decoder::new(body).unwrap().read_to_end(&mut plain).unwrap(),
-    };
-    plain
+fn gunzip(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    flate2::read::GzDecoder::new(bytes).read_to_end(&mut out).unwrap();
+    out
 }
 
-async fn limited(fake: &Fake) -> Running {
-    let endpoints = [
-        speech::chat_endpoint(&fake.url, ""),
-        speech::endpoint("complete", "llm/v1/completions", &fake.url, ""),
-        speech::predict_endpoint("predict", &fake.url, ""),
-    ];
-    Running::start(&format!("max_request_bytes: '{MOST}'\n{}", speech::config(&endpoints))).await
+async fn channel(running: &Running) -> Channel {
+    Channel::from_shared(running.url("")).unwrap().connect().await.unwrap()
 }
 
-fn too_large(door: Door, refusal: &Refusal) {
-    assert_eq!(refusal.reason, "CALLER_TOO_LARGE", "{door:?}: {refusal:?}");
-    assert!(refusal.http.is_none_or(|status| status == 413), "{door:?}");
-    assert!(refusal.code.is_none_or(|code| code == Code::ResourceExhausted), "{door:?}");
+#[tokio::test]
+async fn a_request_over_the_limit_is_refused_and_one_below_is_not() {
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url).await;
+    for (task, own) in [(Task::Chat, "chat"), (Task::Complete, "text")] {
+        for door in doors::doors(task) {
+            let told = door.say(&running, own, &"a".repeat(MOST - 300)).await;
+            assert_eq!(told.unwrap_or_else(|refusal| panic!("{door:?}: {refusal:?}")).text, TEXT);
+            let before = upstream.seen().len();
+            let refusal = door.say(&running, own, &"a".repeat(MOST + 1)).await.unwrap_err();
+            assert_eq!(refusal.reason, TOO_LARGE, "{door:?}: {refusal:?}");
+            match door.way {
+                Way::Grpc | Way::GrpcWeb => assert_eq!(refusal.code, Some(Code::ResourceExhausted), "{door:?}"),
+                _ => assert_eq!(refusal.http, Some(413), "{door:?}"),
+            }
+            assert!(refusal.message.contains("max_request_bytes"), "{door:?}: {}", refusal.message);
+            assert_eq!(upstream.seen().len(), before, "{door:?}: nothing goes upstream");
+        }
+    }
 }
 
 /// How large a chat is with a prompt of `length` bytes.
@@ -61,132 +78,219 @@ fn size(door: Door, length: usize) -> usize {
 }
 
 #[tokio::test]
-async fn one_byte_too_many_is_refused_at_every_door() {
-    let fake = Fake::start(speech::llm).await;
-    let running = limited(&fake).await;
-    for door in doors(Task::Chat) {
-        let length = (1..).find(|length| size(door, *length) > MOST).unwrap();
-        let calls = fake.seen().len();
-        too_large(door, &door.say(&running, "chat", &"x".repeat(length)).await.unwrap_err());
-        assert_eq!(fake.seen().len(), calls, "{door:?}");
-        assert_eq!(door.say(&running, "chat", &"x".repeat(length - 1)).await.unwrap().text, speech::TEXT, "{door:?}");
-    }
-    for door in doors(Task::Complete) {
-        too_large(door, &door.say(&running, "complete", &"x".repeat(MOST)).await.unwrap_err());
+async fn the_limit_is_exact() {
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url).await;
+    for door in doors::doors(Task::Chat) {
+        let fits = MOST - size(door, MOST - 1000) + MOST - 1000;
+        assert_eq!(size(door, fits), MOST);
+        assert_eq!(door.say(&running, "chat", &"x".repeat(fits)).await.unwrap().text, TEXT, "{door:?}");
+        assert_eq!(door.say(&running, "chat", &"x".repeat(fits + 1)).await.unwrap_err().reason, TOO_LARGE, "{door:?}");
     }
 }
 
 #[tokio::test]
 async fn bodies_and_bombs_are_refused_on_every_path() {
-    let fake = Fake::start(speech::llm).await;
-    let running = limited(&fake).await;
-    let large = vec![b' '; 1 << 18];
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url).await;
+    let large = vec![b' '; 1 << 20];
     let table = Table::new().unwrap();
-    let rows = table.rows().iter().filter(|row| row.method == Method::POST).map(|row| row.path.replace("{endpoint}", "chat"));
-    for path in rows.chain(["/own/chat".to_owned(), "/own/predict".to_owned()]) {
-        for coding in ["identity", "gzip", "zstd"] {
-            let body = if coding == "identity" { large[..=MOST].to_vec() } else { coded(coding, &large) };
-            assert!(coding == "identity" || body.len() < MOST);
+    let rows = table.rows().iter().filter(|row| row.method == http::Method::POST).map(|row| row.path.replace("{endpoint}", "chat"));
+    for path in rows.chain(["/own/chat".to_owned(), "/own/iris".to_owned()]) {
+        for (coding, body) in [("identity", large[..=MOST].to_vec()), ("gzip", gzip(&large)), ("zstd", zstd(&large))] {
             let request = running.http().post(running.url(&path)).header("content-type", "application/json");
             let response = request.header("content-encoding", coding).body(body).send().await.unwrap();
-            assert_eq!(response.status(), 413, "{path} {coding}");
-            let body: serde_json::Value = response.json().await.unwrap();
-            assert_eq!(body["error"]["reason"], "CALLER_TOO_LARGE", "{path} {coding}");
+            let refusal = Refusal::of_response(response).await;
+            assert_eq!((refusal.http, refusal.reason.as_str()), (Some(413), TOO_LARGE), "{path} {coding}");
         }
     }
-    assert!(fake.seen().is_empty());
+    assert!(upstream.seen().is_empty());
+}
+
+/// The refusal must reach a client that is still sending.
+#[tokio::test]
+async fn a_request_far_over_the_limit_is_refused_and_not_just_cut_off() {
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url).await;
+    let prompt = "a".repeat(2 << 20);
+    for door in doors::doors(Task::Chat) {
+        let refusal = door.say(&running, "chat", &prompt).await.unwrap_err();
+        assert_eq!(refusal.reason, TOO_LARGE, "{door:?}: {refusal:?}");
+    }
+    assert!(upstream.seen().is_empty());
 }
 
 #[tokio::test]
-async fn a_bomb_over_grpc_is_refused() {
-    let fake = Fake::start(speech::llm).await;
-    let running = limited(&fake).await;
-    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
-    let message = chat("chat", &"x".repeat(1 << 18)).encode_to_vec();
-    for coding in ["gzip", "zstd"] {
-        for rpc in ["Chat", "StreamChat"] {
-            let compressed = coded(coding, &message);
-            assert!(compressed.len() < MOST);
-            let mut frame = vec![1];
-            frame.extend(u32::try_from(compressed.len()).unwrap().to_be_bytes());
-            frame.extend(compressed);
-            let request = client.post(running.url(&format!("/flowgate.v1.ChatService/{rpc}"))).header("content-type", "application/grpc");
-            let response = request.header("te", "trailers").header("grpc-encoding", coding).body(frame).send().await.unwrap();
-            let status = tonic::Status::from_header_map(response.headers()).expect("a refusal");
-            assert_eq!(status.code(), Code::ResourceExhausted, "{coding} {rpc} {status:?}");
-            let error = flowgate_client::Error::from(status);
-            assert_eq!(error.reason_name(), Some("CALLER_TOO_LARGE"), "{coding} {rpc}");
+async fn a_scoring_body_over_the_limit_is_refused() {
+    let upstream = Fake::start(crate::speech::model).await;
+    let running = gateway(&upstream.url).await;
+    let large = |bytes: usize| format!("{{\"instances\":[[\"{}\"]]}}", "a".repeat(bytes));
+    for path in ["/invocations", "/endpoints/iris/invocations", "/own/iris", "/v1/endpoints/iris:predict"] {
+        assert_eq!(running.post(path, large(MOST - 300)).await.status(), 200, "{path}");
+        // Sent in pieces, so that no length stands before it.
+        let pieces: Vec<Result<_, std::io::Error>> = large(MOST).into_bytes().chunks(9000).map(|piece| Ok(piece.to_vec())).collect();
+        for body in [reqwest::Body::from(large(MOST)), reqwest::Body::wrap_stream(futures_util::stream::iter(pieces))] {
+            let refusal = Refusal::of_response(running.post(path, body).await).await;
+            assert_eq!((refusal.http, refusal.reason.as_str()), (Some(413), TOO_LARGE), "{path}");
         }
     }
-    assert!(fake.seen().is_empty());
+    assert_eq!(upstream.seen().len(), 4);
 }
 
 #[tokio::test]
-async fn compressed_requests_are_read() {
-    let fake = Fake::start(speech::llm).await;
-    let running = limited(&fake).await;
-    for coding in ["gzip", "zstd"] {
-        for way in [Way::Native, Way::OpenAi, Way::Named, Way::Invocations, Way::Own] {
-            for streaming in [false, true] {
-                let door = Door { way, task: Task::Chat, streaming };
-                let body = coded(coding, door.body("chat", "packed").to_string().as_bytes());
+async fn compressed_requests_are_read_and_bombs_are_refused() {
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url).await;
+    let http = doors::doors(Task::Chat).into_iter().filter(|door| !matches!(door.way, Way::Grpc | Way::GrpcWeb));
+    for door in http {
+        for (encoding, encode) in [("gzip", gzip as fn(&[u8]) -> Vec<u8>), ("zstd", zstd)] {
+            let send = async |body: Vec<u8>| {
                 let request = running.http().post(running.url(&door.path("chat"))).header("content-type", "application/json");
-                let response = request.header("content-encoding", coding).body(body).send().await.unwrap();
-                assert_eq!(response.status(), 200, "{door:?} {coding}");
-                response.bytes().await.unwrap();
-                assert_eq!(fake.last().json()["messages"][0]["content"], "packed", "{door:?}");
-                assert!(fake.last().headers.get("content-encoding").is_none());
+                request.header("content-encoding", encoding).body(body).send().await.unwrap()
+            };
+            let prompt = "tell me ".repeat(100);
+            let response = send(encode(door.body("chat", &prompt).to_string().as_bytes())).await;
+            assert_eq!(response.status(), 200, "{door:?} {encoding}");
+            assert_eq!(upstream.last().json()["messages"][0]["content"], prompt, "{door:?} {encoding}");
+            assert!(!upstream.last().headers.contains_key("content-encoding"), "{door:?}");
+            let before = upstream.seen().len();
+            for (body, reason) in [
+                (encode(door.body("chat", &"a".repeat(1 << 20)).to_string().as_bytes()), TOO_LARGE),
+                (door.body("chat", "hi").to_string().into_bytes(), "CALLER_INVALID_REQUEST"),
+            ] {
+                assert!(body.len() < MOST);
+                assert_eq!(Refusal::of_response(send(body).await).await.reason, reason, "{door:?} {encoding}");
+            }
+            assert_eq!(upstream.seen().len(), before, "{door:?}");
+        }
+        let request = running.http().post(running.url(&door.path("chat"))).header("content-type", "application/json");
+        let response = request.header("content-encoding", "br").body("{}").send().await.unwrap();
+        assert_eq!(Refusal::of_response(response).await.reason, "CALLER_UNSUPPORTED_MEDIA_TYPE", "{door:?}");
+    }
+}
+
+#[tokio::test]
+async fn compressed_messages_are_read_and_bombs_are_refused() {
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url).await;
+    for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Zstd] {
+        let mut client = ChatServiceClient::new(channel(&running).await).send_compressed(encoding);
+        let prompt = "tell me ".repeat(100);
+        client.chat(chat("chat", &prompt)).await.unwrap();
+        assert_eq!(upstream.last().json()["messages"][0]["content"], prompt);
+        let before = upstream.seen().len();
+        let bomb = || chat("chat", &"a".repeat(1 << 20));
+        for status in [client.chat(bomb()).await.unwrap_err(), client.stream_chat(bomb()).await.unwrap_err()] {
+            let refusal = Refusal::from(flowgate_client::Error::from(status));
+            assert_eq!((refusal.code, refusal.reason.as_str()), (Some(Code::ResourceExhausted), TOO_LARGE), "{encoding:?}");
+        }
+        assert_eq!(upstream.seen().len(), before);
+    }
+}
+
+#[tokio::test]
+async fn a_message_too_large_in_a_stream_of_predictions_ends_it_with_the_reason() {
+    let upstream = Fake::start(crate::speech::model).await;
+    let running = gateway(&upstream.url).await;
+    let large =
+        flowgate_client::proto::v1::PredictRequest { metadata: [("a".to_owned(), "a".repeat(MOST))].into(), ..predict::request("iris") };
+    let requests = futures_util::stream::iter([predict::request("iris"), large]);
+    let mut answers = running.client().stream_predict(requests).await.unwrap();
+    let mut told = Vec::new();
+    while let Some(answer) = answers.next().await {
+        told.push(answer);
+    }
+    let refusal = Refusal::from(told.pop().unwrap().unwrap_err());
+    assert_eq!((refusal.code, refusal.reason.as_str()), (Some(Code::ResourceExhausted), TOO_LARGE));
+    assert!(told.into_iter().all(|answer| answer.unwrap().result.is_ok()), "what was read before is answered");
+}
+
+#[tokio::test]
+async fn large_whole_answers_are_compressed_when_asked_and_small_ones_are_not() {
+    let text = "large ".repeat(8000);
+    let answer = json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]}).to_string();
+    let upstream = Fake::start({
+        let answer = answer.clone();
+        move |seen| if seen.text().contains("small") { llm(seen) } else { Answer::json(answer.clone()) }
+    })
+    .await;
+    let running = gateway(&upstream.url).await;
+    let plain = reqwest::Client::builder().build().unwrap();
+    for door in doors::doors(Task::Chat).into_iter().filter(|door| !door.streaming && !matches!(door.way, Way::Grpc | Way::GrpcWeb)) {
+        for (accept, wanted) in [("", None), ("gzip", Some("gzip")), ("gzip, zstd;q=0", Some("gzip")), ("br, gzip, zstd", Some("zstd"))] {
+            for (prompt, wanted) in [("large", wanted), ("small", None)] {
+                let request = plain.post(running.url(&door.path("chat"))).header("content-type", "application/json");
+                let response = request.header("accept-encoding", accept).body(door.body("chat", prompt).to_string()).send().await.unwrap();
+                let told = response.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned());
+                assert_eq!(told.as_deref(), wanted, "{door:?} {accept} {prompt}");
+                assert!(wanted.is_none() || response.headers()["vary"] == "accept-encoding", "{door:?}");
+                let bytes = response.bytes().await.unwrap();
+                let body: Vec<u8> = match wanted {
+                    Some("gzip") => gunzip(&bytes),
+                    Some(_) => zstd::stream::decode_all(&*bytes).unwrap(),
+                    None => bytes.to_vec(),
+                };
+                let body: Value = serde_json::from_slice(&body).unwrap();
+                let said = if door.way == Way::Native {
+                    &body["choices"][0]["message"]["parts"][0]["text"]["text"]
+                } else {
+                    &body["choices"][0]["message"]["content"]
+                };
+                assert_eq!(said, if prompt == "large" { text.as_str() } else { TEXT }, "{door:?}");
             }
         }
-        let request = running.http().post(running.url("/v1/chat/completions")).header("content-encoding", coding);
-        assert_eq!(request.body("{}").send().await.unwrap().status(), 400, "{coding}");
     }
-    let client = flowgate_client::Client::options(running.url("")).gzip(true).connect().unwrap();
-    client.chat(chat("chat", "packed")).await.unwrap();
-    assert_eq!(fake.last().json()["messages"][0]["content"], "packed");
 }
 
 #[tokio::test]
-async fn only_large_whole_answers_are_compressed() {
-    let text = "word ".repeat(8000);
-    let fake = Fake::start({
+async fn large_messages_are_compressed_when_asked_and_streams_are_not() {
+    let text = "large ".repeat(8000);
+    let upstream = Fake::start({
         let text = text.clone();
         move |seen| {
-            let large = seen.text().contains("large");
+            let said = json!({"role": "assistant", "content": text});
             match seen.wants_stream() {
-                true if large => {
-                    let chunks = [speech::chunk(&json!({"role": "assistant", "content": text})), speech::finish(), "[DONE]".to_owned()];
-                    Answer::events(&chunks)
-                }
-                false if large => {
-                    let mut chat = speech::chat();
-                    chat["choices"][0]["message"]["content"] = text.as_str().into();
-                    Answer::json(chat.to_string())
-                }
-                _ => speech::llm(seen),
+                true => Answer::events(&[crate::speech::chunk(&said), crate::speech::finish(), "[DONE]".to_owned()]),
+                false => Answer::json(json!({"choices": [{"index": 0, "message": said, "finish_reason": "stop"}]}).to_string()),
             }
         }
     })
     .await;
-    let running = Running::start(&speech::config(&[speech::chat_endpoint(&fake.url, "")])).await;
-    for way in [Way::Native, Way::OpenAi, Way::Named, Way::Invocations, Way::Own] {
-        for (prompt, streaming, accepted, expected) in [
-            ("large", false, "gzip", Some("gzip")),
-            ("large", false, "gzip, deflate, zstd", Some("zstd")),
-            ("large", false, "identity", None),
-            ("small", false, "gzip, zstd", None),
-            ("large", true, "gzip, zstd", None),
-        ] {
-            let door = Door { way, task: Task::Chat, streaming };
-            let request = running.http().post(running.url(&door.path("chat"))).header("content-type", "application/json");
-            let body = door.body("chat", prompt).to_string();
-            let response = request.header("accept-encoding", accepted).body(body).send().await.unwrap();
-            let coding = response.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned());
-            assert_eq!(coding.as_deref(), expected, "{door:?} {prompt}");
-            assert!(coding.is_none() || response.headers()["vary"] == "accept-encoding", "{door:?}");
-            let body = response.bytes().await.unwrap();
-            let body = coding.map_or(body.to_vec(), |coding| decoded(&coding, &body));
-            assert_eq!(String::from_utf8(body).unwrap().contains(&text), prompt == "large", "{door:?}");
-        }
+    let running = gateway(&upstream.url).await;
+    let mut client = ChatServiceClient::new(channel(&running).await).accept_compressed(CompressionEncoding::Gzip);
+    let response = client.chat(chat("chat", "hi")).await.unwrap();
+    assert_eq!(response.metadata().get("grpc-encoding").unwrap(), "gzip");
+    let answer: ChatResponse = response.into_inner();
+    assert!(answer.encoded_len() > text.len());
+    let response = client.stream_chat(chat("chat", "hi")).await.unwrap();
+    assert_eq!(response.metadata().get("grpc-encoding").map(|value| value.to_str().unwrap()).filter(|value| *value != "identity"), None);
+    let mut small = PredictionServiceClient::new(channel(&running).await).accept_compressed(CompressionEncoding::Gzip);
+    let refused = small.predict(predict::request("nothing")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_head_too_large_is_refused() {
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url).await;
+    let request = running.http().post(running.url("/llm/v1/chat/chat")).header("x-large", "a".repeat(80 << 10)).body("{}");
+    assert_eq!(request.send().await.unwrap().status(), 431);
+    assert!(upstream.seen().is_empty());
+}
+
+/// Deep JSON must not reach the end of the stack.
+#[tokio::test]
+async fn json_too_deep_is_refused() {
+    let upstream = Fake::start(llm).await;
+    let running = gateway(&upstream.url).await;
+    let deep = |lead: &str| format!("{lead}{}{}}}", "[".repeat(30_000), "]".repeat(30_000));
+    for (path, body) in [("/v1/endpoints/chat:chat", deep("{\"provider_options\":")), ("/v1/endpoints/chat:chat", deep("{\"messages\":"))] {
+        let response = running.post(path, body).await;
+        assert_eq!(Refusal::of_response(response).await.http, Some(400), "{path}");
     }
+    // The byte lane reads no more than it must; whatever it says, the gateway lives.
+    for path in ["/llm/v1/chat/chat", "/endpoints/iris/invocations", "/v1/endpoints/iris:predict"] {
+        running.post(path, deep("{\"inputs\":")).await;
+    }
+    assert_eq!(running.http().get(running.url("/health")).send().await.unwrap().status(), 200);
 }

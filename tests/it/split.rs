@@ -1,68 +1,147 @@
-//! Who of several deployments is called.
+//! The choice among deployments: shares of 1 and 0 leave no doubt, and what cannot be called is passed over.
+
+use std::collections::BTreeMap;
 
 use crate::{
-    doors::{Refusal, Task, doors},
+    doors::{self, Door, Task, Way, chat},
     fake::Fake,
     gateway::Running,
-    speech,
+    predict,
+    speech::{OPERATOR_KEY, llm, model},
 };
 
-/// An item of `deployments:` before an LLM.
-fn llm(alias: &str, weight: u32, url: &str) -> String {
-    let model = format!("{{ provider: openai, name: gpt-x, config: {{ api_key: k, api_base: \"{url}/v1\" }} }}");
-    format!("      - {{ alias: {alias}, weight: {weight}, model: {model} }}\n")
+/// A chat endpoint with deployments: alias, further keys, address.
+fn endpoint(deployments: &[(&str, &str, &str)]) -> String {
+    let mut text = "endpoints:\n  - name: chat\n    endpoint_type: llm/v1/chat\n    path: /own/chat\n    deployments:\n".to_owned();
+    for (alias, more, url) in deployments {
+        let config = format!("{{ api_key: {OPERATOR_KEY}, api_base: \"{url}/v1\" }}");
+        text += &format!("      - {{ alias: {alias}, {more} model: {{ provider: openai, name: {alias}-model, config: {config} }} }}\n");
+    }
+    text
 }
 
-/// A predict deployment that this build does not serve.
-fn later(weight: u32) -> String {
-    format!("      - {{ alias: later, weight: {weight}, model: {{ provider: mlflow, uri: 'models:/x/1' }} }}\n")
-}
-
-/// A predict deployment before a scoring server.
-fn now(weight: u32, url: &str) -> String {
-    format!("      - {{ alias: now, weight: {weight}, model: {{ provider: mlflow, url: \"{url}\" }} }}\n")
-}
-
-fn split(task: &str, deployments: &[String]) -> String {
-    let path = "path: /own/split";
-    format!("endpoints:\n  - name: split\n    endpoint_type: {task}\n    {path}\n    deployments:\n{}", deployments.concat())
-}
+const UNARY: Door = Door { way: Way::Grpc, task: Task::Chat, streaming: false };
 
 #[tokio::test]
-async fn a_weight_of_nothing_gets_nothing() {
-    let (a, b) = (Fake::start(speech::llm).await, Fake::start(speech::llm).await);
-    for (weights, expected) in [((1, 0), "a"), ((0, 1), "b")] {
+async fn all_calls_go_where_all_the_weight_is() {
+    let (a, b) = (Fake::start(llm).await, Fake::start(llm).await);
+    let weights =
+        |first: u32, second: u32| endpoint(&[("a", &format!("weight: {first},"), &a.url), ("b", &format!("weight: {second},"), &b.url)]);
+    let running = Running::start(&weights(1, 0)).await;
+    for (first, second) in [(1, 0), (0, 1), (7, 0), (0, 100)] {
+        running.reload(&weights(first, second)).await;
         let before = (a.seen().len(), b.seen().len());
-        let deployments = [llm("a", weights.0, &a.url), llm("b", weights.1, &b.url)];
-        let running = Running::start(&split("llm/v1/chat", &deployments)).await;
-        let doors = doors(Task::Chat);
+        let doors = doors::doors(Task::Chat);
         for door in &doors {
-            assert_eq!(door.ask(&running, "split").await.unwrap().text, speech::TEXT);
+            door.ask(&running, "chat").await.unwrap();
         }
-        let answer = running.client().chat(crate::doors::chat("split", "hi")).await.unwrap();
-        assert_eq!(answer.call.unwrap().deployment, expected);
-        let calls = doors.len() + 1;
-        let after = (a.seen().len() - before.0, b.seen().len() - before.1);
-        assert_eq!(after, if expected == "a" { (calls, 0) } else { (0, calls) });
+        let made = (a.seen().len() - before.0, b.seen().len() - before.1);
+        assert_eq!(made, if first > 0 { (doors.len(), 0) } else { (0, doors.len()) });
+        let (alias, upstream) = if first > 0 { ("a", &a) } else { ("b", &b) };
+        let answer = running.client().chat(chat("chat", "hi")).await.unwrap();
+        assert_eq!(answer.call.unwrap().deployment, alias);
+        assert_eq!(upstream.last().json()["model"], format!("{alias}-model"));
     }
 }
 
 #[tokio::test]
-async fn a_weight_of_nothing_is_no_reserve() {
-    let fake = Fake::start(speech::model).await;
-    let running = Running::start(&split("mlflow/predict", &[later(1), now(0, &fake.url)])).await;
-    let response = running.post("/own/split", r#"{"instances": [[1]]}"#).await;
-    assert_eq!(Refusal::of_response(response).await.reason, "GATEWAY_NOT_SERVING");
-    assert!(fake.seen().is_empty());
+async fn equal_shares_reach_both() {
+    let (a, b) = (Fake::start(llm).await, Fake::start(llm).await);
+    let running = Running::start(&endpoint(&[("a", "weight: 1,", &a.url), ("b", "weight: 1,", &b.url)])).await;
+    // A fair coin shows one side only in 200 throws once in 10^60 runs.
+    for _ in 0..200 {
+        UNARY.ask(&running, "chat").await.unwrap();
+        if !a.seen().is_empty() && !b.seen().is_empty() {
+            return;
+        }
+    }
+    panic!("{} and {} calls", a.seen().len(), b.seen().len());
 }
 
 #[tokio::test]
-async fn a_deployment_that_does_not_serve_is_passed_over() {
-    let fake = Fake::start(speech::model).await;
-    let running = Running::start(&split("mlflow/predict", &[later(99), now(1, &fake.url)])).await;
-    for calls in 1..=20 {
-        let response = running.post("/endpoints/split/invocations", r#"{"instances": [[1]]}"#).await;
-        assert_eq!(response.status(), 200);
-        assert_eq!(fake.seen().len(), calls);
+async fn without_weights_the_first_that_can_be_called_is_called() {
+    let (a, b) = (Fake::start(llm).await, Fake::start(llm).await);
+    let never = "when: \"request.headers['x-never'] == 'x'\",";
+    for (deployments, reached) in [
+        ([("a", "", &a.url), ("b", "", &b.url)], &a),
+        // A condition is not evaluated by this build, so its deployment is never the answer.
+        ([("a", never, &a.url), ("b", "", &b.url)], &b),
+    ] {
+        let running = Running::start(&endpoint(&deployments.map(|(alias, more, url)| (alias, more, url.as_str())))).await;
+        let before = reached.seen().len();
+        for door in doors::doors(Task::Chat) {
+            door.ask(&running, "chat").await.unwrap();
+        }
+        assert_eq!(reached.seen().len() - before, doors::doors(Task::Chat).len());
     }
+}
+
+#[tokio::test]
+async fn what_cannot_be_called_is_passed_over() {
+    let upstream = Fake::start(model).await;
+    let iris = |first: &str, second: &str| {
+        format!(
+            "endpoints:\n  - name: iris\n    endpoint_type: mlflow/predict\n    path: /own/iris\n    deployments:\n\
+             \x20     - {{ alias: later, {first} model: {{ provider: mlflow, uri: \"models:/x/1\" }} }}\n\
+             \x20     - {{ alias: now, {second} model: {{ provider: mlflow, url: \"{}\" }} }}\n",
+            upstream.url
+        )
+    };
+    for (first, second) in [("", ""), ("weight: 9,", "weight: 1,")] {
+        let running = Running::start(&iris(first, second)).await;
+        for door in predict::DOORS {
+            door.ask(&running, "iris").await.unwrap_or_else(|refusal| panic!("{door:?}: {refusal:?}"));
+        }
+        let endpoint = running.client().get_endpoint("iris").await.unwrap();
+        assert_eq!(endpoint.state().as_str_name(), "ENDPOINT_STATE_SERVING");
+    }
+    let running = Running::start(&iris("weight: 1,", "weight: 0,")).await;
+    for door in predict::DOORS {
+        let refusal = door.ask(&running, "iris").await.unwrap_err();
+        assert_eq!(refusal.reason, "GATEWAY_NOT_SERVING", "{door:?}");
+        assert!(refusal.message.contains("weight 0"), "{}", refusal.message);
+    }
+}
+
+/// MLflow's traffic split: an endpoint over endpoints.
+#[tokio::test]
+async fn a_split_over_endpoints_follows_its_percentages() {
+    let (a, b) = (Fake::start(llm).await, Fake::start(llm).await);
+    let text = |first: u32, second: u32| {
+        let endpoints = [crate::speech::endpoint("a", "llm/v1/chat", &a.url, ""), crate::speech::endpoint("b", "llm/v1/chat", &b.url, "")];
+        format!(
+            "{}routes:\n  - name: both\n    task_type: llm/v1/chat\n    destinations:\n      - {{ name: a, traffic_percentage: {first} }}\n\
+             \x20     - {{ name: b, traffic_percentage: {second} }}\n",
+            crate::speech::config(&endpoints)
+        )
+    };
+    let running = Running::start(&text(100, 0)).await;
+    for (first, second) in [(100, 0), (0, 100)] {
+        running.reload(&text(first, second)).await;
+        let before: BTreeMap<_, _> = [("a", a.seen().len()), ("b", b.seen().len())].into();
+        for door in doors::doors(Task::Chat).into_iter().filter(|door| door.way != Way::Own) {
+            door.ask(&running, "both").await.unwrap();
+        }
+        assert_eq!(a.seen().len() > before["a"], first == 100);
+        assert_eq!(b.seen().len() > before["b"], second == 100);
+    }
+}
+
+/// Replicas are alike: none is left out, and none is asked twice for one call.
+#[tokio::test]
+async fn replicas_share_the_calls() {
+    let replicas = [Fake::start(model).await, Fake::start(model).await, Fake::start(model).await];
+    let urls = replicas.each_ref().map(|replica| format!("\"{}\"", replica.url)).join(", ");
+    let running = Running::start(&format!(
+        "endpoints:\n  - {{ name: iris, endpoint_type: mlflow/predict, model: {{ provider: mlflow, urls: [{urls}] }} }}\n"
+    ))
+    .await;
+    for calls in 1..=300 {
+        predict::PredictDoor::Grpc.ask(&running, "iris").await.unwrap();
+        assert_eq!(replicas.iter().map(|replica| replica.seen().len()).sum::<usize>(), calls);
+        if replicas.iter().all(|replica| !replica.seen().is_empty()) {
+            return;
+        }
+    }
+    panic!("a replica got no call");
 }

@@ -17,8 +17,13 @@ async fn gateway(url: &str) -> Running {
 #[tokio::test]
 async fn every_door_tells_the_same() {
     let upstream = Fake::start(llm).await;
-    let running = gateway(&upstream.url).await;
-    for (task, own) in [(Task::Chat, "chat"), (Task::Complete, "text")] {
+    let mut running = gateway(&upstream.url).await;
+    for (task, own, h2) in
+        [(Task::Chat, "chat", false), (Task::Complete, "text", false), (Task::Chat, "chat", true), (Task::Complete, "text", true)]
+    {
+        if h2 {
+            running.speak_h2();
+        }
         for door in doors::doors(task) {
             let told = door.ask(&running, own).await.unwrap_or_else(|refusal| panic!("{door:?}: {refusal:?}"));
             assert_eq!(told, Told { text: TEXT.to_owned(), tokens: Some(TOKENS) }, "{door:?}");

@@ -1,102 +1,140 @@
-//! TLS on the data plane, with and without client certificates, and its renewal under way.
+//! TLS and mTLS on the one port, for gRPC and HTTP alike, and a certificate that is replaced while connections are open.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{fs, path::Path};
 
 use flowgate_client::{Client, Tls};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use reqwest::tls::{Certificate, Identity};
 use tempfile::TempDir;
 
-use crate::{doors::chat, fake::soon, gateway::Running};
+use crate::{
+    doors::chat,
+    fake::Fake,
+    gateway::Running,
+    speech::{TEXT, chat_endpoint, config, llm},
+};
 
-const NAME: &str = "flowgate.test";
+struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// A certificate and its key, in PEM form.
-struct Pair {
-    cert: String,
-    key: String,
-}
-
-/// A folder with what the gateway reads.
-struct Folder(TempDir);
-
-impl Pair {
+impl Authority {
     fn new() -> Self {
-        let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
-        Self { cert: made.cert.pem(), key: made.signing_key.serialize_pem() }
-    }
-}
-
-impl Folder {
-    fn new(pair: &Pair) -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
-        folder.put(pair);
-        folder
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+    fn pem(&self) -> String {
+        self.0.pem()
     }
 
-    fn put(&self, pair: &Pair) {
-        std::fs::write(self.path("tls.crt"), &pair.cert).unwrap();
-        std::fs::write(self.path("tls.key"), &pair.key).unwrap();
+    /// A certificate for `localhost` and its key.
+    fn issue(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
+        (certificate.pem(), key.serialize_pem())
     }
 
-    async fn serve(&self, client_ca: Option<&Pair>) -> Running {
-        let mut tls = format!("cert: \"{}\", key: \"{}\"", self.path("tls.crt").display(), self.path("tls.key").display());
-        if let Some(pair) = client_ca {
-            std::fs::write(self.path("clients.crt"), &pair.cert).unwrap();
-            tls = format!("{tls}, client_ca: \"{}\"", self.path("clients.crt").display());
+    /// Writes a fresh certificate where the gateway looks for it, as a renewal does: by renaming.
+    fn renew(&self, folder: &Path) {
+        let (certificate, key) = self.issue();
+        for (name, text) in [("tls.crt", certificate), ("tls.key", key)] {
+            fs::write(folder.join("new"), text).unwrap();
+            fs::rename(folder.join("new"), folder.join(name)).unwrap();
         }
-        let endpoint = "{ name: chat, endpoint_type: llm/v1/chat, model: { provider: mock, config: { text: safe } } }";
-        Running::start(&format!("tls: {{ {tls} }}\nendpoints: [{endpoint}]\n")).await
     }
 }
 
-/// Calls over a new connection.
-async fn ask(address: SocketAddr, trusted: &Pair, own: Option<&Pair>) -> Result<String, flowgate_client::Error> {
-    let tls = Tls::new().ca(trusted.cert.clone()).domain(NAME);
-    let tls = own.into_iter().fold(tls, |tls, own| tls.identity(own.cert.clone(), own.key.clone()));
-    let client = Client::options(format!("https://{address}")).tls(tls).connect()?;
-    let answer = soon("an answer or a refusal", client.chat(chat("chat", "hi"))).await?;
-    Ok(flowgate_client::message::text_of(&answer))
+async fn gateway(folder: &TempDir, more: &str) -> (Running, Fake) {
+    let upstream = Fake::start(llm).await;
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    let tls = format!("tls: {{ cert: \"{}\", key: \"{}\"{more} }}\n", place("tls.crt"), place("tls.key"));
+    (Running::start(&format!("{tls}{}", config(&[chat_endpoint(&upstream.url, "")]))).await, upstream)
+}
+
+fn address(running: &Running) -> String {
+    format!("https://localhost:{}", running.data.port())
+}
+
+fn client(running: &Running, tls: Tls) -> Client {
+    Client::options(address(running)).tls(tls).connect().unwrap()
+}
+
+async fn grpc(running: &Running, tls: Tls) -> bool {
+    let told = client(running, tls).chat(chat("chat", "hi")).await;
+    told.is_ok_and(|answer| flowgate_client::message::text_of(&answer) == TEXT)
+}
+
+/// One version of HTTP, without a connection from before.
+async fn http(running: &Running, h2: bool, ca: &str, identity: Option<&(String, String)>) -> bool {
+    let ca = Certificate::from_pem(ca.as_bytes()).unwrap();
+    let builder = reqwest::Client::builder().tls_certs_only([ca]);
+    let builder = if h2 { builder } else { builder.http1_only() };
+    let builder = match identity {
+        Some((certificate, key)) => builder.identity(Identity::from_pem(format!("{certificate}{key}").as_bytes()).unwrap()),
+        None => builder,
+    };
+    let response = builder.build().unwrap().get(format!("{}/health", address(running))).send().await;
+    response.is_ok_and(|response| {
+        assert_eq!(response.version() == reqwest::Version::HTTP_2, h2, "ALPN chooses");
+        response.status() == 200
+    })
 }
 
 #[tokio::test]
-async fn only_clients_that_speak_tls_come_in() {
-    let (pair, stranger) = (Pair::new(), Pair::new());
-    let folder = Folder::new(&pair);
-    let running = folder.serve(None).await;
-    assert_eq!(ask(running.data, &pair, None).await.unwrap(), "safe");
-    assert!(ask(running.data, &stranger, None).await.is_err(), "a client that does not trust the certificate");
-    assert!(running.http().get(running.url("/health")).send().await.is_err(), "a client in the clear");
-    assert!(running.client().chat(chat("chat", "hi")).await.is_err(), "a gRPC client in the clear");
-    assert!(running.metrics().await.contains("flowgate_calls_total"), "the admin listener stays in the clear");
-    assert_eq!(ask(running.data, &pair, None).await.unwrap(), "safe");
+async fn both_protocols_are_served_over_tls_and_nothing_in_the_clear() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    authority.renew(folder.path());
+    let (running, _upstream) = gateway(&folder, "").await;
+    assert!(grpc(&running, Tls::new().ca(authority.pem())).await);
+    for h2 in [true, false] {
+        assert!(http(&running, h2, &authority.pem(), None).await);
+        assert!(!http(&running, h2, &Authority::new().pem(), None).await, "the certificate is that of the file");
+    }
+    assert!(running.client().chat(chat("chat", "hi")).await.is_err());
+    assert!(running.http().get(running.url("/health")).send().await.is_err());
+    assert!(running.metrics().await.contains("flowgate_calls_total"), "the admin listener is on loopback, in the clear");
 }
 
 #[tokio::test]
-async fn with_a_client_authority_only_its_clients_come_in() {
-    let (pair, client, stranger) = (Pair::new(), Pair::new(), Pair::new());
-    let folder = Folder::new(&pair);
-    let running = folder.serve(Some(&client)).await;
-    assert_eq!(ask(running.data, &pair, Some(&client)).await.unwrap(), "safe");
-    assert!(ask(running.data, &pair, Some(&stranger)).await.is_err());
-    assert!(ask(running.data, &pair, None).await.is_err());
+async fn with_a_client_authority_only_its_own_get_in() {
+    let (folder, servers, clients) = (tempfile::tempdir().unwrap(), Authority::new(), Authority::new());
+    servers.renew(folder.path());
+    fs::write(folder.path().join("ca.crt"), clients.pem()).unwrap();
+    let (running, upstream) = gateway(&folder, &format!(", client_ca: \"{}\"", folder.path().join("ca.crt").display())).await;
+    let (own, foreign) = (clients.issue(), Authority::new().issue());
+    for (identity, enters) in [(Some(&own), true), (Some(&foreign), false), (None, false)] {
+        let tls = Tls::new().ca(servers.pem());
+        let tls = match identity {
+            Some((certificate, key)) => tls.identity(certificate.clone(), key.clone()),
+            None => tls,
+        };
+        assert_eq!(grpc(&running, tls).await, enters);
+        for h2 in [true, false] {
+            assert_eq!(http(&running, h2, &servers.pem(), identity).await, enters);
+        }
+    }
+    assert_eq!(upstream.seen().len(), 1);
 }
 
 #[tokio::test]
-async fn a_renewed_certificate_is_shown_to_new_connections() {
-    let (old, new) = (Pair::new(), Pair::new());
-    let folder = Folder::new(&old);
-    let running = folder.serve(None).await;
-    let tls = Tls::new().ca(old.cert.clone()).domain(NAME);
-    let kept = Client::options(format!("https://{}", running.data)).tls(tls).connect().unwrap();
-    kept.chat(chat("chat", "hi")).await.unwrap();
+async fn a_replaced_certificate_serves_new_connections_and_old_ones_go_on() {
+    let (folder, old, new) = (tempfile::tempdir().unwrap(), Authority::new(), Authority::new());
+    old.renew(folder.path());
+    let (running, _upstream) = gateway(&folder, "").await;
+    let before = client(&running, Tls::new().ca(old.pem()));
+    before.chat(chat("chat", "hi")).await.unwrap();
 
-    std::fs::write(folder.path("tls.crt"), &new.cert).unwrap();
-    assert_eq!(ask(running.data, &old, None).await.unwrap(), "safe", "half a renewal changes nothing");
-    folder.put(&new);
-    assert_eq!(ask(running.data, &new, None).await.unwrap(), "safe");
-    assert!(ask(running.data, &old, None).await.is_err());
-    kept.chat(chat("chat", "hi")).await.unwrap();
+    new.renew(folder.path());
+    assert!(grpc(&running, Tls::new().ca(new.pem())).await);
+    assert!(!grpc(&running, Tls::new().ca(old.pem())).await);
+    assert!(http(&running, true, &new.pem(), None).await);
+    before.chat(chat("chat", "hi")).await.unwrap();
+
+    // Half a renewal, and one that is no certificate: what served goes on serving.
+    fs::write(folder.path().join("tls.key"), new.issue().1).unwrap();
+    assert!(grpc(&running, Tls::new().ca(new.pem())).await);
+    fs::write(folder.path().join("tls.crt"), "not a certificate").unwrap();
+    assert!(grpc(&running, Tls::new().ca(new.pem())).await);
+    old.renew(folder.path());
+    assert!(grpc(&running, Tls::new().ca(old.pem())).await);
 }
