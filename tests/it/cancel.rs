@@ -1,5 +1,7 @@
 //! A caller who goes away takes the upstream's work with it, at every door, whole and streamed.
 
+use std::fmt::Debug;
+
 use futures_util::StreamExt as _;
 use serde_json::json;
 
@@ -22,6 +24,17 @@ async fn all_cancelled(running: &Running, calls: usize) {
     assert_eq!(running.counted("flowgate_errors_total", &["reason=\"CALLER_CANCELLED\"", "origin=\"caller\""]), calls);
 }
 
+/// Leaves a call once the upstream has it, and waits until the upstream sees that.
+async fn leave<T: Debug>(upstream: &mut Fake, call: impl Future<Output = T>, door: &impl Debug) {
+    let mut call = Box::pin(call);
+    tokio::select! {
+        told = &mut call => panic!("{door:?}: {told:?}"),
+        () = upstream.called() => {}
+    }
+    drop(call);
+    upstream.client_gone().await;
+}
+
 #[tokio::test]
 async fn dropping_a_call_before_its_answer_closes_the_upstream() {
     for h2 in [false, true] {
@@ -38,22 +51,10 @@ async fn dropping_a_call_before_its_answer_over(h2: bool) {
     let doors = [doors::doors(Task::Chat), doors::doors(Task::Complete)].concat();
     for door in &doors {
         let own = if door.task == Task::Chat { "chat" } else { "text" };
-        let mut call = Box::pin(door.ask(&running, own));
-        tokio::select! {
-            told = &mut call => panic!("{door:?}: {told:?}"),
-            () = upstream.called() => {}
-        }
-        drop(call);
-        upstream.client_gone().await;
+        leave(&mut upstream, door.ask(&running, own), &door).await;
     }
     for door in predict::DOORS {
-        let mut call = Box::pin(door.ask(&running, "iris"));
-        tokio::select! {
-            told = &mut call => panic!("{door:?}: {told:?}"),
-            () = upstream.called() => {}
-        }
-        drop(call);
-        upstream.client_gone().await;
+        leave(&mut upstream, door.ask(&running, "iris"), &door).await;
     }
     // A stream of predictions counts beside its one request.
     all_cancelled(&running, doors.len() + predict::DOORS.len() + 1).await;
@@ -100,13 +101,7 @@ async fn dropping_a_call_whose_answer_is_half_there_closes_the_upstream() {
     .await;
     let running = gateway(&upstream.url).await;
     for door in predict::DOORS {
-        let mut call = Box::pin(door.ask(&running, "iris"));
-        tokio::select! {
-            told = &mut call => panic!("{door:?}: {told:?}"),
-            () = upstream.called() => {}
-        }
-        drop(call);
-        upstream.client_gone().await;
+        leave(&mut upstream, door.ask(&running, "iris"), &door).await;
     }
     all_cancelled(&running, predict::DOORS.len() + 1).await;
 }

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::{
     frame,
     json::{legal, present},
+    native::Split,
     request::JSON,
     tensors::{self, Infinite},
     value::{self, Whole},
@@ -40,17 +41,6 @@ struct Body<'a> {
     prompt: Option<IgnoredAny>,
     #[serde(default, deserialize_with = "present")]
     input: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Split<'a> {
-    #[serde(borrow)]
-    columns: Option<&'a RawValue>,
-    #[serde(borrow)]
-    index: Option<&'a RawValue>,
-    #[serde(borrow)]
-    data: &'a RawValue,
 }
 
 /// A body as received at the door. Without a content type it is taken for JSON.
@@ -149,10 +139,11 @@ fn form(field: &'static str, raw: &RawValue) -> Result<Input> {
 }
 
 fn split(raw: &RawValue) -> Result<DataframeSplit> {
-    let split: Split<'_> = serde_json::from_str(raw.get())
-        .map_err(|_| Error::invalid("dataframe_split", "must hold `data`, may hold `columns` and `index`, and nothing else"))?;
+    let misshapen = || Error::invalid("dataframe_split", "must hold `data`, may hold `columns` and `index`, and nothing else");
+    let split: Split<'_> = serde_json::from_str(raw.get()).map_err(|_| misshapen())?;
+    let data = split.data.ok_or_else(misshapen)?;
     let labels = |field, raw: Option<&RawValue>| raw.map_or_else(|| Ok(Vec::new()), |raw| items(field, raw).map(|list| list.values));
-    let rows = items("dataframe_split.data", split.data)?.values.into_iter().enumerate().map(|(n, row)| match row.kind {
+    let rows = items("dataframe_split.data", data)?.values.into_iter().enumerate().map(|(n, row)| match row.kind {
         Some(Kind::ListValue(row)) => Ok(row),
         _ => Err(Error::invalid(format!("dataframe_split.data[{n}]"), "must be a list, one value per column")),
     });

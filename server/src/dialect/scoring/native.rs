@@ -38,15 +38,16 @@ struct Body<'a> {
     _prediction_form: Option<Form>,
 }
 
+/// `dataframe_split`, its values as written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Split<'a> {
+pub(super) struct Split<'a> {
     #[serde(borrow)]
-    columns: Option<&'a RawValue>,
+    pub(super) columns: Option<&'a RawValue>,
     #[serde(borrow)]
-    index: Option<&'a RawValue>,
+    pub(super) index: Option<&'a RawValue>,
     #[serde(borrow)]
-    data: Option<&'a RawValue>,
+    pub(super) data: Option<&'a RawValue>,
 }
 
 /// The forms of an answer that MLflow's JSON is.
