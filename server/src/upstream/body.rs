@@ -4,12 +4,13 @@ use std::{
     error::Error as StdError,
     fmt,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream::BoxStream};
-use hyper::body::{Body as _, Incoming};
+
+use super::pool::Received;
 
 /// Any error of a transport.
 pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
@@ -17,7 +18,7 @@ pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
 /// A body; dropping it before its end tells the upstream to stop.
 pub(super) enum Body {
     /// Off a socket.
-    Socket(Incoming),
+    Socket(Received),
     /// Made up in this process.
     Made(BoxStream<'static, Result<Bytes, BoxError>>),
 }
@@ -89,18 +90,7 @@ impl Stream for Body {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match self.get_mut() {
             Self::Made(chunks) => chunks.poll_next_unpin(cx),
-            Self::Socket(body) => loop {
-                match ready!(Pin::new(&mut *body).poll_frame(cx)) {
-                    // Trailers say nothing that a dialect reads.
-                    Some(Ok(frame)) => {
-                        if let Ok(chunk) = frame.into_data() {
-                            return Poll::Ready(Some(Ok(chunk)));
-                        }
-                    }
-                    Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-                    None => return Poll::Ready(None),
-                }
-            },
+            Self::Socket(body) => body.poll_next_unpin(cx).map_err(Into::into),
         }
     }
 }

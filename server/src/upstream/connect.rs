@@ -9,21 +9,13 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::{HeaderValue, Uri, uri::Scheme};
-use http_body_util::Full;
-use hyper_util::{
-    client::legacy::{
-        Client,
-        connect::{Connected, Connection, HttpConnector, proxy::Tunnel},
-    },
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-};
+use hyper_util::client::legacy::connect::{HttpConnector, proxy::Tunnel};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::either::Either;
@@ -31,9 +23,6 @@ use tower::Service;
 
 use super::body::BoxError;
 use crate::error::{Error, Result};
-
-/// A pool of connections to one upstream.
-pub(super) type Pool = Client<Connector, Full<Bytes>>;
 
 /// Opens connections in one way.
 #[derive(Clone, Debug)]
@@ -57,7 +46,6 @@ enum Way {
 #[derive(Debug)]
 pub(super) struct Socket {
     io: Either<TcpStream, TlsStream<TcpStream>>,
-    forwarded: bool,
     h2: bool,
 }
 
@@ -89,59 +77,43 @@ impl Connector {
         Ok(Self { way, tls, limit })
     }
 
-    /// A pool over this connector.
-    pub(super) fn pool(self) -> Pool {
-        let https = self.tls.is_some();
-        // uvicorn, which serves MLflow models, closes idle connections after 5 s: be the first to let go, else a request
-        // may meet the close on its way. Providers behind https keep theirs for minutes.
-        let idle = if https { Duration::from_secs(60) } else { Duration::from_secs(4) };
-        Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(idle)
-            .pool_max_idle_per_host(1024)
-            .http2_initial_stream_window_size(2 << 20)
-            .http2_initial_connection_window_size(8 << 20)
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .http2_keep_alive_timeout(Duration::from_secs(10))
-            .http2_keep_alive_while_idle(true)
-            .build(self)
+    /// Opens a connection to the server of an address.
+    ///
+    /// # Errors
+    /// Those of DNS, TCP, proxy and TLS, and that they took too long.
+    pub(super) async fn open(&self, target: &Uri) -> Result<Socket, BoxError> {
+        match timeout(self.limit, self.dial(target)).await {
+            Ok(opened) => opened,
+            Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+        }
     }
 
-    async fn open(self, target: Uri) -> Result<TokioIo<Socket>, BoxError> {
-        let (tcp, forwarded) = match self.way {
-            Way::Direct(mut tcp) => (tcp.call(target.clone()).await?, false),
-            Way::Forward(mut tcp, proxy) => (tcp.call(proxy).await?, true),
-            Way::Tunnel(mut tunnel) => (tunnel.call(target.clone()).await?, false),
+    /// Whether a proxy reads the requests, which then name the server in full.
+    pub(super) fn is_forwarded(&self) -> bool {
+        matches!(self.way, Way::Forward(..))
+    }
+
+    async fn dial(&self, target: &Uri) -> Result<Socket, BoxError> {
+        let tcp = match self.way.clone() {
+            Way::Direct(mut tcp) => tcp.call(target.clone()).await?,
+            Way::Forward(mut tcp, proxy) => tcp.call(proxy).await?,
+            Way::Tunnel(mut tunnel) => tunnel.call(target.clone()).await?,
         };
         let tcp = tcp.into_inner();
-        let Some(tls) = self.tls else {
-            return Ok(TokioIo::new(Socket { io: Either::Left(tcp), forwarded, h2: false }));
+        let Some(tls) = &self.tls else {
+            return Ok(Socket { io: Either::Left(tcp), h2: false });
         };
         let host = target.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let tls = TlsConnector::from(tls).connect(ServerName::try_from(host)?, tcp).await?;
+        let tls = TlsConnector::from(Arc::clone(tls)).connect(ServerName::try_from(host)?, tcp).await?;
         let h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok(TokioIo::new(Socket { io: Either::Right(tls), forwarded, h2 }))
+        Ok(Socket { io: Either::Right(tls), h2 })
     }
 }
 
-impl Service<Uri> for Connector {
-    type Response = TokioIo<Socket>;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, target: Uri) -> Self::Future {
-        let connector = self.clone();
-        Box::pin(async move {
-            match tokio::time::timeout(connector.limit, connector.open(target)).await {
-                Ok(opened) => opened,
-                Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
-            }
-        })
+impl Socket {
+    /// Whether h2 was agreed on.
+    pub(super) fn is_h2(&self) -> bool {
+        self.h2
     }
 }
 
@@ -152,13 +124,6 @@ impl Socket {
             Either::Left(tcp) => tcp.nodelay(),
             Either::Right(tls) => tls.get_ref().0.nodelay(),
         }
-    }
-}
-
-impl Connection for Socket {
-    fn connected(&self) -> Connected {
-        let connected = Connected::new().proxy(self.forwarded);
-        if self.h2 { connected.negotiated_h2() } else { connected }
     }
 }
 

@@ -5,13 +5,13 @@ use std::{error::Error as StdError, sync::Arc};
 use flowgate_proto::v1::ErrorReason;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use hyper_util::client::legacy;
 use tokio::time::Instant;
 
 use super::{
     Upstream,
     body::{Body, Unread},
     events::Events,
+    pool::Unsent,
     replica::{self, InFlight},
 };
 use crate::{
@@ -185,18 +185,22 @@ fn form(headers: &HeaderMap) -> Form {
     }
 }
 
-/// Why there is no response. The gateway's own retries decide whether it is sent again: hyper does so only for a request
+/// Why there is no response. The gateway's own retries decide whether it is sent again: the pool does so only for a request
 /// of which nothing was written.
-fn unsent(upstream: &Upstream, error: &legacy::Error) -> Error {
-    let broken = StdError::source(error).and_then(|source| source.downcast_ref::<hyper::Error>()).is_some_and(hyper::Error::is_parse);
-    let (reason, what) = if error.is_connect() {
-        (ErrorReason::ProviderUnavailable, "cannot be reached; try again later, or have the operator check its address")
-    } else if broken {
-        (ErrorReason::ProviderBadAnswer, "gave an answer that is not HTTP; have the operator check its address")
-    } else {
-        (ErrorReason::ProviderUnavailable, "closed the connection before it answered; try again")
+fn unsent(upstream: &Upstream, unsent: &Unsent) -> Error {
+    let (reason, what) = match unsent {
+        Unsent::Connect(_) => {
+            (ErrorReason::ProviderUnavailable, "cannot be reached; try again later, or have the operator check its address")
+        }
+        Unsent::Exchange(error) if error.is_parse() => {
+            (ErrorReason::ProviderBadAnswer, "gave an answer that is not HTTP; have the operator check its address")
+        }
+        Unsent::Exchange(_) => (ErrorReason::ProviderUnavailable, "closed the connection before it answered; try again"),
     };
-    upstream.error(reason, what).because(chain(error))
+    upstream.error(reason, what).because(match unsent {
+        Unsent::Connect(told) => told.to_string(),
+        Unsent::Exchange(error) => chain(error),
+    })
 }
 
 /// An error and its causes in one line, for logs.

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak, atomic::AtomicUsize},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
@@ -25,24 +25,24 @@ mod body;
 mod connect;
 mod events;
 mod exchange;
+mod line;
 mod mock;
+mod pool;
 mod replica;
 pub mod sse;
 pub(crate) mod tls;
 
 use connect::Connector;
 use mock::Mock;
+use pool::Pool;
 use replica::{Client, Replica, Sockets};
-
-/// How many h2 connections one https upstream gets.
-const HTTPS_POOLS: usize = 4;
 
 /// The connections of one gateway; they outlive a reload where their definition did not change.
 #[derive(Default)]
 pub struct Connections {
     replicas: Mutex<HashMap<Definition, Weak<Replica>>>,
     roots: OnceLock<RootCertStore>,
-    /// Reads what follows an end mark; nobody waits for them, since the answer is complete.
+    /// Looks after connections and reads what follows an end mark; nobody waits for it.
     tasks: Tasks,
 }
 
@@ -92,13 +92,13 @@ impl Connections {
         if let Some(known) = replicas.get(&definition).and_then(Weak::upgrade) {
             return Ok(known);
         }
-        let replica = Arc::new(Replica::new(Client::Sockets(self.sockets(deployment, &definition)?)));
+        let replica = Arc::new(Replica::new(Client::Sockets(self.sockets(deployment, &target.base, &definition)?)));
         replicas.retain(|_, replica| replica.strong_count() > 0);
         replicas.insert(definition, Arc::downgrade(&replica));
         Ok(replica)
     }
 
-    fn sockets(&self, deployment: &Deployment, definition: &Definition) -> Result<Sockets> {
+    fn sockets(&self, deployment: &Deployment, base: &Uri, definition: &Definition) -> Result<Sockets> {
         let proxy = definition.proxy.as_ref();
         let tls = if definition.https {
             let mut roots = self.roots.get_or_init(tls::system_roots).clone();
@@ -109,12 +109,11 @@ impl Connections {
         } else {
             None
         };
-        let pools = (0..if definition.https { HTTPS_POOLS } else { 1 })
-            .map(|_| Ok(Connector::new(proxy, tls.clone(), definition.connect)?.pool()))
-            .collect::<Result<_>>()?;
+        let connector = Connector::new(proxy, tls, definition.connect)?;
+        let pool = Pool::new(connector, base, self.tasks.clone())?;
         let forwarded = proxy.filter(|_| !definition.https);
         let authorization = forwarded.map(connect::authorization).transpose()?.flatten();
-        Ok(Sockets { pools, authorization, turn: AtomicUsize::new(0) })
+        Ok(Sockets { pool, authorization })
     }
 }
 

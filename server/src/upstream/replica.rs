@@ -11,11 +11,13 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, header::PROXY_AUTHORIZATION};
-use http_body_util::Full;
-use hyper_util::client::legacy;
 use tokio::time::Instant;
 
-use super::{body::Body, connect::Pool, mock::Mock};
+use super::{
+    body::Body,
+    mock::Mock,
+    pool::{Pool, Unsent},
+};
 
 /// How long a replica that could not be reached is passed over when there is another.
 const BENCH: Duration = Duration::from_secs(1);
@@ -38,15 +40,12 @@ pub(super) enum Client {
     Mock(Mock),
 }
 
-/// The pools of one server.
+/// The connections of one server.
 #[derive(Debug)]
 pub(super) struct Sockets {
-    /// More than one for https: a pool holds a single h2 connection, and one connection is one core and one window.
-    pub(super) pools: Vec<Pool>,
+    pub(super) pool: Arc<Pool>,
     /// For a proxy that reads the requests.
     pub(super) authorization: Option<HeaderValue>,
-    /// Whose turn it is.
-    pub(super) turn: AtomicUsize,
 }
 
 /// A call that a replica is busy with.
@@ -62,16 +61,16 @@ impl Replica {
     ///
     /// # Errors
     /// Those of the connection; the replica then counts as unreachable if it could not be connected.
-    pub(super) async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>, legacy::Error> {
+    pub(super) async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>, Unsent> {
         match &self.client {
             Client::Mock(mock) => Ok(mock.answer(request).await),
             Client::Sockets(sockets) => {
                 let sent = sockets.send(request).await;
-                if sent.as_ref().is_err_and(legacy::Error::is_connect) {
+                if matches!(sent, Err(Unsent::Connect(_))) {
                     let elapsed = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
                     self.unreachable.store(elapsed + 1, Relaxed);
                 }
-                sent.map(|response| response.map(Body::Socket))
+                sent
             }
         }
     }
@@ -89,13 +88,12 @@ impl Replica {
 }
 
 impl Sockets {
-    async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<hyper::body::Incoming>, legacy::Error> {
-        let mut request = request.map(Full::new);
+    async fn send(&self, mut request: http::Request<Bytes>) -> Result<http::Response<Body>, Unsent> {
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
         }
-        let turn = if self.pools.len() > 1 { self.turn.fetch_add(1, Relaxed) % self.pools.len() } else { 0 };
-        self.pools[turn].request(request).await
+        let response = self.pool.send(request).await?;
+        Ok(response.map(Body::Socket))
     }
 }
 

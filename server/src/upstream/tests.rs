@@ -16,7 +16,6 @@ use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
 };
-use tower::Service as _;
 
 use super::*;
 use crate::{
@@ -429,8 +428,8 @@ async fn connections_outlive_a_reload_that_does_not_change_them() {
 #[tokio::test]
 async fn sockets_send_at_once() {
     let url = answering(String::new(), false).await;
-    let mut connector = Connector::new(None, None, SOON).unwrap();
-    let socket = connector.call(url.parse().unwrap()).await.unwrap().into_inner();
+    let connector = Connector::new(None, None, SOON).unwrap();
+    let socket = connector.open(&url.parse().unwrap()).await.unwrap();
     assert!(socket.nodelay().unwrap());
 }
 
@@ -513,15 +512,12 @@ async fn body(upstream: &Upstream, deployment: &Arc<Deployment>) -> Bytes {
 }
 
 #[tokio::test]
-async fn https_trusts_the_configured_authority_and_spreads_over_h2_connections() {
+async fn https_trusts_the_configured_authority() {
     let secure = secure().await;
     let url = format!("https://{}", secure.address);
     let trusting = deployment(&[&url], |config| config.ca = Some(secure.ca.clone()));
     let up = upstream(&trusting);
-    for _ in 0..HTTPS_POOLS * 2 {
-        assert_eq!(body(&up, &trusting).await, "\"HTTP/2.0\"");
-    }
-    assert_eq!(secure.connections.load(SeqCst), HTTPS_POOLS);
+    assert_eq!(body(&up, &trusting).await, "\"HTTP/2.0\"");
 
     let wary = deployment(&[&url], |_| ());
     let error = upstream(&wary).send(attempt(&wary, false)).await.unwrap_err();
@@ -531,6 +527,66 @@ async fn https_trusts_the_configured_authority_and_spreads_over_h2_connections()
     let missing = deployment(&[&url], |config| config.ca = Some("/nowhere/ca.pem".into()));
     let error = Connections::default().upstream(&missing, &Timeouts::defaults(Task::Chat)).unwrap_err();
     assert!(error.to_string().contains("/nowhere/ca.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn calls_share_an_h2_connection_until_it_is_busy() {
+    let secure = secure().await;
+    let url = format!("https://{}", secure.address);
+    let trusting = deployment(&[&url], |config| config.ca = Some(secure.ca.clone()));
+    let up = upstream(&trusting);
+    let at_once = async |calls: usize| {
+        let replies = (0..calls).map(|_| sent(up.send(attempt(&trusting, false))));
+        let replies = futures_util::future::join_all(replies).await;
+        replies.iter().for_each(|reply| assert!(reply.is_ok(), "{reply:?}"));
+        secure.connections.load(SeqCst)
+    };
+    assert_eq!(at_once(pool::ENOUGH_STREAMS).await, 1, "nobody opens a second one while the first is being opened");
+    assert_eq!(at_once(pool::ENOUGH_STREAMS).await, 1);
+    assert_eq!(at_once(2 * pool::ENOUGH_STREAMS).await, 2);
+    assert_eq!(at_once(20 * pool::ENOUGH_STREAMS).await, pool::MOST_H2);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_while_idle_is_not_used_again() {
+    let (served, mut connections) = mpsc::unbounded_channel();
+    let url = server(move |number, mut stream| {
+        let served = served.clone();
+        async move {
+            request(&mut stream).await;
+            stream.write_all(whole("200 OK", "application/json", "{}").as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            served.send(number).unwrap();
+        }
+    })
+    .await;
+    let deployment = deployment(&[&url], |_| ());
+    let up = upstream(&deployment);
+    for number in 0..5 {
+        assert_eq!(body(&up, &deployment).await, "{}");
+        assert_eq!(connections.recv().await, Some(number));
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_after_a_while() {
+    let (closed, mut seen) = mpsc::unbounded_channel();
+    let url = server(move |_, mut stream| {
+        let closed = closed.clone();
+        async move {
+            request(&mut stream).await;
+            stream.write_all(whole("200 OK", "application/json", "{}").as_bytes()).await.unwrap();
+            closed.send(stream.read(&mut [0]).await.unwrap()).unwrap();
+        }
+    })
+    .await;
+    let deployment = deployment(&[&url], |_| ());
+    let up = upstream(&deployment);
+    assert_eq!(body(&up, &deployment).await, "{}");
+    tokio::time::pause();
+    assert!(seen.recv().now_or_never().is_none());
+    tokio::time::advance(Duration::from_secs(4)).await;
+    assert_eq!(seen.recv().await, Some(0));
 }
 
 #[tokio::test]
