@@ -142,8 +142,13 @@ impl Record {
         });
     }
 
+    /// Looks at what is known now.
+    pub fn read<T>(&self, read: impl FnOnce(&Facts) -> T) -> T {
+        read(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// What is known now.
     pub fn facts(&self) -> Facts {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.read(Facts::clone)
     }
 }

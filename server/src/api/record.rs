@@ -116,10 +116,10 @@ impl Guard {
         let failure = facts.failure.as_ref();
         tracing::info!(
             target: "access",
-            request_id = %self.id,
+            request_id = &*self.id,
             door = self.door,
-            method = %self.method,
-            path = %self.path,
+            method = self.method.as_str(),
+            path = self.path.as_str(),
             status = self.status.map(|status| status.as_u16()),
             reason = failure.map(|failure| failure.reason_name),
             cause = failure.map(|failure| failure.message.as_str()),
@@ -148,10 +148,11 @@ impl Drop for Guard {
             let message = "the client went away before the answer was complete";
             self.record.fail(&Error::new(ErrorReason::CallerCancelled, message));
         }
-        let facts = self.record.facts();
-        let outcome = self.outcome(&facts);
-        self.metrics.end(&outcome);
-        self.log(&facts, &outcome);
+        self.record.read(|facts| {
+            let outcome = self.outcome(facts);
+            self.metrics.end(&outcome);
+            self.log(facts, &outcome);
+        });
     }
 }
 

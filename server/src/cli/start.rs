@@ -55,7 +55,13 @@ pub(super) fn run(start: &Start) -> ExitCode {
     for warning in &loaded.warnings {
         complain(&format!("{warning}\n"));
     }
-    let _flush = logs::start(loaded.config.log == LogFormat::Json);
+    let _flush = match logs::start(loaded.config.log == LogFormat::Json) {
+        Ok(flush) => flush,
+        Err(error) => {
+            complain(&format!("error: the log cannot be written: {error}\n"));
+            return ExitCode::FAILURE;
+        }
+    };
     let served = match runtime() {
         Ok(runtime) => {
             files.also(loaded.watched.iter().cloned());

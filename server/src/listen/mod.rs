@@ -21,9 +21,11 @@ use crate::{config, error::Result, identity::Peer, task::Tasks};
 
 mod connection;
 mod tls;
+mod wire;
 
 use connection::{Door, Passing, Spawner};
 pub use tls::TlsAcceptor;
+use wire::Wire;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -198,21 +200,19 @@ where
     }
 }
 
-type Io = Either<TcpStream, tokio_rustls::server::TlsStream<TcpStream>>;
-
 /// TLS, or the wait for the first byte; `None` when the client went away. The certificate is the client's.
-async fn greet(shared: &Shared, stream: TcpStream) -> Option<(Io, Option<Bytes>)> {
+async fn greet(shared: &Shared, stream: TcpStream) -> Option<(Wire, Option<Bytes>)> {
     set_options(&stream);
     let Some(tls) = &shared.tls else {
         stream.readable().await.ok()?;
-        return Some((Either::Left(stream), None));
+        return Some((Wire::new(Either::Left(stream)), None));
     };
     let peer = stream.peer_addr().ok();
     match tls.accept(stream).await {
         Ok(stream) => {
             let certificates = stream.get_ref().1.peer_certificates();
             let certificate = certificates.and_then(|chain| chain.first()).map(|certificate| Bytes::copy_from_slice(certificate));
-            Some((Either::Right(stream), certificate))
+            Some((Wire::new(Either::Right(stream)), certificate))
         }
         Err(error) => {
             tracing::info!(peer = ?peer, %error, "a TLS handshake failed");

@@ -1,4 +1,5 @@
 //! What the gateway tells about itself: numbers and log lines. Uses only plain values, so that every room may use it.
 
+pub mod lines;
 pub mod logs;
 pub mod metrics;
