@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    future::ready,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -130,8 +131,7 @@ impl Inner {
         let mut guard = Guard::new(&self.gate.metrics, way.name(), &id, &request, (peer.address, &record));
         let origin = request.headers().get(header::ORIGIN).cloned();
         let visit = Visit { id, peer, principal: self.gate.identity.nobody(), record };
-        // Boxed here and at the doors: the states of all doors in one future are 30 KB, which would be moved several times a request.
-        let answered = AssertUnwindSafe(self.answer(way, visit.clone(), request).boxed()).catch_unwind().await;
+        let answered = AssertUnwindSafe(self.answer(way, visit.clone(), request)).catch_unwind().await;
         let answered =
             answered.unwrap_or_else(|_| Err(Error::internal("a fault in the gateway ended this request; report its request id")));
         let mut response = answered.unwrap_or_else(|error| {
@@ -153,8 +153,9 @@ impl Inner {
         let service = match way {
             Way::Grpc => &self.grpc,
             Way::GrpcWeb => &self.grpc_web,
-            Way::Own => return self.answer_http(None, visit, request).await,
-            Way::Row(found) => return self.answer_http(Some(found), visit, request).await,
+            // Boxed, as each door is: a future that holds the states of all of them would be moved several times a request.
+            Way::Own => return self.answer_http(None, visit, request).boxed().await,
+            Way::Row(found) => return self.answer_http(Some(found), visit, request).boxed().await,
             Way::Nowhere(error) => return Err(error),
             Way::Cors => return Ok(self.cors.preflight(request.headers())),
         };
@@ -190,27 +191,27 @@ impl Inner {
         let (door, endpoint) = found.map(|found| (found.row.door, found.endpoint)).unzip();
         let asked = Asked { visit, headers: parts.headers, query, endpoint: endpoint.unwrap_or_default(), body };
         let response = match door {
-            Some(door) => self.behind(door, asked).boxed().await?,
+            Some(door) => self.behind(door, asked).await?,
             // Looked up now: a reload may have come while the body did.
             None => mlflow::invocations(&self.gate, self.gate.served(|catalog| catalog.at_path(parts.uri.path()))?, asked).boxed().await?,
         };
         Ok(compress::write(response, accepts).await)
     }
 
-    async fn behind(&self, door: Door, asked: Asked) -> Result<Response<Body>> {
+    fn behind(&self, door: Door, asked: Asked) -> BoxFuture<'_, Result<Response<Body>>> {
         let gate = &self.gate;
         match door {
-            Door::Health => Ok(json(Bytes::from_static(b"{\"status\":\"OK\"}"))),
-            Door::OpenApi => Ok(json(self.openapi.clone())),
-            Door::OpenAi(task) => openai::by_model(gate, task, asked).await,
-            Door::Named(task) => openai::by_path(gate, task, asked).await,
-            Door::Models => openai::models(gate, &asked),
-            Door::Model => openai::model(gate, &asked),
-            Door::Invocations => mlflow::named_invocations(gate, asked).await,
-            Door::DefaultInvocations => mlflow::default_invocations(gate, asked).await,
-            Door::MlflowEndpoints => mlflow::endpoints(gate, &asked),
-            Door::MlflowEndpoint => mlflow::endpoint(gate, &asked),
-            Door::Native(place) => transcode::serve(gate, &self.grpc_inside, &self.table.rpcs()[place], asked).await,
+            Door::Health => ready(Ok(json(Bytes::from_static(b"{\"status\":\"OK\"}")))).boxed(),
+            Door::OpenApi => ready(Ok(json(self.openapi.clone()))).boxed(),
+            Door::OpenAi(task) => openai::by_model(gate, task, asked).boxed(),
+            Door::Named(task) => openai::by_path(gate, task, asked).boxed(),
+            Door::Models => ready(openai::models(gate, &asked)).boxed(),
+            Door::Model => ready(openai::model(gate, &asked)).boxed(),
+            Door::Invocations => mlflow::named_invocations(gate, asked).boxed(),
+            Door::DefaultInvocations => mlflow::default_invocations(gate, asked).boxed(),
+            Door::MlflowEndpoints => ready(mlflow::endpoints(gate, &asked)).boxed(),
+            Door::MlflowEndpoint => ready(mlflow::endpoint(gate, &asked)).boxed(),
+            Door::Native(place) => transcode::serve(gate, &self.grpc_inside, &self.table.rpcs()[place], asked).boxed(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Span: one tracing span for each attempt, for logs now and traces later.
 
+use std::pin::pin;
+
 use tracing::Instrument as _;
 
 use super::{Next, Policy};
@@ -20,6 +22,7 @@ impl Policy<Attempt> for Span {
             lane = attempt.lane.name(),
             number = attempt.number,
         );
-        next.call(attempt).instrument(span).await
+        // Pinned where it is: what is given by value is moved, all of its states.
+        pin!(next.call(attempt)).instrument(span).await
     }
 }

@@ -1,7 +1,7 @@
 //! Timeouts: [`Total`] over the whole call, [`Try`] over one attempt: the try itself if unary, first event and idle gaps if streamed.
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
 };
@@ -52,7 +52,7 @@ impl Policy<Call> for Total {
             return next.call(call).await;
         };
         call.deadline = Some(until);
-        let reply = timeout_at(until, next.call(call)).await.map_err(|_| late(false))??;
+        let reply = timeout_at(until, pin!(next.call(call))).await.map_err(|_| late(false))??;
         if reply.is_unary() {
             return Ok(reply);
         }
@@ -64,11 +64,11 @@ impl Policy<Attempt> for Try {
     async fn handle(&self, attempt: Attempt, next: &impl Next<Attempt>) -> Result<Reply> {
         if !attempt.call.streaming {
             let Some(limit) = self.0.attempt else { return next.call(attempt).await };
-            return timeout(limit, next.call(attempt)).await.map_err(|_| attempt_passed())?;
+            return timeout(limit, pin!(next.call(attempt))).await.map_err(|_| attempt_passed())?;
         }
         let first = self.0.first_event.map(|limit| Instant::now() + limit);
         let reply = match first {
-            Some(first) => timeout_at(first, next.call(attempt)).await.map_err(|_| silence(false))??,
+            Some(first) => timeout_at(first, pin!(next.call(attempt))).await.map_err(|_| silence(false))??,
             None => next.call(attempt).await?,
         };
         // A provider may answer a streamed ask whole.

@@ -3,7 +3,6 @@
 use std::{error::Error as StdError, sync::Arc};
 
 use flowgate_proto::v1::ErrorReason;
-use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 
@@ -79,8 +78,7 @@ pub(super) async fn exchange(upstream: &Upstream, attempt: &Attempt) -> Result<R
     let replica = &upstream.replicas[chosen];
     let busy = replica.enter();
     let wait = Wait { record: Arc::clone(&call.record), since: Instant::now() };
-    // Boxed: the pool's future is large, and this one is held by every layer above.
-    let response = replica.send(request).boxed().await.map_err(|error| unsent(upstream, &error))?;
+    let response = replica.send(request).await.map_err(|error| unsent(upstream, &error))?;
     exchange.read(response, wait, busy).await
 }
 

@@ -138,7 +138,8 @@ impl Pool {
         loop {
             let (way, fresh) = match self.free() {
                 Some(way) => (way, false),
-                None => (self.connect().await?, true),
+                // Boxed: seldom, and large by DNS and TLS.
+                None => (self.connect().boxed().await?, true),
             };
             self.address(&mut request, &way);
             let mut failed = match self.send_on(way, request).await {
