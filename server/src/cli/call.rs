@@ -265,6 +265,9 @@ mod tests {
             let told = send(refused).await.unwrap_err();
             assert!(told.contains("failed: ") && told.contains("`--ca`"), "{refused:?}: {told}");
         }
+        let clear = format!("http://localhost:{port}");
+        let told = call(&["--address", &clear]).send(String::new()).await.unwrap_err();
+        assert!(told.contains("`https://` one that serves TLS"), "{told}");
         let told = send(&["--ca", "nowhere.pem"]).await.unwrap_err();
         assert!(told.starts_with("cannot read nowhere.pem: "), "{told}");
         let told = call(&["--address", "http://localhost:1", "--ca", &ca]).send(String::new()).await.unwrap_err();
