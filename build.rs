@@ -1,8 +1,9 @@
-//! Turns `proto/` into Rust: messages and services, their JSON mapping, a table of JSON codecs, and the descriptor set.
+//! Turns `proto/` into Rust: messages and services, their JSON mapping (enums by short words too), a table of JSON codecs, and the
+//! descriptor set.
 
 use std::{env, error::Error, fmt::Write as _, fs, path::PathBuf};
 
-use prost_reflect::{DescriptorPool, MessageDescriptor};
+use prost_reflect::{DescriptorPool, EnumDescriptor, MessageDescriptor};
 
 const FILES: &[&str] = &[
     "flowgate/v1/chat_service.proto",
@@ -37,8 +38,28 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build(&[".flowgate", ".google.rpc"])?;
 
     let pool = DescriptorPool::decode(descriptors.as_slice())?;
+    for names in pool.all_enums().filter(|names| names.package_name().starts_with("flowgate.")) {
+        let path = out.join(format!("{}.serde.rs", names.package_name()));
+        fs::write(&path, with_short_words(fs::read_to_string(&path)?, &names)?)?;
+    }
     fs::write(out.join("json_codecs.rs"), json_codecs(&pool)?)?;
     Ok(())
+}
+
+/// The JSON mapping, reading an enum's short words as well as its names: `user` is `ROLE_USER`. What it writes stays as it is.
+fn with_short_words(mut code: String, names: &EnumDescriptor) -> Result<String, Box<dyn Error>> {
+    let zero = names.default_value();
+    let prefix = zero.name().strip_suffix("UNSPECIFIED").ok_or_else(|| format!("{} is not named as the others", zero.full_name()))?;
+    for value in names.values() {
+        let name = value.name();
+        let short = name.strip_prefix(prefix).unwrap_or(name).to_lowercase();
+        let read = format!("\"{name}\" => Ok(");
+        if code.matches(&read).count() != 1 {
+            return Err(format!("pbjson reads {name} in another way than this build knows").into());
+        }
+        code = code.replace(&read, &format!("\"{name}\" | \"{short}\" => Ok("));
+    }
+    Ok(code)
 }
 
 /// One row for each message that an RPC takes or returns, so that a new RPC needs no code to be reached as JSON.

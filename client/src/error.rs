@@ -69,6 +69,25 @@ impl Error {
         self.0.retry_after
     }
 
+    /// The message, and what lies behind it where that adds something. One line.
+    pub fn told(&self) -> String {
+        let mut told = self.message().to_owned();
+        // An error often repeats the one behind it, and tonic's `transport error` says nothing at all.
+        for cause in causes(self).map(ToString::to_string).filter(|cause| cause != "transport error") {
+            if !told.contains(&cause) {
+                told = format!("{told}: {cause}");
+            }
+        }
+        told.replace(['\r', '\n'], " ")
+    }
+
+    /// Whether the connection failed, be it that the address was not reached or that the connection broke; then nothing was said
+    /// by Flowgate, and [`Error::told`] says what happened.
+    pub fn is_connection(&self) -> bool {
+        // What came over the wire has no cause on this side.
+        self.0.reason.is_none() && self.source().is_some()
+    }
+
     /// The status as received.
     pub fn status(&self) -> &Status {
         &self.0.status
@@ -120,21 +139,19 @@ impl From<rpc::Status> for Error {
 }
 
 fn timed_out(status: &Status) -> bool {
-    let mut next = status.source();
-    while let Some(source) = next {
-        if source.is::<TimeoutExpired>() {
-            return true;
-        }
-        next = source.source();
-    }
-    false
+    causes(status).any(|cause| cause.is::<TimeoutExpired>())
+}
+
+/// What lies behind an error, the nearest first.
+pub(crate) fn causes(error: &dyn StdError) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source())
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.reason_name() {
-            Some(reason) => write!(f, "{reason}: {}", self.message()),
-            None => write!(f, "{:?}: {}", self.code(), self.message()),
+            Some(reason) => write!(f, "{reason}: {}", self.told()),
+            None => write!(f, "{:?}: {}", self.code(), self.told()),
         }
     }
 }

@@ -8,7 +8,10 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
-use crate::{client::Client, error::Error};
+use crate::{
+    client::Client,
+    error::{Error, causes},
+};
 
 /// The largest message that is sent or accepted, unless [`Options::max_message_bytes`] says otherwise: 32 MiB, as on Flowgate's side.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 32 << 20;
@@ -154,11 +157,7 @@ const ADDRESS: &str = "the address cannot be read; write http://HOST:PORT or htt
 
 /// The last cause, which says what is wrong; tonic's outer errors say only `transport error`.
 fn root(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+    causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 impl CallOptions {

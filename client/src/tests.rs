@@ -356,3 +356,35 @@ async fn tls_with_a_client_certificate() {
     assert!(connect(trusted).chat(ask("hello")).await.is_err(), "no client certificate");
     assert!(connect(Tls::new().domain("models.example.com")).chat(ask("hello")).await.is_err(), "not a public authority");
 }
+
+#[tokio::test]
+async fn a_failed_connection_tells_its_causes_in_one_line() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = listener.local_addr().unwrap();
+    drop(listener);
+    let clear = serve(Fake::default(), None).await;
+    for (uri, want) in [
+        (format!("http://{closed}"), "Unavailable: tcp connect error: Connection refused"),
+        (format!("https://{clear}"), "Unavailable: received corrupt message"),
+    ] {
+        let error = Client::connect(uri).unwrap().chat(ask("hello")).await.unwrap_err();
+        let told = error.to_string();
+        assert!(told.starts_with(want) && !told.contains("transport error") && !told.contains('\n'), "{told}");
+        assert!(error.is_connection(), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_connection_is_told_apart_from_an_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::connect(format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let hang_up = async {
+        drop(listener.accept().await.unwrap());
+    };
+    let (answer, ()) = tokio::join!(client.chat(ask("hello")), hang_up);
+    let error = answer.unwrap_err();
+    assert!(error.is_connection(), "{error:?}");
+    let error = self::client().await.chat(ask("fail")).await.unwrap_err();
+    assert!(!error.is_connection());
+    assert_eq!(error.to_string(), "CALLER_WRONG_TASK: ask another endpoint");
+}

@@ -6,11 +6,15 @@ use flowgate_proto::v1::{self, ErrorReason};
 use serde_json::{Map, Value};
 
 use crate::{
-    config::{self, Config, Place},
+    config::{self, Config, Place, suggest::nearest},
     dialect::{Dialect, Target},
     error::{Error, Result},
     event::Task,
 };
+
+/// A longer name is not compared with those there are, and none is with more: a wrong name must cost little.
+const MOST_LETTERS: usize = 64;
+const MOST_NAMES: usize = 200;
 
 /// Everything that clients can call, by name and by path.
 #[derive(Debug, Default)]
@@ -77,9 +81,17 @@ impl Catalog {
         if name.is_empty() {
             return Err(Error::invalid("endpoint", "is missing; name the endpoint to call"));
         }
-        self.by_name.get(name).ok_or_else(|| {
-            Error::new(ErrorReason::CallerEndpointNotFound, "no endpoint has this name; list those there are with `GET /v1/endpoints`")
-        })
+        self.by_name.get(name).ok_or_else(|| self.unknown(name))
+    }
+
+    /// Names an endpoint, as listings do: whoever is let in to call may list too. Where one day a principal may not, this must know it.
+    fn unknown(&self, name: &str) -> Error {
+        let names: Vec<&str> = self.all.iter().map(|endpoint| &*endpoint.name).collect();
+        let few = name.len() <= MOST_LETTERS && names.len() <= MOST_NAMES;
+        let near = if few { nearest(name, &names) } else { None };
+        let near = near.map(|near| format!("{near} ")).unwrap_or_default();
+        let message = format!("no endpoint has this name; {near}list those there are with `GET /v1/endpoints`");
+        Error::new(ErrorReason::CallerEndpointNotFound, message)
     }
 
     /// The endpoint that has this extra path.
@@ -218,5 +230,37 @@ impl Deployment {
             Place::Http(_) | Place::Mock(_) if self.config.condition.is_some() => "its `when` is not evaluated by this build".to_owned(),
             Place::Http(_) | Place::Mock(_) => format!("this build cannot serve the task by provider {}", self.provider),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{LoadOptions, Process, Source, parse};
+
+    fn catalog(names: impl IntoIterator<Item = String>) -> Catalog {
+        let endpoint = |name: String| format!("  - {{ name: {name}, endpoint_type: llm/v1/chat, model: {{ provider: mock }} }}\n");
+        let text = format!("endpoints:\n{}", names.into_iter().map(endpoint).collect::<String>());
+        Catalog::new(&parse(&[Source { name: "x".to_owned(), text }], &Process, LoadOptions::default()).unwrap().config)
+    }
+
+    #[test]
+    fn the_nearest_name_is_suggested_and_a_far_one_not() {
+        let catalog = catalog(["chat", "iris-champion", "writer"].map(str::to_owned));
+        assert!(catalog.endpoint("chat").is_ok());
+        let told = |name: &str| catalog.endpoint(name).unwrap_err().to_string();
+        assert_eq!(told("chta"), "no endpoint has this name; did you mean `chat`? list those there are with `GET /v1/endpoints`");
+        assert!(told("iris_champoin").contains("did you mean `iris-champion`?"));
+        for far in ["gpt-4o", "x", &"chat".repeat(1000)] {
+            assert_eq!(told(far), "no endpoint has this name; list those there are with `GET /v1/endpoints`", "{far}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_name_costs_little_among_many() {
+        let name = |n: usize| format!("n{n}");
+        let told = |count: usize| catalog((0..count).map(name)).endpoint("n1x").unwrap_err().to_string();
+        assert!(told(MOST_NAMES).contains("did you mean"));
+        assert!(!told(MOST_NAMES + 1).contains("did you mean"));
     }
 }

@@ -1,7 +1,7 @@
 //! `flowgate start`: serves a configuration, takes over its changes, drains on SIGTERM and SIGINT.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -146,7 +146,11 @@ fn address(listener: &tokio::net::TcpListener) -> Result<SocketAddr> {
 }
 
 /// Where it listens; for the quickstart also two commands to try.
-fn greet(start: &Start, config: &Config, (data, admin): (SocketAddr, SocketAddr)) {
+fn greet(start: &Start, config: &Config, addresses: (SocketAddr, SocketAddr)) {
+    say(&greeting(start, config, addresses));
+}
+
+fn greeting(start: &Start, config: &Config, (data, admin): (SocketAddr, SocketAddr)) -> String {
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let catalog = Catalog::new(config);
     let mark = |endpoint: &Arc<Endpoint>| {
@@ -160,14 +164,25 @@ fn greet(start: &Start, config: &Config, (data, admin): (SocketAddr, SocketAddr)
         endpoints.join(", "),
     );
     if start.config_path.is_empty() {
+        let here = reached(data);
         text += &format!(
             "\nThis is the built-in quickstart: made-up answers, no key, no cost. Try:\n\n  \
-             grpcurl -plaintext -d '{{\"endpoint\":\"chat\",\"messages\":[{{\"text\":\"Hello\"}}]}}' {data} flowgate.v1.ChatService/StreamChat\n\n  \
-             curl http://{data}/invocations -H 'content-type: application/json' -d '{{\"inputs\":[[5.1,3.5,1.4,0.2]]}}'\n\n\
+             grpcurl -plaintext -d '{{\"endpoint\":\"chat\",\"messages\":[{{\"text\":\"Hello\"}}]}}' {here} flowgate.v1.ChatService/StreamChat\n\n  \
+             curl http://{here}/invocations -H 'content-type: application/json' -d '{{\"inputs\":[[5.1,3.5,1.4,0.2]]}}'\n\n\
              Your own: flowgate start --config-path FILE\n"
         );
     }
-    say(&text);
+    text
+}
+
+/// An address to call from this machine.
+fn reached(listens: SocketAddr) -> SocketAddr {
+    let ip = match listens.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listens.port())
 }
 
 fn warn_open(start: &Start, config: &Config) {
@@ -216,21 +231,29 @@ async fn watch(
     }
 }
 
-/// What the server takes from its first configuration only.
-fn fixed(config: &Config) -> impl PartialEq + use<'_> {
-    let addresses = (config.listen, config.admin, &config.tls, &config.cors_origins, &config.trusted_proxies);
-    (addresses, config.max_request_bytes, config.shutdown_grace, config.max_connection_age, config.log)
+/// The keys that differ, of those that the server takes from its first configuration only.
+fn kept(config: &Config, first: &Config) -> Vec<&'static str> {
+    let all = [
+        ("listen", config.listen == first.listen),
+        ("admin", config.admin == first.admin),
+        ("tls", config.tls == first.tls),
+        ("cors", config.cors_origins == first.cors_origins),
+        ("trusted_proxies", config.trusted_proxies == first.trusted_proxies),
+        ("max_request_bytes", config.max_request_bytes == first.max_request_bytes),
+        ("shutdown_grace", config.shutdown_grace == first.shutdown_grace),
+        ("max_connection_age", config.max_connection_age == first.max_connection_age),
+        ("telemetry.log", config.log == first.log),
+    ];
+    all.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
 }
 
 async fn take_over(gateway: &Gateway, loaded: &Loaded, first: &Config) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    if fixed(&loaded.config) != fixed(first) {
-        tracing::warn!(
-            "listen, admin, tls, cors, trusted_proxies, max_request_bytes, shutdown_grace, max_connection_age and telemetry.log take effect at \
-             the next start"
-        );
+    let kept = kept(&loaded.config, first);
+    if !kept.is_empty() {
+        tracing::warn!(keys = kept.join(", "), "these keys changed and take effect at the next start");
     }
     match gateway.reload(&loaded.config).await {
         Ok(()) => {
@@ -263,4 +286,50 @@ async fn stop((mut terminate, mut interrupt): (Signal, Signal), shutdown: &Cance
 fn end_now() {
     complain("a second signal came: calls in flight are cut\n");
     std::process::exit(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        start: Start,
+    }
+
+    fn config(text: &str) -> Config {
+        let rest = "endpoints: [{ name: chat, endpoint_type: llm/v1/chat, model: { provider: mock } }]\n";
+        let source = Source { name: "test.yaml".to_owned(), text: format!("{text}\n{rest}") };
+        config::parse(&[source], &config::Process, LoadOptions::default()).unwrap().config
+    }
+
+    #[test]
+    fn only_the_keys_that_changed_wait_for_the_next_start() {
+        let first = config("");
+        assert_eq!(kept(&config("default_endpoint: chat"), &first), [""; 0]);
+        assert_eq!(kept(&config("listen: 127.0.0.1:1\ncors: { allow_origins: ['*'] }"), &first), ["listen", "cors"]);
+        let rest = "admin: { listen: 127.0.0.1:2 }\ntls: { cert: a, key: b }\ntrusted_proxies: [10.0.0.0/8]\nmax_request_bytes: 1\n\
+                    shutdown_grace: 1s\nmax_connection_age: 1s\ntelemetry: { log: json }";
+        let keys = ["admin", "tls", "trusted_proxies", "max_request_bytes", "shutdown_grace", "max_connection_age", "telemetry.log"];
+        assert_eq!(kept(&config(rest), &first), keys);
+    }
+
+    #[test]
+    fn the_commands_to_try_can_be_called() {
+        let start = Line::parse_from(["start"]).start;
+        let config = start.load().unwrap().config;
+        for (listens, here) in [
+            ("0.0.0.0:5000", "127.0.0.1:5000"),
+            ("[::]:5000", "[::1]:5000"),
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("10.0.0.1:5000", "10.0.0.1:5000"),
+        ] {
+            let told = greeting(&start, &config, (listens.parse().unwrap(), listens.parse().unwrap()));
+            assert!(told.contains(&format!("listens on http://{listens} ")), "{told}");
+            assert!(told.contains(&format!("' {here} flowgate.v1")) && told.contains(&format!("curl http://{here}/invocations")), "{told}");
+        }
+    }
 }

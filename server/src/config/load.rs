@@ -76,7 +76,7 @@ pub fn load(files: &[PathBuf], options: LoadOptions) -> Result<Loaded, Diagnosti
             Ok(text) => sources.push(Source { name: path.display().to_string(), text }),
             Err(error) => {
                 let message = format!("cannot read {}: {error}", path.display());
-                unread.push(Diagnostic::new(message).suggest(Some("name a readable file with `--config-path`")));
+                unread.push(Diagnostic::new(message).suggest(Some("name a file that is there and can be read")));
             }
         }
     }

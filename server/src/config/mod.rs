@@ -17,7 +17,7 @@ mod raw;
 mod reading;
 mod schema;
 mod secrets;
-mod suggest;
+pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -21,7 +21,7 @@ pub(super) fn short(key: &str) -> String {
 }
 
 /// A question after the nearest word, if one is near.
-pub(super) fn nearest(written: &str, words: &[&str]) -> Option<String> {
+pub(crate) fn nearest(written: &str, words: &[&str]) -> Option<String> {
     near(written, words).map(|word| format!("did you mean `{word}`?"))
 }
 
@@ -30,7 +30,8 @@ pub(super) fn near<'a>(written: &str, words: &[&'a str]) -> Option<&'a str> {
     let plain = |word: &str| word.to_ascii_lowercase().replace('-', "_");
     let written = plain(written);
     let far = written.chars().count().div_ceil(3).max(1);
-    let distances = words.iter().map(|word| (strsim::damerau_levenshtein(&written, &plain(word)), *word));
+    let close = words.iter().filter(|word| word.chars().count().abs_diff(written.chars().count()) <= far);
+    let distances = close.map(|word| (strsim::osa_distance(&written, &plain(word)), *word));
     distances.filter(|(distance, _)| *distance <= far).min().map(|(_, word)| word)
 }
 

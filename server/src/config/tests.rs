@@ -106,7 +106,8 @@ fn the_native_sample_loads_as_printed() {
 #[test]
 fn keys_of_later_builds_stand_in_one_warning() {
     let loaded = env().load(NATIVE);
-    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let warnings = loaded.warnings.iter().map(ToString::to_string);
+    let warnings: Vec<_> = warnings.filter(|warning| warning.starts_with("not enforced yet")).collect();
     let line = |text: &str| NATIVE.lines().position(|line| line.contains(text)).unwrap() + 1;
     let expected = format!(
         "not enforced yet: mlflow, line {}; store, line {}; shared, line {}; otlp, line {}; limit, line {}; when, line {}; retry, line {}; \
@@ -121,6 +122,35 @@ fn keys_of_later_builds_stand_in_one_warning() {
         line("cache:")
     );
     assert_eq!(warnings, [expected]);
+}
+
+#[test]
+fn timeouts_of_streams_are_warned_of_where_no_stream_is() {
+    let of = |task: &str, timeouts: &str| {
+        let text =
+            format!("endpoints:\n  - name: x\n    endpoint_type: {task}\n    model: {{ provider: mock }}\n    timeouts:\n{timeouts}");
+        env().load(&text).warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let both = "      first_event: 1s\n      idle: none\n      attempt: 1s\n";
+    for task in ["mlflow/predict", "llm/v1/embeddings"] {
+        let warnings = of(task, both);
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].starts_with("flowgate.yaml:6:20: `first_event` does nothing here"), "{warnings:?}");
+        assert!(warnings[1].starts_with("flowgate.yaml:7:13: `idle` does nothing here"), "{warnings:?}");
+        assert!(warnings[1].contains("`attempt`"), "{warnings:?}");
+        assert!(of(task, "      attempt: 1s\n      total: 1s\n").is_empty());
+    }
+    for task in ["llm/v1/chat", "llm/v1/completions"] {
+        assert!(of(task, both).is_empty());
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named_for_every_command() {
+    let Err(found) = load(&["/nowhere/flowgate.yaml".into()], LoadOptions::default()) else { panic!("it loads") };
+    let found = found.to_string();
+    assert!(found.starts_with("cannot read /nowhere/flowgate.yaml: No such file"), "{found}");
+    assert!(!found.contains("--"), "{found}");
 }
 
 #[test]

@@ -70,7 +70,11 @@ fn scalar(field: &FieldDescriptor, text: &str) -> Result<Value> {
 }
 
 fn by_name(names: &EnumDescriptor, text: &str) -> Option<i32> {
-    names.get_value_by_name(text).map(|value| value.number()).or_else(|| text.parse().ok())
+    // The short word too, as in a body: what follows the prefix that an enum's names share.
+    let zero = names.default_value();
+    let prefix = zero.name().strip_suffix("UNSPECIFIED").filter(|_| !text.contains(|c: char| c.is_ascii_uppercase()));
+    let short = || names.get_value_by_name(&format!("{}{}", prefix?, text.to_ascii_uppercase()));
+    names.get_value_by_name(text).or_else(short).map(|value| value.number()).or_else(|| text.parse().ok())
 }
 
 fn unknown(descriptor: &MessageDescriptor) -> Error {
@@ -100,6 +104,8 @@ mod tests {
         assert_eq!(chat.stop, ["a", "b"]);
         assert_eq!((chat.temperature, chat.logprobs), (Some(0.5), Some(true)));
         assert_eq!(chat.reasoning.unwrap().effort, "low");
+        assert_eq!(chat.tool_choice.unwrap().mode, 2);
+        let chat = ChatRequest::decode(&*bound("flowgate.v1.ChatRequest", "tool_choice.mode=none").unwrap()).unwrap();
         assert_eq!(chat.tool_choice.unwrap().mode, 2);
     }
 

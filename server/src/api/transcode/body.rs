@@ -132,6 +132,22 @@ mod tests {
     }
 
     #[test]
+    fn an_enum_takes_its_short_word() {
+        use flowgate_proto::v1::{ResponseFormatType, Role, ToolChoiceMode};
+        let request = chat(
+            r#"{"messages": [{"role": "system"}, {"role": "ROLE_USER"}, {"role": "assistant"}, {"role": 4}],
+                "tool_choice": {"mode": "required"}, "response_format": {"type": "json_schema"}}"#,
+        )
+        .unwrap();
+        let roles: Vec<_> = request.messages.iter().map(flowgate_proto::v1::Message::role).collect();
+        assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::Tool]);
+        assert_eq!(request.tool_choice.unwrap().mode(), ToolChoiceMode::Required);
+        assert_eq!(request.response_format.unwrap().r#type(), ResponseFormatType::JsonSchema);
+        let error = chat(r#"{"messages": [{"role": "User"}]}"#).unwrap_err().to_string();
+        assert!(error.contains("`ROLE_SYSTEM`, `ROLE_USER`"), "{error}");
+    }
+
+    #[test]
     fn null_stays_a_value_in_free_json() {
         let json = r#"{"endpoint": null, "inputs": {"a": null}, "params": {"b": null}}"#;
         let request = PredictRequest::decode(&*parsed("flowgate.v1.PredictRequest", json).unwrap()).unwrap();

@@ -87,6 +87,9 @@ pub(super) fn lower_limit(raw: &RawLimit, reading: &mut Reading<'_>) -> Option<L
 fn lower_timeouts(raw: Option<&At<RawTimeouts>>, task: Task, reading: &mut Reading<'_>) -> Timeouts {
     let mut timeouts = Timeouts::defaults(task);
     let Some(raw) = raw.map(|raw| &raw.value) else { return timeouts };
+    if matches!(task, Task::Predict | Task::Embed) {
+        warn_streamless(raw, reading);
+    }
     if let Some(Some(connect)) = wait(raw.connect.as_ref(), "connect", false, reading) {
         timeouts.connect = connect;
     }
@@ -100,6 +103,17 @@ fn lower_timeouts(raw: Option<&At<RawTimeouts>>, task: Task, reading: &mut Readi
     set(&raw.idle, "idle", &mut [&mut timeouts.idle]);
     set(&raw.total, "total", &mut [&mut timeouts.total_unary, &mut timeouts.total_stream]);
     timeouts
+}
+
+/// Predictions and embeddings are never streamed, so what limits streams would do nothing, silently.
+fn warn_streamless(raw: &RawTimeouts, reading: &mut Reading<'_>) {
+    for (key, value) in [("first_event", &raw.first_event), ("idle", &raw.idle)] {
+        if let Some(value) = value {
+            let message = format!("`{key}` does nothing here: it applies to streams only, and predictions and embeddings are none");
+            let suggestion = "`attempt` limits one try, `total` the whole call";
+            reading.report.warn(value.spot, Diagnostic::new(message).suggest(Some(suggestion)));
+        }
+    }
 }
 
 /// A duration above zero, or `none` where that is allowed.

@@ -116,10 +116,13 @@ pub(super) fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> 
     if raised {
         let message = "the model raised an exception on this input; check the input, or ask the model's owner";
         // For the operator, who sees it nowhere else: the scoring server logs nothing of it.
-        let trace = failure.stack_trace.as_deref().map(tail).unwrap_or_default();
-        return Error::new(ErrorReason::ProviderModelFailed, message)
-            .upstream_status(status)
-            .because(format!("{}: {trace}", failure.error_code));
+        let trace = failure.stack_trace.as_deref().unwrap_or_default();
+        tracing::debug!(trace, "the model raised an exception");
+        return Error::new(ErrorReason::ProviderModelFailed, message).upstream_status(status).because(format!(
+            "{}: {}",
+            failure.error_code,
+            exception(trace)
+        ));
     }
     match status {
         StatusCode::BAD_REQUEST => refused(&failure.message).upstream_status(status),
@@ -127,11 +130,18 @@ pub(super) fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> 
     }
 }
 
-/// The end of a stack trace, where the exception stands.
-fn tail(trace: &str) -> &str {
-    const MOST: usize = 2000;
-    let start = trace.len().saturating_sub(MOST);
-    (start..trace.len()).find_map(|start| trace.get(start..)).unwrap_or_default()
+/// The exception at the end of a Python stack trace, in one line: what stands below the last frame.
+fn exception(trace: &str) -> String {
+    const MOST: usize = 300;
+    const FRAME: &str = "\n  File \"";
+    let below = trace.rfind(FRAME).and_then(|frame| trace.get(frame + 1..)).unwrap_or(trace);
+    // A frame's own lines are indented.
+    let lines: Vec<&str> = below.lines().skip_while(|line| line.starts_with(' ')).map(str::trim).filter(|line| !line.is_empty()).collect();
+    let line = lines.join(" ");
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line,
+    }
 }
 
 /// The caller's mistake, in words that echo nothing of the input.

@@ -53,9 +53,9 @@ pub(super) struct Split<'a> {
 /// The forms of an answer that MLflow's JSON is.
 #[derive(Deserialize)]
 enum Form {
-    #[serde(rename = "PREDICTION_FORM_UNSPECIFIED")]
+    #[serde(rename = "PREDICTION_FORM_UNSPECIFIED", alias = "unspecified")]
     Unspecified,
-    #[serde(rename = "PREDICTION_FORM_JSON")]
+    #[serde(rename = "PREDICTION_FORM_JSON", alias = "json")]
     Json,
 }
 

@@ -219,6 +219,25 @@ fn an_exception_is_told_to_the_log_and_not_to_the_caller() {
     assert!(format!("{error:?}").contains("thirteen"));
 }
 
+#[test]
+fn a_stack_trace_is_cut_to_its_exception() {
+    let frames = "  File \"/a.py\", line 1, in predict\n    return f(x)\n           ^^^^\n".repeat(40);
+    let told = |end: &str| {
+        let trace = format!("Traceback (most recent call last):\n{frames}{end}");
+        let body = serde_json::json!({"error_code": "BAD_REQUEST", "message": "Encountered an unexpected error", "stack_trace": trace});
+        let error = SCORING.classify(StatusCode::BAD_REQUEST, &HeaderMap::new(), body.to_string().as_bytes());
+        std::error::Error::source(&error).unwrap().to_string()
+    };
+    assert_eq!(
+        told("ValueError: Input X contains NaN.\nIt takes none.\n"),
+        "BAD_REQUEST: ValueError: Input X contains NaN. It takes none."
+    );
+    let long = told(&format!("ValueError: {}", "é".repeat(2000)));
+    assert_eq!(long.chars().count(), "BAD_REQUEST: ".len() + 300 + 1);
+    assert!(long.ends_with("é…"), "{long}");
+    assert!(told("").len() < 400);
+}
+
 /// Sends typed predictions through the scoring protocol and back: what a model that returns its input would answer.
 fn round_trip(output: Output, form: PredictionForm) -> Output {
     let (_, body) = door::encode_answer(&PredictResponse { output: Some(output), ..PredictResponse::default() }).unwrap();

@@ -29,11 +29,29 @@ pub(super) fn predict(config: &config::Mock, content_type: Option<&HeaderValue>,
     }
 }
 
-/// Four digits of a hash of the row: the same row gets the same number.
+/// Four digits of a hash of the row: the same row gets the same number, however its numbers are written.
 fn number(row: &Value) -> Value {
-    let hash = blake3::hash(row.to_string().as_bytes());
+    let hash = blake3::hash(plain(row).to_string().as_bytes());
     let [a, b, ..] = hash.as_bytes();
     json!(f64::from(u16::from_le_bytes([*a, *b]) % 10_000) / 10_000.0)
+}
+
+/// The value with each number in one spelling: an integer where it is whole.
+fn plain(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => number.as_f64().filter(|_| number.is_f64()).and_then(whole).unwrap_or_else(|| value.clone()),
+        Value::Array(items) => items.iter().map(plain).collect(),
+        Value::Object(members) => members.iter().map(|(name, value)| (name.clone(), plain(value))).collect(),
+        Value::Null | Value::Bool(_) | Value::String(_) => value.clone(),
+    }
+}
+
+/// The integer that a double is, if one is.
+#[expect(clippy::cast_possible_truncation, reason = "a cast of a double stops at the ends of i128, which no JSON integer reaches")]
+fn whole(number: f64) -> Option<Value> {
+    let integer = Some(number as i128).filter(|_| number.fract() == 0.0)?;
+    let signed = i64::try_from(integer).map(Value::from);
+    signed.or_else(|_| u64::try_from(integer).map(Value::from)).ok()
 }
 
 fn json_rows(body: &[u8]) -> Result<Vec<Value>, &'static str> {
@@ -60,8 +78,10 @@ fn by_row(columns: &Map<String, Value>) -> Vec<Value> {
     (0..count).map(|row| columns.iter().map(|(name, column)| (name.clone(), cell(column, row))).collect()).collect()
 }
 
-/// The lines below the header.
+/// The lines below the header, their cells numbers where they look so.
 fn csv_rows(body: &[u8]) -> Result<Vec<Value>, &'static str> {
     let text = std::str::from_utf8(body).map_err(|_| "the body is not UTF-8")?;
-    Ok(text.lines().filter(|line| !line.trim().is_empty()).skip(1).map(|line| json!(line)).collect())
+    let cell = |cell: &str| serde_json::from_str(cell).ok().filter(Value::is_number).unwrap_or_else(|| json!(cell));
+    let row = |line: &str| line.split(',').map(cell).collect();
+    Ok(text.lines().filter(|line| !line.trim().is_empty()).skip(1).map(row).collect())
 }

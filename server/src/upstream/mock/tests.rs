@@ -142,6 +142,28 @@ async fn predictions_are_one_number_per_row_of_every_form() {
 }
 
 #[tokio::test]
+async fn equal_numbers_get_equal_answers_however_they_are_written() {
+    let mock = mock(|_| ());
+    let predict = async |kind: &str, body: String| {
+        let mut request = http::Request::post("http://mock.invalid/invocations").body(Bytes::from(body)).unwrap();
+        request.headers_mut().insert(header::CONTENT_TYPE, kind.parse().unwrap());
+        let answer: Value = serde_json::from_str(&text(mock.answer(request).await).await).unwrap();
+        answer["predictions"][0].as_f64().unwrap()
+    };
+    let rows = [("3", "3.0"), ("0", "-0.0"), ("1e3", "1000"), ("9223372036854775808", "9223372036854775808.0"), ("1.50", "1.5")];
+    for (one, other) in rows {
+        let number = async |written: &str| predict("application/json", format!(r#"{{"inputs": [{{"x": [{written}, null]}}]}}"#)).await;
+        assert_eq!(number(one).await, number(other).await, "{one} {other}");
+        let number = async |written: &str| predict("text/csv", format!("x,y\n{written},a\n")).await;
+        assert_eq!(number(one).await, number(other).await, "{one} {other}");
+    }
+    for (one, other) in [("3", "4"), ("3", "3.5"), ("9007199254740993", "9007199254740992"), ("1e300", "1e301"), ("3", "\"3\"")] {
+        let number = async |written: &str| predict("application/json", format!(r#"{{"inputs": [{written}]}}"#)).await;
+        assert_ne!(number(one).await, number(other).await, "{one} {other}");
+    }
+}
+
+#[tokio::test]
 async fn csv_is_read_and_what_is_no_input_is_refused() {
     let mock = mock(|_| ());
     let send = async |kind: &str, body: &'static str| {
