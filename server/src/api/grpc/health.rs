@@ -35,6 +35,7 @@ pub struct Health {
 struct Published {
     statuses: HashMap<String, ServingStatus>,
     draining: bool,
+    ended: bool,
 }
 
 impl Health {
@@ -46,6 +47,9 @@ impl Health {
     /// Takes over a catalog: its endpoints come, change or go. After [`Health::drain`] nothing serves any more.
     pub async fn publish(&self, catalog: &Catalog) {
         let mut published = self.published.lock().await;
+        if published.ended {
+            return;
+        }
         let endpoints = catalog.all().iter().map(|endpoint| {
             let serves = endpoint.not_serving().is_none();
             (endpoint.name.to_string(), if serves { ServingStatus::Serving } else { ServingStatus::NotServing })
@@ -59,20 +63,21 @@ impl Health {
         self.take_over(&mut published, now).await;
     }
 
-    /// Says that nothing serves any more, so that callers go elsewhere, and ends their watches: a watch that goes on would keep its
-    /// connection, and the gateway with it, until the grace is over.
+    /// Says that nothing serves any more, so that callers go elsewhere.
     pub async fn drain(&self) {
         let mut published = self.published.lock().await;
         published.draining = true;
         let names = published.statuses.keys().cloned().chain([String::new()]);
         let now = names.map(|name| (name, ServingStatus::NotServing)).collect();
         self.take_over(&mut published, now).await;
-        let mut reporter = self.reporter.clone();
-        for (name, status) in &published.statuses {
-            // Watchers are told the status that they have not yet seen before their stream ends.
-            reporter.clear_service_status(name).await;
-            reporter.set_service_status(name, *status).await;
-        }
+    }
+
+    /// Ends all watches, and lets none begin: one that goes on would keep its connection, and the gateway with it, until the grace is
+    /// over. Watchers are told the status that they have not yet seen before their stream ends.
+    pub async fn end(&self) {
+        let mut published = self.published.lock().await;
+        published.ended = true;
+        self.take_over(&mut published, HashMap::new()).await;
     }
 
     /// The service that answers.
@@ -129,11 +134,17 @@ mod tests {
         let asked = Request::new(HealthCheckRequest { service: "other".to_owned() });
         let watch = HealthService::from_health_reporter(health.reporter.clone()).watch(asked).await.unwrap().into_inner();
         health.drain().await;
+        let late = || catalog(vec![endpoint("other", vec![deployment("only")]), endpoint("late", vec![deployment("only")])]);
+        health.publish(&late()).await;
+        for name in ["", "flowgate.v1.ChatService", "other", "late"] {
+            assert_eq!(status(&health, name).await, Some(2), "{name}");
+        }
+        health.end().await;
         let told: Vec<_> = watch.map(|answer| answer.unwrap().status).collect().await;
         assert_eq!(told, [2], "watchers hear of the drain, and that is all");
-        health.publish(&catalog(vec![endpoint("late", vec![deployment("only")])])).await;
-        for name in ["", "flowgate.v1.ChatService", "late"] {
-            assert_eq!(status(&health, name).await, Some(2), "{name}");
+        health.publish(&late()).await;
+        for name in ["", "late"] {
+            assert_eq!(status(&health, name).await, None, "nobody can begin to watch {name}");
         }
     }
 }
