@@ -281,6 +281,27 @@ async fn a_request_that_is_not_yet_whole_is_refused_when_the_grace_is_over() {
     ended(running, 1, &"the body").await;
 }
 
+/// Who does not read cannot be told; the connection is cut then, and the record says why.
+#[tokio::test]
+async fn a_client_that_does_not_read_cannot_hold_the_end_up() {
+    for h2 in [false, true] {
+        let endless = futures_util::stream::repeat_with(|| crate::speech::chunk(&serde_json::json!({"content": "x".repeat(10_000)})));
+        let endless = endless.map(|event| Ok(format!("data: {event}\n\n").into()));
+        let endless = std::sync::Mutex::new(Some(endless));
+        let mut upstream = Fake::start(move |_| Answer::sse(endless.lock().unwrap().take().unwrap())).await;
+        let mut running = impatient(&upstream.url).await;
+        if h2 {
+            running.speak_h2();
+        }
+        let door = Door { way: doors::Way::OpenAi, task: Task::Chat, streaming: true };
+        let unread = door.open(&running, "chat").await.unwrap();
+        running.begin_stop();
+        upstream.client_gone().await;
+        ended(running, 1, &h2).await;
+        drop(unread);
+    }
+}
+
 /// Whoever balances load hears at once that this gateway goes, and may still send calls until it has acted on that.
 #[tokio::test]
 async fn new_connections_are_served_for_the_delay_while_readiness_says_no() {
