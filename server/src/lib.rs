@@ -4,11 +4,11 @@
 //! `error → event → dialect → provider → config → catalog, identity → call → upstream → balance → policy → stack → api →
 //! admin → listen → lib → cli`. `telemetry` and `task` use only `error` and may be used from `upstream` on.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Result},
     identity::Identity,
     stack::Snapshot,
-    task::Tasks,
+    task::{Cut, Tasks},
     telemetry::metrics::Metrics,
     upstream::Connections,
 };
@@ -41,6 +41,9 @@ pub mod stack;
 pub mod task;
 pub mod telemetry;
 pub mod upstream;
+
+/// How long a scrape may take that is under way when the last call is done.
+const SCRAPE: Duration = Duration::from_secs(1);
 
 /// The sockets that a gateway serves on, bound by the caller so that port 0 works.
 #[derive(Debug)]
@@ -87,6 +90,7 @@ impl Gateway {
             identity: Identity::new(&config.keys),
             metrics: Arc::new(Metrics::new()),
             max_request_bytes: config.max_request_bytes,
+            cut: Cut::default(),
         });
         Ok(Arc::new(Self { gate, connections, health, readiness: Readiness::default(), reloading: tokio::sync::Mutex::default() }))
     }
@@ -113,31 +117,41 @@ impl Gateway {
         &self.gate.metrics
     }
 
-    /// Serves until `shutdown`, then lets calls finish within the configured grace.
+    /// Serves until `shutdown`, says that it goes and serves on for the configured delay, then lets calls finish within the configured
+    /// grace. Tells how many it had to cut.
     ///
     /// # Errors
     /// What makes serving impossible, for example an unreadable certificate.
-    pub async fn serve(&self, config: &Config, listeners: Listeners, shutdown: CancellationToken) -> Result<()> {
+    pub async fn serve(&self, config: &Config, listeners: Listeners, shutdown: CancellationToken) -> Result<usize> {
         let edge = Edge::new(&self.gate, config, &self.health)?;
-        let options = listen::Options::new(config)?;
-        let tasks = Tasks::default();
+        let options = listen::Options { cut: self.gate.cut.clone(), ..listen::Options::new(config)? };
+        let (tasks, closing) = (Tasks::default(), CancellationToken::new());
         let (admin_tasks, admin_shutdown) = (Tasks::default(), CancellationToken::new());
         let admin = TowerToHyperService::new(admin::router(Arc::clone(&self.gate.metrics), self.readiness.clone()));
-        let admin_options = listen::Options { tls: None, ..listen::Options::new(&Config { tls: None, ..config.clone() })? };
+        let admin_options = listen::Options { grace: SCRAPE, ..listen::Options::new(&Config { tls: None, ..config.clone() })? };
         let data = async {
             self.readiness.set(true);
-            listen::serve(listeners.data, edge, options, shutdown.clone(), &tasks).await;
+            let left = listen::serve(listeners.data, edge, options, closing.clone(), &tasks).await;
             // Probes and the last scrape are answered until the last call is done.
             admin_shutdown.cancel();
+            left
         };
         let drain = async {
             shutdown.cancelled().await;
             self.readiness.set(false);
             self.health.drain().await;
+            // Whoever sends calls here may need a while to hear of that; until then they are as welcome as before.
+            if !config.shutdown_delay.is_zero() {
+                tracing::info!("not ready any more; connections and calls are still taken for the delay");
+                sleep(config.shutdown_delay).await;
+            }
+            tracing::info!("no new connections any more; calls in flight may finish within the grace");
+            closing.cancel();
+            self.health.end().await;
         };
         let admin = listen::serve(listeners.admin, admin, admin_options, admin_shutdown.clone(), &admin_tasks);
-        tokio::join!(data, drain, admin);
-        Ok(())
+        let (left, (), _) = tokio::join!(data, drain, admin);
+        Ok(self.gate.cut.counted() + left)
     }
 }
 
@@ -145,7 +159,7 @@ impl Gateway {
 ///
 /// # Errors
 /// As [`Gateway::new`] and [`Gateway::serve`].
-pub async fn serve(config: &Config, listeners: Listeners, shutdown: CancellationToken) -> Result<()> {
+pub async fn serve(config: &Config, listeners: Listeners, shutdown: CancellationToken) -> Result<usize> {
     Gateway::new(config).await?.serve(config, listeners, shutdown).await
 }
 

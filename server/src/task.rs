@@ -1,8 +1,12 @@
-//! The only place that spawns tasks, so that whoever owns some can wait for them.
+//! The only place that spawns tasks, so that whoever owns some can wait for them, and the end of that wait.
 
 use std::future::Future;
 
 use tokio_util::task::TaskTracker;
+
+mod cut;
+
+pub use cut::Cut;
 
 /// The tasks of one owner, for example of a listener. Cloning shares.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +16,11 @@ impl Tasks {
     /// Starts a task that [`Tasks::finished`] waits for.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.0.spawn(task);
+    }
+
+    /// Tasks that are not done.
+    pub fn left(&self) -> usize {
+        self.0.len()
     }
 
     /// Waits until all tasks are done, those included that others spawn meanwhile.

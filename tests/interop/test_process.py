@@ -146,6 +146,30 @@ def test_a_stop_finishes_calls_in_flight(door, fake):
         gateway.stop()
 
 
+def test_a_stop_that_cuts_a_call_says_so():
+    """A call that outlives the grace is told so in its own protocol, the log counts it, and the exit status is 1."""
+    slow = mock_endpoint("slow", "llm/v1/chat")
+    slow["model"]["config"] = {"first_delay": "60s"}
+    gateway = Gateway("stop-cut", {"shutdown_delay": "1s", "shutdown_grace": "100ms", "endpoints": [slow]})
+    answers = []
+    call = threading.Thread(
+        target=lambda: answers.append(requests.post(f"{gateway.url}/v1/endpoints/slow:chat", json=CHAT, timeout=30))
+    )
+    try:
+        call.start()
+        in_flight = 'flowgate_in_flight{door="json"} 1'
+        poll(lambda: in_flight in requests.get(f"{gateway.admin}/metrics", timeout=5).text, 10, "the call")
+        gateway.program.process.send_signal(signal.SIGTERM)
+        poll(lambda: requests.get(f"{gateway.admin}/readyz", timeout=5).status_code == 503, 10, "the end of readiness")
+        assert requests.get(f"{gateway.url}/health", timeout=5).status_code == 200, "still served for the delay"
+        assert gateway.program.process.wait(15) == 1
+        call.join(10)
+    finally:
+        gateway.stop()
+    assert answers[0].status_code == 503 and answers[0].json()["error"]["reason"] == "GATEWAY_UNAVAILABLE"
+    assert "cut=1" in gateway.program.output().splitlines()[-1]
+
+
 def test_a_stop_under_load_cuts_no_rpc():
     """Every call that was taken is answered; after that connections are refused, and the exit status is 0."""
     gateway = Gateway("stop-load", {"endpoints": [mock_endpoint("chat", "llm/v1/chat")]})

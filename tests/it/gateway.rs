@@ -20,7 +20,7 @@ pub struct Running {
     http: reqwest::Client,
     call: CallOptions,
     shutdown: CancellationToken,
-    served: Option<JoinHandle<Result<()>>>,
+    served: Option<JoinHandle<Result<usize>>>,
 }
 
 impl Running {
@@ -80,10 +80,7 @@ impl Running {
 
     /// The sum of a metric over all lines that hold all of these labels.
     pub fn counted(&self, name: &str, labels: &[&str]) -> usize {
-        let page = self.gateway.metrics().render();
-        let lines = page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
-        let lines = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
-        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
+        counted(&self.gateway, name, labels)
     }
 
     /// The metrics page.
@@ -102,8 +99,8 @@ impl Running {
         self.shutdown.cancel();
     }
 
-    /// Waits until the gateway has stopped.
-    pub async fn stopped(mut self) -> Result<()> {
+    /// Waits until the gateway has stopped; how many calls it cut.
+    pub async fn stopped(mut self) -> Result<usize> {
         self.served.take().unwrap().await.unwrap()
     }
 }
@@ -112,6 +109,14 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
+}
+
+/// As [`Running::counted`], for a gateway that may have stopped.
+pub fn counted(gateway: &Gateway, name: &str, labels: &[&str]) -> usize {
+    let page = gateway.metrics().render();
+    let lines = page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    let lines = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
 }
 
 /// Reads a configuration, on free ports unless it says otherwise.

@@ -128,7 +128,7 @@ impl Inner {
         let record = Arc::new(Record::default());
         let peer = client::behind(peer(&request), request.headers(), &self.trusted);
         let way = self.way(&request);
-        let mut guard = Guard::new(&self.gate.metrics, way.name(), &id, &request, (peer.address, &record));
+        let mut guard = Guard::new(self.gate.books(), way.name(), &id, &request, (peer.address, &record));
         let origin = request.headers().get(header::ORIGIN).cloned();
         let visit = Visit { id, peer, principal: self.gate.identity.nobody(), record };
         let answered = AssertUnwindSafe(self.answer(way, visit.clone(), request)).catch_unwind().await;
@@ -184,7 +184,7 @@ impl Inner {
         let body = match parts.method {
             // Nothing there reads a body, so none is waited for.
             Method::GET | Method::HEAD => Bytes::new(),
-            _ => compress::read(&parts.headers, body, self.gate.max_request_bytes).await?,
+            _ => self.gate.cut.race(compress::read(&parts.headers, body, self.gate.max_request_bytes)).await?,
         };
         visit.record.note(|facts| facts.received = Some(Instant::now()));
         let query = parts.uri.query().unwrap_or_default().to_owned();
@@ -281,21 +281,24 @@ pub(super) fn whole(headers: HeaderMap, content_type: HeaderValue, body: Bytes) 
 fn admitted(gate: &Arc<Gate>, table: &Arc<Table>, service: GrpcService) -> GrpcService {
     let (gate, table) = (Arc::clone(gate), Arc::clone(table));
     GrpcService::new(service_fn(move |mut request: Request<tonic::body::Body>| {
-        let service = service.clone();
+        let (service, cut) = (service.clone(), gate.cut.clone());
         let visit = admit(&gate, &table, &mut request);
         async move {
-            match visit {
-                Ok(()) => service.oneshot(request).await,
-                Err((error, visit)) => {
-                    visit.record.fail(&error);
-                    Ok(failure::status(&error, &visit).into_http())
+            let (answered, visit) = match visit {
+                Ok(visit) => {
+                    (cut.race(service.oneshot(request).map(|answered| Ok(answered.unwrap_or_else(|never| match never {})))).await, visit)
                 }
-            }
+                Err((error, visit)) => (Err(error), visit),
+            };
+            Ok(answered.unwrap_or_else(|error| {
+                visit.record.fail(&error);
+                failure::status(&error, &visit).into_http()
+            }))
         }
     }))
 }
 
-fn admit(gate: &Gate, table: &Table, request: &mut Request<tonic::body::Body>) -> Result<(), (Error, Visit)> {
+fn admit(gate: &Gate, table: &Table, request: &mut Request<tonic::body::Body>) -> Result<Visit, (Error, Visit)> {
     let mut visit = visit_of(request.extensions());
     let admitted = match table.permission(request.uri().path()) {
         Some(permission) => principal(gate, permission, request.headers()),
@@ -308,8 +311,8 @@ fn admit(gate: &Gate, table: &Table, request: &mut Request<tonic::body::Body>) -
         Ok(principal) => {
             visit.record.note(|facts| facts.principal = Some(Arc::clone(&principal.name)));
             visit.principal = principal;
-            insert(request, visit);
-            Ok(())
+            insert(request, visit.clone());
+            Ok(visit)
         }
         Err(error) => Err((error, visit)),
     }

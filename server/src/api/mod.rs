@@ -14,6 +14,7 @@ use crate::{
     event::{Payload, Reply, Task},
     identity::{Identity, Peer, Principal},
     stack::{Served, Snapshot},
+    task::Cut,
     telemetry::metrics::Metrics,
 };
 
@@ -53,6 +54,8 @@ pub struct Gate {
     pub metrics: Arc<Metrics>,
     /// The largest request on every door, in bytes, decompressed.
     pub max_request_bytes: usize,
+    /// Ends what is still running when the shutdown's grace is over.
+    pub cut: Cut,
 }
 
 /// One request at a door. The edge makes it, and puts it beside the request where tonic stands between the two.
@@ -80,6 +83,11 @@ pub struct Knock {
 }
 
 impl Gate {
+    /// What the record of a request stands on.
+    fn books(&self) -> (&Arc<Metrics>, &Cut) {
+        (&self.metrics, &self.cut)
+    }
+
     /// Steps 5 to 11 for an endpoint's name.
     ///
     /// # Errors
@@ -126,8 +134,9 @@ impl Gate {
             headers: forwarded(headers),
             record: Arc::clone(&visit.record),
         };
-        let reply = served.call(call).await?;
-        Ok(shape::fit(reply, knock.task, knock.streaming))
+        let reply = self.cut.race(served.call(call)).await?;
+        let reply = shape::fit(reply, knock.task, knock.streaming);
+        Ok(if reply.is_unary() { reply } else { reply.wrap(|reply| self.cut.until(reply, |error| error)) })
     }
 }
 

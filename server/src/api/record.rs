@@ -10,13 +10,18 @@ use super::Visit;
 use crate::{
     call::{Facts, Record},
     error::Error,
+    task::Cut,
     telemetry::metrics::{InFlight, Metrics, Outcome},
 };
+
+/// Where a guard reports, and what may end its request.
+type Books<'a> = (&'a Arc<Metrics>, &'a Cut);
 
 /// Born at the edge, rides in the answer's body, reports when dropped. A request within a stream has one of its own.
 #[derive(Debug)]
 pub struct Guard {
     metrics: Arc<Metrics>,
+    cut: Cut,
     door: &'static str,
     id: Arc<str>,
     method: Method,
@@ -32,23 +37,30 @@ pub struct Guard {
 impl Guard {
     /// Begins the record of a request.
     pub(super) fn new<B>(
-        metrics: &Arc<Metrics>,
+        books: Books<'_>,
         door: &'static str,
         id: &Arc<str>,
         request: &Request<B>,
         visit: (SocketAddr, &Arc<Record>),
     ) -> Self {
-        Self::begin(metrics, door, id, (request.method().clone(), request.uri().path()), visit)
+        Self::begin(books, door, id, (request.method().clone(), request.uri().path()), visit)
     }
 
     /// Begins the record of one request among those of a stream.
-    pub(super) fn within(metrics: &Arc<Metrics>, door: &'static str, path: &str, visit: &Visit) -> Self {
-        Self::begin(metrics, door, &visit.id, (Method::POST, path), (visit.peer.address, &visit.record))
+    pub(super) fn within(books: Books<'_>, door: &'static str, path: &str, visit: &Visit) -> Self {
+        Self::begin(books, door, &visit.id, (Method::POST, path), (visit.peer.address, &visit.record))
     }
 
-    fn begin(metrics: &Arc<Metrics>, door: &'static str, id: &Arc<str>, line: (Method, &str), visit: (SocketAddr, &Arc<Record>)) -> Self {
+    fn begin(
+        (metrics, cut): Books<'_>,
+        door: &'static str,
+        id: &Arc<str>,
+        line: (Method, &str),
+        visit: (SocketAddr, &Arc<Record>),
+    ) -> Self {
         Self {
             metrics: Arc::clone(metrics),
+            cut: cut.clone(),
             door,
             id: Arc::clone(id),
             method: line.0,
@@ -146,9 +158,13 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if !self.complete {
             let message = "the client went away before the answer was complete";
-            self.record.fail(&Error::new(ErrorReason::CallerCancelled, message));
+            let went = || Error::new(ErrorReason::CallerCancelled, message);
+            self.record.fail(&if self.cut.is_over() { Cut::error() } else { went() });
         }
         self.record.read(|facts| {
+            if self.cut.is_over() && facts.failure.as_ref().is_some_and(|failure| failure.reason == ErrorReason::GatewayUnavailable) {
+                self.cut.count();
+            }
             let outcome = self.outcome(facts);
             self.metrics.end(&outcome);
             self.log(facts, &outcome);
@@ -198,6 +214,25 @@ mod tests {
         ] {
             assert!(page.contains(line), "{line} is not in\n{page}");
         }
+    }
+
+    #[test]
+    fn who_ends_a_call_early_is_the_client_until_the_grace_is_over() {
+        let (cut, request) = (Cut::default(), Request::new(()));
+        for (over, reason, counted) in [(false, ErrorReason::CallerCancelled, 0), (true, ErrorReason::GatewayUnavailable, 1)] {
+            let visit = visit();
+            let guard = Guard::new((&Arc::default(), &cut), "openai", &visit.id, &request, (visit.peer.address, &visit.record));
+            if over {
+                cut.end();
+            }
+            drop(guard);
+            assert_eq!((visit.record.facts().failure.unwrap().reason, cut.counted()), (reason, counted));
+        }
+        let visit = visit();
+        let mut late = Guard::new((&Arc::default(), &cut), "openai", &visit.id, &request, (visit.peer.address, &visit.record));
+        late.complete();
+        drop(late);
+        assert_eq!(cut.counted(), 1, "a call that is complete after all was not cut");
     }
 
     #[test]

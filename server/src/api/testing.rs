@@ -19,6 +19,7 @@ use crate::{
         testing::{Then, catalog, endpoint},
     },
     stack::Snapshot,
+    task::Cut,
     telemetry::metrics::Metrics,
 };
 
@@ -33,7 +34,7 @@ pub(crate) fn visit() -> Visit {
 /// A guard as the edge makes it.
 pub(crate) fn guard(metrics: &Arc<Metrics>, visit: &Visit) -> Guard {
     let request = Request::builder().uri("/v1/chat/completions").body(()).unwrap();
-    Guard::new(metrics, "openai", &visit.id, &request, (visit.peer.address, &visit.record))
+    Guard::new((metrics, &Cut::default()), "openai", &visit.id, &request, (visit.peer.address, &visit.record))
 }
 
 /// An endpoint of a mock deployment.
@@ -55,6 +56,7 @@ where
         identity: Identity::new(&[]),
         metrics: Arc::new(Metrics::new()),
         max_request_bytes: 1 << 20,
+        cut: Cut::default(),
     })
 }
 

@@ -203,7 +203,9 @@ mod tests {
         let config = config::parse(&[source], &Process, LoadOptions::default()).unwrap().config;
         let listeners = Listeners::bind(&config).await.unwrap();
         let port = listeners.data.local_addr().unwrap().port();
-        Tasks::default().spawn(async move { crate::serve(&config, listeners, CancellationToken::new()).await.unwrap() });
+        Tasks::default().spawn(async move {
+            crate::serve(&config, listeners, CancellationToken::new()).await.unwrap();
+        });
         port
     }
 

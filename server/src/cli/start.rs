@@ -70,7 +70,9 @@ pub(super) fn run(start: &Start) -> ExitCode {
         Err(error) => Err(Error::internal(format!("the runtime cannot be started: {error}"))),
     };
     match served {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(0) => ExitCode::SUCCESS,
+        // Said in the log; whoever only looks at the process must see it as well.
+        Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             complain(&format!("error: {error}\n"));
             ExitCode::FAILURE
@@ -117,7 +119,7 @@ impl Signals {
     }
 }
 
-async fn serve(start: &Start, config: Config, files: Watch) -> Result<()> {
+async fn serve(start: &Start, config: Config, files: Watch) -> Result<usize> {
     let Signals { hangup, terminate, interrupt } = Signals::new()?;
     // Said before the greeting: a file that cannot be read is no start.
     listen::Options::new(&config)?;
@@ -137,8 +139,11 @@ async fn serve(start: &Start, config: Config, files: Watch) -> Result<()> {
         stopped.cancel();
         served
     };
-    let (served, (), ()) = tokio::join!(serving, watching, stop((terminate, interrupt), &shutdown, &stopped));
-    served.inspect(|()| tracing::info!("stopped, all calls are done"))
+    let (served, (), ()) = tokio::join!(serving, watching, stop((terminate, interrupt), &config, &shutdown, &stopped));
+    served.inspect(|cut| match cut {
+        0 => tracing::info!("stopped, all calls are done"),
+        cut => tracing::error!(cut, "stopped, calls were cut because the grace was over; a longer `shutdown_grace` gives them more time"),
+    })
 }
 
 fn address(listener: &tokio::net::TcpListener) -> Result<SocketAddr> {
@@ -240,6 +245,7 @@ fn kept(config: &Config, first: &Config) -> Vec<&'static str> {
         ("cors", config.cors_origins == first.cors_origins),
         ("trusted_proxies", config.trusted_proxies == first.trusted_proxies),
         ("max_request_bytes", config.max_request_bytes == first.max_request_bytes),
+        ("shutdown_delay", config.shutdown_delay == first.shutdown_delay),
         ("shutdown_grace", config.shutdown_grace == first.shutdown_grace),
         ("max_connection_age", config.max_connection_age == first.max_connection_age),
         ("telemetry.log", config.log == first.log),
@@ -267,13 +273,19 @@ async fn take_over(gateway: &Gateway, loaded: &Loaded, first: &Config) {
 }
 
 /// Begins the shutdown on SIGTERM or SIGINT; a second one ends the process at once.
-async fn stop((mut terminate, mut interrupt): (Signal, Signal), shutdown: &CancellationToken, stopped: &CancellationToken) {
+async fn stop(
+    (mut terminate, mut interrupt): (Signal, Signal),
+    config: &Config,
+    shutdown: &CancellationToken,
+    stopped: &CancellationToken,
+) {
     tokio::select! {
         () = shutdown.cancelled() => return,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("shutting down: no new connections, calls in flight may finish; a second signal ends them");
+    let (delay, grace) = (config.shutdown_delay, config.shutdown_grace);
+    tracing::info!(?delay, ?grace, "shutting down; a second signal ends the process at once");
     shutdown.cancel();
     tokio::select! {
         () = stopped.cancelled() => {}

@@ -249,6 +249,7 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
     assert_eq!(default("Config", "listen"), config.listen.to_string());
     assert_eq!(default("Admin", "listen"), config.admin.to_string());
     assert_eq!(units::bytes(&default("Config", "max_request_bytes")), Some(config.max_request_bytes));
+    assert_eq!(units::duration(&default("Config", "shutdown_delay")), Some(config.shutdown_delay));
     assert_eq!(units::duration(&default("Config", "shutdown_grace")), Some(config.shutdown_grace));
     assert_eq!(units::duration(&default("Config", "max_connection_age")), Some(config.max_connection_age));
     let (predict, chat) = (Timeouts::defaults(Task::Predict), Timeouts::defaults(Task::Chat));

@@ -60,7 +60,9 @@ pub struct Config {
     pub keys: Vec<Key>,
     /// `max_request_bytes`: the largest request on every door, decompressed. Default 32 MiB.
     pub max_request_bytes: usize,
-    /// `shutdown_grace`: how long calls may finish after SIGTERM. Default 30 s.
+    /// `shutdown_delay`: how long calls and connections are still taken after SIGTERM, while readiness says no. Default: not at all.
+    pub shutdown_delay: Duration,
+    /// `shutdown_grace`: how long calls may finish after that. Default 30 s.
     pub shutdown_grace: Duration,
     /// `max_connection_age`: when a client's connection is asked to be made anew, ±10 %. Default 10 min.
     pub max_connection_age: Duration,
@@ -256,6 +258,7 @@ impl Default for Config {
             cors_origins: Vec::new(),
             keys: Vec::new(),
             max_request_bytes: 32 << 20,
+            shutdown_delay: Duration::ZERO,
             shutdown_grace: Duration::from_secs(30),
             max_connection_age: Duration::from_secs(600),
             log: LogFormat::Text,

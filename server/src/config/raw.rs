@@ -29,7 +29,10 @@ pub(super) struct RawConfig {
     /// The largest request on every door, decompressed, for example `32MiB`, which is the default.
     #[schemars(schema_with = "schema::bytes")]
     pub max_request_bytes: Option<At<String>>,
-    /// How long calls may finish after SIGTERM. Default `30s`.
+    /// How long calls and connections are still taken after SIGTERM, while readiness says no. Default `0s`.
+    #[schemars(schema_with = "schema::duration")]
+    pub shutdown_delay: Option<At<String>>,
+    /// How long calls may finish after that. Default `30s`.
     #[schemars(schema_with = "schema::duration")]
     pub shutdown_grace: Option<At<String>>,
     /// When a client's connection is asked to be made anew, ±10 %. Default `10m`.

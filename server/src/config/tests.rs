@@ -68,8 +68,8 @@ fn the_native_sample_loads_as_printed() {
     assert_eq!(config.keys[0].secret.expose_secret(), "app-key-value");
     assert_eq!(config.log, LogFormat::Json);
     assert_eq!(
-        (config.max_request_bytes, config.shutdown_grace, config.max_connection_age.as_secs()),
-        (32 << 20, Duration::from_secs(30), 600)
+        (config.max_request_bytes, config.shutdown_delay, config.shutdown_grace, config.max_connection_age.as_secs()),
+        (32 << 20, Duration::ZERO, Duration::from_secs(30), 600)
     );
 
     let chat = endpoint(config, "chat");

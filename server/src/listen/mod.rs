@@ -17,7 +17,12 @@ use tokio::{
 };
 use tokio_util::{either::Either, sync::CancellationToken};
 
-use crate::{config, error::Result, identity::Peer, task::Tasks};
+use crate::{
+    config,
+    error::Result,
+    identity::Peer,
+    task::{Cut, Tasks},
+};
 
 mod connection;
 mod tls;
@@ -36,7 +41,7 @@ const FIRST: Duration = Duration::from_secs(30);
 /// How long an HTTP/1.1 client may take for a request's head. hyper counts from the end of the answer before it, so that this bounds
 /// idling too: load balancers keep idle connections for 60 s and must be the first to close them.
 const HEAD: Duration = Duration::from_secs(75);
-/// How long a connection that may have a request on its way stays open once it is to close.
+/// How long a connection that may have a request on its way stays open once it is to close, and one whose calls were cut.
 const LINGER: Duration = Duration::from_millis(500);
 /// The most bytes of a request's head.
 const MOST_HEAD: u32 = 64 << 10;
@@ -50,6 +55,8 @@ pub struct Options {
     pub max_connection_age: Duration,
     /// How long calls may finish after the shutdown began.
     pub grace: Duration,
+    /// What calls then hear, so that they can tell their clients before the connections are cut.
+    pub cut: Cut,
     /// More wait in the system's queue.
     pub max_connections: u32,
 }
@@ -75,16 +82,18 @@ impl Options {
             tls: config.tls.as_ref().map(TlsAcceptor::new).transpose()?,
             max_connection_age: config.max_connection_age,
             grace: config.shutdown_grace,
+            cut: Cut::default(),
             max_connections: 10_000,
         })
     }
 }
 
-/// Serves until `shutdown`, then until all calls and all of `tasks` have finished or the grace is over.
+/// Serves until `shutdown`, then until all calls and all of `tasks` have finished or the grace is over. Tells how many tasks are left
+/// behind.
 ///
 /// A connection is never closed between a request and its answer: h2 clients get a GOAWAY, HTTP/1.1 clients
 /// `connection: close` with their next answer; only connections that stay silent for a moment are closed as they are.
-pub async fn serve<S, B>(listener: TcpListener, service: S, options: Options, shutdown: CancellationToken, tasks: &Tasks)
+pub async fn serve<S, B>(listener: TcpListener, service: S, options: Options, shutdown: CancellationToken, tasks: &Tasks) -> usize
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
@@ -118,21 +127,26 @@ where
     }
     drop(listener);
     let until = Instant::now() + options.grace;
-    drain(&shared.cut, &slots, options.max_connections, until).await;
+    drain((&options.cut, &shared.cut), &slots, options.max_connections, until).await;
     // Calls on h2 are tasks of their own, which end after their connection; cut ones get a moment to close their records.
     if timeout_at(until.max(Instant::now() + LINGER), tasks.finished()).await.is_err() {
-        tracing::warn!("the grace is over, what is still running is left behind");
+        tracing::warn!(tasks = tasks.left(), "the grace is over, what is still running is left behind");
     }
+    tasks.left()
 }
 
-/// Waits until every connection has given its slot back.
-async fn drain(cut: &CancellationToken, slots: &Semaphore, all: u32, until: Instant) {
+/// Waits until every connection has given its slot back; when the grace is over, calls are cut first and then the connections.
+async fn drain((calls, connections): (&Cut, &CancellationToken), slots: &Semaphore, all: u32, until: Instant) {
     if timeout_at(until, slots.acquire_many(all)).await.is_ok() {
         return;
     }
     let open = all as usize - slots.available_permits();
-    tracing::warn!(connections = open, "the grace is over, connections with calls in flight are cut");
-    cut.cancel();
+    tracing::warn!(connections = open, "the grace is over, calls in flight are cut");
+    calls.end();
+    if timeout(LINGER, slots.acquire_many(all)).await.is_ok() {
+        return;
+    }
+    connections.cancel();
     // The semaphore is never closed, so there is no other outcome.
     drop(slots.acquire_many(all).await);
 }

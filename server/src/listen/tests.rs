@@ -27,7 +27,7 @@ struct Running {
 }
 
 fn options() -> Options {
-    Options { tls: None, max_connection_age: LONG * 60, grace: LONG, max_connections: 100 }
+    Options { tls: None, max_connection_age: LONG * 60, grace: LONG, cut: Cut::default(), max_connections: 100 }
 }
 
 async fn start(options: Options) -> Running {

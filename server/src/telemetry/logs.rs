@@ -7,7 +7,10 @@ use std::{
 
 use tracing_subscriber::EnvFilter;
 
-use super::lines::{Flush, Lines};
+use super::{
+    json::Json,
+    lines::{Flush, Lines},
+};
 
 /// The lines of the process.
 static LINES: OnceLock<Lines> = OnceLock::new();
@@ -27,11 +30,7 @@ pub fn start(json: bool) -> io::Result<Flush> {
     let lines = LINES.get_or_init(Lines::default);
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines.clone()).with_target(true);
-    let started = if json {
-        log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
-    } else {
-        log.with_ansi(io::stderr().is_terminal()).try_init()
-    };
+    let started = if json { log.event_format(Json).try_init() } else { log.with_ansi(io::stderr().is_terminal()).try_init() };
     if started.is_err() {
         tracing::debug!("another subscriber is already there, as in tests");
     }

@@ -23,11 +23,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::{Instant, sleep};
 
-use super::{
-    connect::Connector,
-    exchange::chain,
-    line::Line,
-};
+use super::{connect::Connector, exchange::chain, line::Line};
 use crate::{
     error::{Error, Result},
     task::Tasks,
@@ -105,7 +101,9 @@ enum Way {
 enum Carrier {
     /// Until the answer is complete.
     Line(Option<Box<Line>>, Arc<Pool>),
-    H2 { _call: Arc<()> },
+    H2 {
+        _call: Arc<()>,
+    },
 }
 
 impl Pool {
@@ -364,8 +362,10 @@ impl Stream for Received {
             Carrier::Line(None, _) => None,
             Carrier::H2 { .. } => loop {
                 match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
-                    Some(Ok(frame)) => if let Ok(piece) = frame.into_data() {
-                        break Some(Ok(piece));
+                    Some(Ok(frame)) => {
+                        if let Ok(piece) = frame.into_data() {
+                            break Some(Ok(piece));
+                        }
                     }
                     Some(Err(error)) => break Some(Err(error)),
                     None => break None,

@@ -1,14 +1,24 @@
 //! `grpc.health.v1`: one status per service of ours and per endpoint, by name; watchers hear of changes only.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use flowgate_proto::v1::{
     chat_service_server, completion_service_server, embedding_service_server, endpoint_service_server, prediction_service_server,
 };
 use tokio::sync::Mutex;
+use tonic::{Request, Response, Status};
 use tonic_health::{
     ServingStatus,
-    pb::health_server::HealthServer,
+    pb::{
+        HealthCheckRequest, HealthCheckResponse,
+        health_server::{Health as Protocol, HealthServer},
+    },
     server::{HealthReporter, HealthService},
 };
 
@@ -29,6 +39,14 @@ const SERVICES: [&str; 6] = [
 pub struct Health {
     reporter: HealthReporter,
     published: Arc<Mutex<Published>>,
+    ended: Arc<AtomicBool>,
+}
+
+/// The service that answers.
+#[derive(Debug)]
+pub(super) struct Answers {
+    service: HealthService,
+    ended: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +64,9 @@ impl Health {
     /// Takes over a catalog: its endpoints come, change or go. After [`Health::drain`] nothing serves any more.
     pub async fn publish(&self, catalog: &Catalog) {
         let mut published = self.published.lock().await;
+        if self.ended.load(Relaxed) {
+            return;
+        }
         let endpoints = catalog.all().iter().map(|endpoint| {
             let serves = endpoint.not_serving().is_none();
             (endpoint.name.to_string(), if serves { ServingStatus::Serving } else { ServingStatus::NotServing })
@@ -59,25 +80,30 @@ impl Health {
         self.take_over(&mut published, now).await;
     }
 
-    /// Says that nothing serves any more, so that callers go elsewhere, and ends their watches: a watch that goes on would keep its
-    /// connection, and the gateway with it, until the grace is over.
+    /// Says that nothing serves any more, so that callers go elsewhere.
     pub async fn drain(&self) {
         let mut published = self.published.lock().await;
         published.draining = true;
         let names = published.statuses.keys().cloned().chain([String::new()]);
         let now = names.map(|name| (name, ServingStatus::NotServing)).collect();
         self.take_over(&mut published, now).await;
-        let mut reporter = self.reporter.clone();
-        for (name, status) in &published.statuses {
-            // Watchers are told the status that they have not yet seen before their stream ends.
-            reporter.clear_service_status(name).await;
-            reporter.set_service_status(name, *status).await;
-        }
+    }
+
+    /// Ends all watches, and lets none begin: one that goes on would keep its connection, and the gateway with it, until the grace is
+    /// over. Watchers are told the status that they have not yet seen before their stream ends.
+    pub async fn end(&self) {
+        let mut published = self.published.lock().await;
+        self.ended.store(true, Relaxed);
+        self.take_over(&mut published, HashMap::new()).await;
     }
 
     /// The service that answers.
-    pub(super) fn server(&self) -> HealthServer<HealthService> {
-        HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
+    pub(super) fn server(&self) -> HealthServer<Answers> {
+        HealthServer::new(self.answers())
+    }
+
+    fn answers(&self) -> Answers {
+        Answers { service: HealthService::from_health_reporter(self.reporter.clone()), ended: Arc::clone(&self.ended) }
     }
 
     async fn take_over(&self, published: &mut Published, now: HashMap<String, ServingStatus>) {
@@ -94,11 +120,28 @@ impl Health {
     }
 }
 
+#[tonic::async_trait]
+impl Protocol for Answers {
+    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        if self.ended.load(Relaxed) {
+            return Ok(Response::new(HealthCheckResponse { status: ServingStatus::NotServing as i32 }));
+        }
+        self.service.check(request).await
+    }
+
+    type WatchStream = <HealthService as Protocol>::WatchStream;
+
+    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        if self.ended.load(Relaxed) {
+            return Err(Status::unavailable("the gateway is shutting down; watch another one"));
+        }
+        self.service.watch(request).await
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::StreamExt as _;
-    use tonic::Request;
-    use tonic_health::pb::{HealthCheckRequest, health_server::Health as _};
 
     use super::*;
     use crate::{
@@ -108,8 +151,7 @@ mod tests {
 
     async fn status(health: &Health, service: &str) -> Option<i32> {
         let asked = Request::new(HealthCheckRequest { service: service.to_owned() });
-        let service = HealthService::from_health_reporter(health.reporter.clone());
-        service.check(asked).await.ok().map(|answer| answer.into_inner().status)
+        health.answers().check(asked).await.ok().map(|answer| answer.into_inner().status)
     }
 
     #[tokio::test]
@@ -127,13 +169,21 @@ mod tests {
         assert_eq!(status(&health, "other").await, Some(1));
 
         let asked = Request::new(HealthCheckRequest { service: "other".to_owned() });
-        let watch = HealthService::from_health_reporter(health.reporter.clone()).watch(asked).await.unwrap().into_inner();
+        let watch = health.answers().watch(asked).await.unwrap().into_inner();
         health.drain().await;
+        let late = || catalog(vec![endpoint("other", vec![deployment("only")]), endpoint("late", vec![deployment("only")])]);
+        health.publish(&late()).await;
+        for name in ["", "flowgate.v1.ChatService", "other", "late"] {
+            assert_eq!(status(&health, name).await, Some(2), "{name}");
+        }
+        health.end().await;
         let told: Vec<_> = watch.map(|answer| answer.unwrap().status).collect().await;
         assert_eq!(told, [2], "watchers hear of the drain, and that is all");
-        health.publish(&catalog(vec![endpoint("late", vec![deployment("only")])])).await;
-        for name in ["", "flowgate.v1.ChatService", "late"] {
+        health.publish(&late()).await;
+        for name in ["", "late"] {
             assert_eq!(status(&health, name).await, Some(2), "{name}");
+            let asked = Request::new(HealthCheckRequest { service: name.to_owned() });
+            assert!(health.answers().watch(asked).await.is_err(), "nobody can begin to watch {name}");
         }
     }
 }

@@ -61,8 +61,11 @@ impl PredictionService for Doors {
         caller.visit.record.note(|facts| facts.streaming = true);
         let until = deadline(&caller.headers).map_err(|error| caller.refuse(&error))?.map(|left| Instant::now() + left);
         let (doors, common) = (self.clone(), Arc::new(Common { caller, until }));
+        let stream = Arc::clone(&common);
         let answers = requests.enumerate().map(move |(index, request)| doors.clone().item(Arc::clone(&common), index as u64, request));
-        Ok(Response::new(answers.buffer_unordered(AT_ONCE).boxed()))
+        // The single calls end by themselves; a client that sends no more of them would keep the stream.
+        let answers = self.gate.cut.until(answers.buffer_unordered(AT_ONCE), move |error| stream.caller.refuse(&error));
+        Ok(Response::new(answers.boxed()))
     }
 }
 
@@ -86,7 +89,7 @@ impl Doors {
     ) -> Result<StreamPredictResponse, Status> {
         let request = request.map_err(|status| common.caller.refuse(&refusal(&status)))?;
         let visit = common.visit(index);
-        let mut guard = Guard::within(&self.gate.metrics, "grpc", PATH, &visit);
+        let mut guard = Guard::within(self.gate.books(), "grpc", PATH, &visit);
         let answered = match request.request {
             Some(request) => self.predict_once(&visit, &common.headers(), request).await,
             None => Err(Error::invalid("request", "is missing")),

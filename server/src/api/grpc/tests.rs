@@ -42,6 +42,7 @@ use crate::{
         testing::{Then, catalog, deployment, endpoint, head, streamed, text},
     },
     stack::{CallService, Snapshot},
+    task::Cut,
     telemetry::metrics::Metrics,
 };
 
@@ -66,6 +67,7 @@ where
         identity: Identity::new(&[]),
         metrics: Arc::new(Metrics::new()),
         max_request_bytes: 1 << 20,
+        cut: Cut::default(),
     })
 }
 

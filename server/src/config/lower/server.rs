@@ -35,6 +35,7 @@ pub(super) fn lower(raw: &RawConfig, reading: &mut Reading<'_>) -> Config {
         cors_origins: origins(raw, reading),
         keys: lower_keys(keys, reading),
         max_request_bytes: max_request_bytes(raw.max_request_bytes.as_ref(), reading),
+        shutdown_delay: duration(raw.shutdown_delay.as_ref(), "shutdown_delay", Duration::ZERO, reading),
         shutdown_grace: duration(raw.shutdown_grace.as_ref(), "shutdown_grace", Duration::from_secs(30), reading),
         max_connection_age: age(raw.max_connection_age.as_ref(), reading),
         log: match raw.telemetry.as_ref().and_then(|telemetry| telemetry.value.log.as_ref()).map(|log| log.value) {
