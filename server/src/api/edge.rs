@@ -10,11 +10,14 @@ use std::{
 
 use bytes::Bytes;
 use flowgate_proto::v1::{ErrorReason, Permission};
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Either},
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
-use tower::{Layer as _, ServiceExt as _, service_fn, util::BoxCloneSyncService};
+use tower::{Layer as _, ServiceExt as _};
 
 use super::{
     Gate, Visit,
@@ -22,7 +25,9 @@ use super::{
     client,
     compress::{self, Encoding},
     cors::Cors,
-    failure, grpc, mlflow, openai,
+    failure,
+    grpc::{self, GrpcService},
+    mlflow, openai,
     record::Guard,
     table::{Door, Found, Table},
     transcode::{self, openapi},
@@ -35,9 +40,6 @@ use crate::{
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// The gRPC services of the data plane.
-pub type GrpcService = BoxCloneSyncService<Request<tonic::body::Body>, Response<tonic::body::Body>, Infallible>;
 
 /// The data plane as one service over HTTP requests. Cloning shares.
 #[derive(Clone, Debug)]
@@ -96,7 +98,9 @@ impl Edge {
         let table = Arc::new(Table::new()?);
         let grpc = admitted(gate, &table, grpc::service(gate, &table, health, gate.max_request_bytes)?);
         let grpc_inside = admitted(gate, &table, grpc::service(gate, &table, health, usize::MAX)?);
-        let grpc_web = GrpcService::new(tonic_web::GrpcWebLayer::new().layer(grpc.clone()));
+        let web = tonic_web::GrpcWebLayer::new().layer(grpc.clone());
+        let grpc_web =
+            GrpcService::new(move |request| web.clone().oneshot(request).map(|answered| answered.unwrap_or_else(|never| match never {})));
         Ok(Self(Arc::new(Inner {
             gate: Arc::clone(gate),
             openapi: openapi::document(&table),
@@ -161,8 +165,7 @@ impl Inner {
         };
         let mut request = request.map(tonic::body::Body::new);
         insert(&mut request, visit);
-        let answered = service.clone().oneshot(request).await;
-        Ok(answered.unwrap_or_else(|never| match never {}).map(Body::grpc))
+        Ok(service.answer(request).await.map(Body::grpc))
     }
 
     /// Turns away what a page of another site sends; its question beforehand is answered.
@@ -280,22 +283,17 @@ pub(super) fn whole(headers: HeaderMap, content_type: HeaderValue, body: Bytes) 
 /// Lets only those through to the gRPC services who may call the RPC; refusals are gRPC's own.
 fn admitted(gate: &Arc<Gate>, table: &Arc<Table>, service: GrpcService) -> GrpcService {
     let (gate, table) = (Arc::clone(gate), Arc::clone(table));
-    GrpcService::new(service_fn(move |mut request: Request<tonic::body::Body>| {
-        let (service, cut) = (service.clone(), gate.cut.clone());
-        let visit = admit(&gate, &table, &mut request);
-        async move {
-            let (answered, visit) = match visit {
-                Ok(visit) => {
-                    (cut.race(service.oneshot(request).map(|answered| Ok(answered.unwrap_or_else(|never| match never {})))).await, visit)
-                }
-                Err((error, visit)) => (Err(error), visit),
-            };
-            Ok(answered.unwrap_or_else(|error| {
-                visit.record.fail(&error);
-                failure::status(&error, &visit).into_http()
-            }))
+    let refuse = |error: &Error, visit: &Visit| {
+        visit.record.fail(error);
+        failure::status(error, visit).into_http()
+    };
+    GrpcService::new(move |mut request: Request<tonic::body::Body>| match admit(&gate, &table, &mut request) {
+        Ok(visit) => {
+            let answer = gate.cut.race(service.answer(request).map(Ok));
+            Either::Left(async move { answer.await.unwrap_or_else(|error| refuse(&error, &visit)) })
         }
-    }))
+        Err((error, visit)) => Either::Right(ready(refuse(&error, &visit))),
+    })
 }
 
 fn admit(gate: &Gate, table: &Table, request: &mut Request<tonic::body::Body>) -> Result<Visit, (Error, Visit)> {

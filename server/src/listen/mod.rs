@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use http::{Request, Response};
 use hyper::{body::Incoming, service::Service};
 use hyper_util::{
@@ -43,6 +43,9 @@ const FIRST: Duration = Duration::from_secs(30);
 const HEAD: Duration = Duration::from_secs(75);
 /// How long a connection that may have a request on its way stays open once it is to close, and one whose calls were cut.
 const LINGER: Duration = Duration::from_millis(500);
+/// How long a client may take none of what it was sent. Then the connection is closed, and with it what is under way upstream.
+#[cfg(target_os = "linux")]
+const STUCK: Duration = Duration::from_secs(120);
 /// The most bytes of a request's head.
 const MOST_HEAD: u32 = 64 << 10;
 
@@ -113,8 +116,11 @@ where
     let start = |(stream, address): (TcpStream, SocketAddr), slot: OwnedSemaphorePermit| {
         let (shared, service) = (Arc::clone(&shared), service.clone());
         tasks.spawn(async move {
-            let cut = shared.cut.clone();
-            cut.run_until_cancelled(carry(&shared, stream, address, service)).await;
+            tokio::select! {
+                biased;
+                () = carry(&shared, stream, address, service) => {}
+                () = first_of([shared.cut.cancelled().boxed()]) => {}
+            }
             drop(slot);
         });
     };
@@ -193,10 +199,9 @@ where
     let mut connection = std::pin::pin!(shared.http.serve_connection(TokioIo::new(io), door));
     let age = sleep(shared.max_age.mul_f64(fastrand::f64().mul_add(0.2, 0.9)));
     tokio::select! {
+        biased;
         _ = connection.as_mut() => return,
-        () = age => {}
-        () = shared.shutdown.cancelled() => {}
-        () = passing.silence(FIRST) => {}
+        () = first_of([age.boxed(), shared.shutdown.cancelled().boxed(), passing.silence(FIRST).boxed()]) => {}
     }
     passing.close();
     if !passing.is_h2() {
@@ -212,6 +217,12 @@ where
         },
         () = passing.silence(PATIENCE) => {}
     }
+}
+
+/// Ends with the first of these. Each is asked only when it has something to say, not whenever the connection has: asking
+/// takes locks that all connections share.
+async fn first_of<const N: usize>(ends: [BoxFuture<'_, ()>; N]) {
+    FuturesUnordered::from_iter(ends).next().await;
 }
 
 /// TLS, or the wait for the first byte; `None` when the client went away. The certificate is the client's.
@@ -239,7 +250,10 @@ async fn greet(shared: &Shared, stream: TcpStream) -> Option<(Wire, Option<Bytes
 fn set_options(stream: &TcpStream) {
     let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
     let socket = socket2::SockRef::from(stream);
-    if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive)) {
+    let set = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive));
+    #[cfg(target_os = "linux")]
+    let set = set.and_then(|()| socket.set_tcp_user_timeout(Some(STUCK)));
+    if let Err(error) = set {
         tracing::debug!(%error, "a socket option cannot be set");
     }
 }

@@ -23,7 +23,7 @@ where
     let gate = gate(vec![chat], answer);
     gate.identity.replace(&config.keys);
     let table = Arc::new(Table::new().unwrap());
-    let none = GrpcService::new(service_fn(|_| async { Ok(tonic::Status::unimplemented("none").into_http()) }));
+    let none = GrpcService::new(|_| async { tonic::Status::unimplemented("none").into_http() });
     let grpc = admitted(&gate, &table, none);
     Edge(Arc::new(Inner {
         gate,

@@ -11,16 +11,12 @@ use flowgate_proto::v1::{
     embedding_service_server::EmbeddingServiceServer, endpoint_service_server::EndpointServiceServer,
     prediction_service_server::PredictionServiceServer,
 };
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use tonic::{Code, Status, body::Body, codec::CompressionEncoding, server::NamedService};
-use tower::{Service, ServiceExt as _, service_fn};
+use tower::Service;
 
-use super::{
-    Gate,
-    edge::{GrpcService, visit_of},
-    failure,
-    table::Table,
-};
+use super::{Gate, edge::visit_of, failure, table::Table};
 use crate::error::{Error, Result};
 
 pub(super) mod call;
@@ -32,19 +28,24 @@ mod embedding;
 mod endpoint;
 mod health;
 pub(super) mod prediction;
+mod service;
 mod stream;
 #[cfg(test)]
 pub(super) mod tests;
 
 pub use health::Health;
+pub use service::GrpcService;
 
 use call::Doors;
 
 /// What a client offers to read; tonic compresses whatever a client offers, streams and small answers too.
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
+/// One service; kept so that a call does not clone it as a tower service.
+type Named = Box<dyn Fn(Request<Body>) -> BoxFuture<'static, Result<Response<Body>, Infallible>> + Send + Sync>;
+
 struct Services {
-    by_name: HashMap<&'static str, GrpcService>,
+    by_name: HashMap<&'static str, Named>,
     /// Paths whose answers are streams, which are never compressed: each message must arrive at once.
     streamed: HashSet<String>,
 }
@@ -75,10 +76,10 @@ pub fn service(gate: &Arc<Gate>, table: &Table, health: &Health, most_bytes: usi
     let streamed = table.rpcs().iter().filter(|rpc| rpc.descriptor.is_server_streaming());
     services.streamed = streamed.map(|rpc| rpc.path.clone()).collect();
     let services = Arc::new(services);
-    Ok(GrpcService::new(service_fn(move |request| {
+    Ok(GrpcService::new(move |request| {
         let services = Arc::clone(&services);
-        async move { Ok(services.answer(request).await) }
-    })))
+        async move { services.answer(request).await }
+    }))
 }
 
 /// What a failure of the gRPC layer itself means, in the house's words.
@@ -99,22 +100,31 @@ pub(super) fn refusal(status: &Status) -> Error {
 impl Services {
     fn add<S>(&mut self, service: S)
     where
-        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
-        S::Future: Send + 'static,
+        S: Service<
+                Request<Body>,
+                Response = Response<Body>,
+                Error = Infallible,
+                Future = BoxFuture<'static, Result<Response<Body>, Infallible>>,
+            > + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
     {
-        self.by_name.insert(S::NAME, GrpcService::new(service));
+        // tonic's servers are always ready.
+        self.by_name.insert(S::NAME, Box::new(move |request| service.clone().call(request)));
     }
 
     async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
         let visit = visit_of(request.extensions());
         let path = request.uri().path();
         let name = path.strip_prefix('/').and_then(|path| path.split('/').next()).unwrap_or_default();
-        let response = match self.by_name.get(name).cloned() {
+        let response = match self.by_name.get(name) {
             Some(service) => {
                 if self.streamed.contains(path) {
                     request.headers_mut().remove(ACCEPT_ENCODING);
                 }
-                service.oneshot(request).await.unwrap_or_else(|never| match never {})
+                service(request).await.unwrap_or_else(|never| match never {})
             }
             None => Status::unimplemented("").into_http(),
         };

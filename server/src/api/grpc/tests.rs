@@ -78,10 +78,10 @@ pub(in crate::api) fn services(gate: &Arc<Gate>) -> GrpcService {
 
 fn visited(gate: &Arc<Gate>, visit: &Visit) -> GrpcService {
     let (service, visit) = (services(gate), visit.clone());
-    GrpcService::new(service_fn(move |mut request: Request<Body>| {
+    GrpcService::new(move |mut request: Request<Body>| {
         insert(&mut request, visit.clone());
-        service.clone().oneshot(request)
-    }))
+        service.answer(request)
+    })
 }
 
 fn asked(text: &str) -> v1::ChatRequest {

@@ -10,9 +10,12 @@ use futures_util::Stream;
 use http::{HeaderMap, Request};
 use http_body::Body as _;
 use tonic::{Code, Status, body::Body};
-use tower::ServiceExt as _;
 
-use super::super::{Visit, edge::GrpcService, grpc::refusal, sse};
+use super::super::{
+    Visit,
+    grpc::{GrpcService, refusal},
+    sse,
+};
 use crate::error::{Error, Result};
 
 /// A flag that says whether the message is compressed, and its length.
@@ -49,7 +52,7 @@ pub(super) fn frame(message: &[u8]) -> Result<Bytes> {
 /// # Errors
 /// What the RPC fails with before its first message.
 pub(super) async fn call(grpc: GrpcService, request: Request<Body>, visit: Visit) -> Result<Messages> {
-    let (parts, body) = grpc.oneshot(request).await.unwrap_or_else(|never| match never {}).into_parts();
+    let (parts, body) = grpc.answer(request).await.into_parts();
     let ended = failure(&parts.headers, &visit);
     let names = parts.headers.iter().filter(|(name, _)| !name.as_str().starts_with(OWN));
     let headers = names.map(|(name, value)| (name.clone(), value.clone())).collect();

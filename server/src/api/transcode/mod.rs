@@ -11,8 +11,10 @@ use http_body_util::Full;
 use super::{
     Gate, Visit,
     body::Body,
-    edge::{Asked, GrpcService, insert, json},
-    failure, sse,
+    edge::{Asked, insert, json},
+    failure,
+    grpc::GrpcService,
+    sse,
     table::Rpc,
 };
 use crate::error::{Error, Result};
