@@ -40,15 +40,6 @@ pub struct Measured {
     pub firsts: Vec<Duration>,
 }
 
-impl Measured {
-    pub fn add(&mut self, other: Self) {
-        self.elapsed += other.elapsed;
-        self.cpu = other.cpu.map(|cpu| self.cpu.unwrap_or_default() + cpu);
-        self.latencies.extend(other.latencies);
-        self.firsts.extend(other.firsts);
-    }
-}
-
 /// Opens the connections, warms up, measures. `cpu` reads the peer's clock; opening and closing are not counted.
 pub fn run(load: &Load, cpu: impl Fn() -> Result<Option<Duration>>) -> Result<Measured> {
     // One thread saturates half a small machine; the peer and the upstream need the rest.
@@ -125,7 +116,8 @@ async fn call(links: Vec<Link>, length: Duration) -> Result<(Vec<Link>, Measured
     while let Some(called) = tokio::time::timeout_at(until + PATIENCE, calling.join_next()).await.map_err(|_| "a call hangs")? {
         let (link, calls) = called??;
         links.push(link);
-        all.add(calls);
+        all.latencies.extend(calls.latencies);
+        all.firsts.extend(calls.firsts);
     }
     Ok((links, all))
 }

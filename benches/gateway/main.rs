@@ -12,7 +12,7 @@ use std::{
 };
 
 use calls::Scenario;
-use load::{Load, Measured};
+use load::Load;
 use peers::{Peer, Peers};
 use report::{Cell, Memory, Report};
 use sample::Sample;
@@ -29,8 +29,8 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// How many connections call at a time: latency is read at one, throughput at many.
 const CONNECTIONS: [usize; 2] = [1, 64];
-/// Each measurement is split, and the peers take turns, so that a disturbance of the machine meets all of them.
-const ROUNDS: u32 = 3;
+/// Each measurement is split into rounds over all tasks and peers, so that a disturbance of the machine meets all of them.
+const ROUNDS: u32 = 9;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -82,29 +82,23 @@ fn measuring(peers: Peers, scenarios: Vec<Scenario>, length: Duration) -> Result
 fn measure(peers: &Peers, scenarios: Vec<Scenario>, length: Duration, told_to_end: &AtomicBool) -> Result<Report> {
     let sample = Arc::new(Sample::new());
     let mut memory = Memory { idle: peers.memory()?, loaded: 0, after: 0 };
-    let mut cells = Vec::new();
-    for &scenario in &scenarios {
-        for connections in CONNECTIONS {
-            eprintln!("{} on {connections} connections …", scenario.name());
-            let load = |peer| Load {
-                scenario,
-                address: peers.address(peer, scenario),
-                connections,
-                length: length / ROUNDS,
-                sample: Arc::clone(&sample),
-            };
-            let measured = in_turns(|peer| {
-                if told_to_end.load(Ordering::Relaxed) {
-                    return Err("told to end".into());
-                }
-                let measured = load::run(&load(peer), || peers.cpu(peer))?;
-                memory.loaded = memory.loaded.max(peers.memory()?);
-                Ok(measured)
-            });
+    let of = |scenario| CONNECTIONS.into_iter().flat_map(move |connections| Peer::ALL.map(|peer| Cell::new(scenario, peer, connections)));
+    let mut cells: Vec<Cell> = scenarios.iter().copied().flat_map(of).collect();
+    for round in 0..ROUNDS {
+        eprintln!("round {} of {ROUNDS} …", round + 1);
+        for cell in in_turn(&mut cells, round as usize) {
             if told_to_end.load(Ordering::Relaxed) {
                 return Err("told to end".into());
             }
-            cells.extend(measured.map(|(peer, measured)| Cell::new(scenario, peer, connections, measured)));
+            let load = Load {
+                scenario: cell.scenario,
+                address: peers.address(cell.peer, cell.scenario),
+                connections: cell.connections,
+                length: length / ROUNDS,
+                sample: Arc::clone(&sample),
+            };
+            cell.add(load::run(&load, || peers.cpu(cell.peer)));
+            memory.loaded = memory.loaded.max(peers.memory()?);
         }
     }
     #[expect(clippy::disallowed_methods, reason = "nothing else runs: memory is to settle")]
@@ -113,19 +107,12 @@ fn measure(peers: &Peers, scenarios: Vec<Scenario>, length: Duration, told_to_en
     Ok(Report { scenarios, cells, memory, length })
 }
 
-/// Measures each peer `ROUNDS` times, each round beginning with another one. A failed peer is not asked again.
-fn in_turns(mut measure: impl FnMut(Peer) -> Result<Measured>) -> [(Peer, Result<Measured>); 3] {
-    let mut all = Peer::ALL.map(|peer| (peer, Ok(Measured::default())));
-    for round in 0..ROUNDS as usize {
-        for turn in 0..all.len() {
-            let (peer, so_far) = &mut all[(round + turn) % Peer::ALL.len()];
-            if let Ok(sum) = so_far {
-                match measure(*peer) {
-                    Ok(measured) => sum.add(measured),
-                    Err(error) => *so_far = Err(error),
-                }
-            }
-        }
-    }
-    all
+/// What is still to be measured, the peers of each task in an order that begins with another one each round. A failed peer is
+/// not asked again.
+fn in_turn(cells: &mut [Cell], round: usize) -> impl Iterator<Item = &mut Cell> {
+    let rotated = cells.chunks_mut(Peer::ALL.len()).flat_map(move |peers| {
+        peers.rotate_left(usize::from(round > 0));
+        peers
+    });
+    rotated.filter(|cell| cell.failure().is_none())
 }

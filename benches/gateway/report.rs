@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    CONNECTIONS, Result,
+    CONNECTIONS, ROUNDS, Result,
     calls::Scenario,
     load::Measured,
     peers::{NGINX_WORKERS, Peer},
@@ -39,10 +39,10 @@ pub struct Memory {
 
 /// One scenario, one peer, one number of connections.
 pub struct Cell {
-    scenario: Scenario,
-    peer: Peer,
-    connections: usize,
-    result: Result<Numbers, String>,
+    pub scenario: Scenario,
+    pub peer: Peer,
+    pub connections: usize,
+    rounds: Result<Vec<Measured>, String>,
 }
 
 /// Times in microseconds.
@@ -59,28 +59,56 @@ struct Numbers {
 }
 
 impl Cell {
-    pub fn new(scenario: Scenario, peer: Peer, connections: usize, measured: Result<Measured>) -> Self {
-        let result = measured.map_err(|error| error.to_string()).and_then(Numbers::new);
-        Self { scenario, peer, connections, result }
+    /// Not yet measured.
+    pub fn new(scenario: Scenario, peer: Peer, connections: usize) -> Self {
+        Self { scenario, peer, connections, rounds: Ok(Vec::new()) }
+    }
+
+    /// Adds a round; the first failure stays.
+    pub fn add(&mut self, measured: Result<Measured>) {
+        match (&mut self.rounds, measured) {
+            (Ok(rounds), Ok(measured)) => rounds.push(measured),
+            (rounds @ Ok(_), Err(error)) => *rounds = Err(error.to_string()),
+            (Err(_), _) => {}
+        }
+    }
+
+    /// Why it could not be measured.
+    pub fn failure(&self) -> Option<&str> {
+        self.rounds.as_ref().err().map(String::as_str)
+    }
+
+    fn numbers(&self) -> Result<Numbers, String> {
+        Numbers::new(self.rounds.as_ref().map_err(Clone::clone)?)
     }
 }
 
 impl Numbers {
-    fn new(mut measured: Measured) -> Result<Self, String> {
-        measured.latencies.sort_unstable();
-        measured.firsts.sort_unstable();
+    fn new(rounds: &[Measured]) -> Result<Self, String> {
+        let sorted = |of: fn(&Measured) -> &Vec<Duration>| {
+            let mut all: Vec<Duration> = rounds.iter().flat_map(of).copied().collect();
+            all.sort_unstable();
+            all
+        };
+        let (latencies, firsts) = (sorted(|round| &round.latencies), sorted(|round| &round.firsts));
         let percentile = |sorted: &[Duration], percent: usize| sorted.get(sorted.len() * percent / 100).copied().map(micros);
-        let calls = measured.latencies.len();
+        let calls = latencies.len();
         Ok(Self {
             calls,
-            per_second: count(calls) / measured.elapsed.as_secs_f64(),
-            p50: percentile(&measured.latencies, 50).ok_or("no call was answered in time")?,
-            p99: percentile(&measured.latencies, 99).ok_or("no call was answered in time")?,
-            first_p50: percentile(&measured.firsts, 50),
-            first_p99: percentile(&measured.firsts, 99),
-            cpu: measured.cpu.map(|cpu| micros(cpu) / count(calls)),
+            per_second: count(calls) / rounds.iter().map(|round| round.elapsed).sum::<Duration>().as_secs_f64(),
+            p50: percentile(&latencies, 50).ok_or("no call was answered in time")?,
+            p99: percentile(&latencies, 99).ok_or("no call was answered in time")?,
+            first_p50: percentile(&firsts, 50),
+            first_p99: percentile(&firsts, 99),
+            cpu: median(rounds.iter().filter_map(|round| Some(micros(round.cpu?) / count(round.latencies.len()))).collect()),
         })
     }
+}
+
+/// The middle one: a round that the machine disturbed does not count.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }
 
 fn micros(duration: Duration) -> f64 {
@@ -93,12 +121,12 @@ fn count(calls: usize) -> f64 {
 
 impl Report {
     pub fn is_right(&self) -> bool {
-        self.cells.iter().all(|cell| cell.result.is_ok())
+        self.cells.iter().all(|cell| cell.numbers().is_ok())
     }
 
     fn numbers(&self, scenario: Scenario, peer: Peer, connections: usize) -> Option<Numbers> {
         let is_it = |cell: &&Cell| cell.scenario == scenario && cell.peer == peer && cell.connections == connections;
-        self.cells.iter().find(is_it)?.result.as_ref().ok().copied()
+        self.cells.iter().find(is_it)?.numbers().ok()
     }
 
     /// Beside a direct call in the protocol that this peer speaks to the upstream: Flowgate's typed calls become HTTP.
@@ -132,7 +160,7 @@ impl Report {
     fn to_json(&self) -> Value {
         let cell = |cell: &Cell| {
             let mut value = json!({"scenario": cell.scenario.name(), "peer": cell.peer.name(), "connections": cell.connections});
-            match &cell.result {
+            match cell.numbers() {
                 Err(error) => value["error"] = json!(error),
                 Ok(numbers) => {
                     value["calls"] = json!(numbers.calls);
@@ -183,8 +211,8 @@ impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n{} cores for load, upstream and peer together; nginx with {NGINX_WORKERS} workers; {:.1} s per measurement.\n\
-             A stream has {PIECES} pieces, a prediction {ROWS} rows of {}. Times in µs, cpu is the peer's per call.\n",
+            "\n{} cores for load, upstream and peer together; nginx with {NGINX_WORKERS} workers; {:.1} s per measurement in {ROUNDS} rounds.\n\
+             A stream has {PIECES} pieces, a prediction {ROWS} rows of {}. Times in µs, cpu is the peer's per call, median of the rounds.\n",
             cores(),
             self.length.as_secs_f64(),
             COLUMNS.len(),
@@ -205,11 +233,11 @@ impl Report {
             for peer in Peer::ALL {
                 write!(f, "{:17} {:9}", scenario.name(), peer.name())?;
                 for cell in self.cells.iter().filter(|cell| cell.scenario == scenario && cell.peer == peer) {
-                    match &cell.result {
+                    match cell.numbers() {
                         Err(error) => write!(f, " | FAILED: {}", error.chars().take(300).collect::<String>())?,
                         Ok(numbers) => {
                             let added = self.direct(cell).map(|direct| numbers.p50 - direct.p50).filter(|_| peer != Peer::Direct);
-                            let Numbers { per_second, p50, p99, first_p50, cpu, .. } = *numbers;
+                            let Numbers { per_second, p50, p99, first_p50, cpu, .. } = numbers;
                             write!(
                                 f,
                                 " | {per_second:>9.0} {p50:>8.0} {p99:>8.0} {} {} {}",

@@ -142,7 +142,9 @@ impl Inner {
             visit.record.fail(&error);
             failure::response(&error, &visit)
         });
-        if let Ok(value) = HeaderValue::from_str(&visit.id) {
+        if let Ok(mut value) = HeaderValue::from_str(&visit.id) {
+            // Not a secret: h2 then leaves it out of its table of values that may come again.
+            value.set_sensitive(true);
             response.headers_mut().insert(REQUEST_ID, value);
         }
         if let Some(origin) = origin {

@@ -189,11 +189,10 @@ impl Pool {
                 let mut open = self.open();
                 open.h2.retain(|h2| !h2.sender.is_closed());
                 let all = open.h2.len();
-                if let Some(h2) = open.h2.iter_mut().min_by_key(|h2| h2.calls()) {
-                    if h2.calls() < ENOUGH_STREAMS || all >= MOST_H2 {
-                        h2.used = Instant::now();
-                        return Some(Way::H2(h2.sender.clone(), Arc::clone(&h2.calls)));
-                    }
+                let least = open.h2.iter_mut().min_by_key(|h2| h2.calls());
+                if let Some(h2) = least.filter(|h2| h2.calls() < ENOUGH_STREAMS || all >= MOST_H2) {
+                    h2.used = Instant::now();
+                    return Some(Way::H2(h2.sender.clone(), Arc::clone(&h2.calls)));
                 }
                 open.lines.pop()?
             };
