@@ -30,7 +30,7 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 /// How many connections call at a time: latency is read at one, throughput at many.
 const CONNECTIONS: [usize; 2] = [1, 64];
 /// Each measurement is split into rounds over all tasks and peers, so that a disturbance of the machine meets all of them.
-const ROUNDS: u32 = 9;
+const ROUNDS: u32 = 5;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();

@@ -3,17 +3,13 @@
 use std::sync::Arc;
 
 use flowgate_proto::v1::ErrorReason;
-use tower::{Service as _, util::BoxCloneSyncService};
 
 use crate::{
-    call::{Attempt, Call},
+    call::{Attempt, Call, Service},
     catalog::{Deployment, Endpoint},
     error::{Error, Result},
     event::Reply,
 };
-
-/// What carries an attempt out, policies included.
-pub type AttemptService = BoxCloneSyncService<Attempt, Reply, Error>;
 
 /// The choice among an endpoint's deployments.
 pub struct Balance {
@@ -29,7 +25,7 @@ pub struct Balance {
 struct Choice {
     deployment: Arc<Deployment>,
     weight: u64,
-    service: AttemptService,
+    service: Service<Attempt>,
 }
 
 impl Balance {
@@ -37,7 +33,7 @@ impl Balance {
     ///
     /// # Errors
     /// What `service` says of a deployment.
-    pub fn new(endpoint: &Endpoint, service: impl Fn(&Arc<Deployment>) -> Result<AttemptService>) -> Result<Self> {
+    pub fn new(endpoint: &Endpoint, service: impl Fn(&Arc<Deployment>) -> Result<Service<Attempt>>) -> Result<Self> {
         let eligible = endpoint.deployments.iter().filter(|deployment| deployment.is_eligible());
         let has_weights = endpoint.deployments.iter().any(|deployment| deployment.config.weight.is_some());
         let choices = eligible.enumerate().map(|(position, deployment)| {
@@ -57,7 +53,7 @@ impl Balance {
     pub async fn call(&self, call: Call) -> Result<Reply> {
         let choice = self.choose()?;
         let attempt = call.attempt(Arc::clone(&choice.deployment), 1)?;
-        choice.service.clone().call(attempt).await
+        choice.service.call(attempt).await
     }
 
     fn choose(&self) -> Result<&Choice> {

@@ -1,18 +1,21 @@
-//! [`Call`]: a request that has been let in; [`Attempt`]: one try of it at one deployment; [`Record`]: what is known of both.
+//! [`Call`]: a request that has been let in; [`Attempt`]: one try of it at one deployment; [`Service`]: what carries either out;
+//! [`Record`]: what is known of both.
 
 use std::{
+    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use flowgate_proto::v1::{self, ErrorReason};
+use futures_util::{FutureExt as _, future::BoxFuture};
 use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::{
     catalog::{Deployment, Endpoint},
     error::{Error, Result},
-    event::{Lane, Payload, Task},
+    event::{Lane, Payload, Reply, Task},
     identity::Principal,
 };
 
@@ -51,6 +54,12 @@ pub struct Attempt {
     /// How the body is carried.
     pub lane: Lane,
 }
+
+/// What carries a call or an attempt out, policies included, whatever it is made of. Always ready, and called without being cloned.
+/// Cloning shares.
+pub struct Service<Req>(Arc<Carry<Req>>);
+
+type Carry<Req> = dyn Fn(Req) -> BoxFuture<'static, Result<Reply>> + Send + Sync;
 
 /// What is known of a call so far, from the door on; read once, when it is over.
 #[derive(Debug, Default)]
@@ -120,6 +129,33 @@ impl Call {
     /// The time that is left.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl<Req> Service<Req> {
+    /// A service that answers so.
+    pub fn new<F>(carry: impl Fn(Req) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Reply>> + Send + 'static,
+    {
+        Self(Arc::new(move |request| carry(request).boxed()))
+    }
+
+    /// Carries a request out.
+    pub fn call(&self, request: Req) -> BoxFuture<'static, Result<Reply>> {
+        (self.0)(request)
+    }
+}
+
+impl<Req> Clone for Service<Req> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<Req> fmt::Debug for Service<Req> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Service")
     }
 }
 

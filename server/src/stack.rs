@@ -2,11 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use tower::{Service as _, util::BoxCloneSyncService};
-
 use crate::{
-    balance::{AttemptService, Balance},
-    call::{Attempt, Call},
+    balance::Balance,
+    call::{Attempt, Call, Service},
     catalog::{Catalog, Deployment, Endpoint},
     config::{Config, Timeouts},
     error::{Error, Result},
@@ -23,15 +21,12 @@ use crate::{
     upstream::{Connections, Upstream},
 };
 
-/// What carries a call out, policies included.
-pub type CallService = BoxCloneSyncService<Call, Reply, Error>;
-
 /// A catalog and the services over it; calls in flight keep the one they began with.
 #[derive(Debug)]
 pub struct Snapshot {
     /// What can be called.
     pub catalog: Catalog,
-    services: HashMap<Arc<str>, CallService>,
+    services: HashMap<Arc<str>, Service<Call>>,
 }
 
 /// An endpoint and what carries its calls out, of one snapshot.
@@ -39,7 +34,7 @@ pub struct Snapshot {
 pub struct Served {
     /// The endpoint.
     pub endpoint: Arc<Endpoint>,
-    service: CallService,
+    service: Service<Call>,
 }
 
 /// The bottom of the attempt stack.
@@ -77,7 +72,7 @@ impl Snapshot {
 
     /// A snapshot with services made by hand.
     #[cfg(test)]
-    pub(crate) fn of(catalog: Catalog, services: HashMap<Arc<str>, CallService>) -> Self {
+    pub(crate) fn of(catalog: Catalog, services: HashMap<Arc<str>, Service<Call>>) -> Self {
         Self { catalog, services }
     }
 
@@ -97,13 +92,13 @@ impl Served {
     ///
     /// # Errors
     /// Whatever fails before the first event that commits.
-    pub async fn call(mut self, call: Call) -> Result<Reply> {
+    pub async fn call(self, call: Call) -> Result<Reply> {
         self.service.call(call).await
     }
 }
 
 /// Steps 6 to 8 of a request's life, outermost first.
-fn call_stack(endpoint: &Endpoint, connections: &Connections) -> Result<CallService> {
+fn call_stack(endpoint: &Endpoint, connections: &Connections) -> Result<Service<Call>> {
     let timeouts = endpoint.config.timeouts;
     let balance = Balance::new(endpoint, |deployment| attempt_stack(deployment, timeouts, connections))?;
     // Nearest to the choice: what passes it has its first content, so nothing above it ever sees a failure that could be retried.
@@ -116,7 +111,7 @@ fn call_stack(endpoint: &Endpoint, connections: &Connections) -> Result<CallServ
 }
 
 /// Steps 9 and 10, outermost first.
-fn attempt_stack(deployment: &Arc<Deployment>, timeouts: Timeouts, connections: &Connections) -> Result<AttemptService> {
+fn attempt_stack(deployment: &Arc<Deployment>, timeouts: Timeouts, connections: &Connections) -> Result<Service<Attempt>> {
     let send = Send(connections.upstream(deployment, &timeouts)?);
     // Nearest to the exchange: the span covers what is spent on the upstream and nothing else.
     let span = Over(Span, send);

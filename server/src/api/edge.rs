@@ -310,8 +310,8 @@ fn admit(gate: &Gate, table: &Table, request: &mut Request<tonic::body::Body>) -
     match admitted {
         Ok(principal) => {
             visit.record.note(|facts| facts.principal = Some(Arc::clone(&principal.name)));
+            admit_as(request, &principal);
             visit.principal = principal;
-            insert(request, visit.clone());
             Ok(visit)
         }
         Err(error) => Err((error, visit)),
@@ -332,6 +332,12 @@ fn principal(gate: &Gate, permission: Permission, headers: &HeaderMap) -> Result
 )]
 pub(super) fn insert<B>(request: &mut Request<B>, visit: Visit) {
     request.extensions_mut().insert(visit);
+}
+
+fn admit_as<B>(request: &mut Request<B>, principal: &Arc<Principal>) {
+    if let Some(visit) = request.extensions_mut().get_mut::<Visit>() {
+        visit.principal = Arc::clone(principal);
+    }
 }
 
 /// The visit that the edge put beside a request.

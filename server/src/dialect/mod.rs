@@ -177,6 +177,25 @@ impl Target {
 }
 
 impl Credential {
+    /// A text of the upstream's without the secret, which some repeat in their errors.
+    #[must_use]
+    pub fn hide(&self, text: Bytes) -> Bytes {
+        use secrecy::ExposeSecret as _;
+        let secret = self.secret.expose_secret().as_bytes();
+        if secret.is_empty() || memchr::memmem::find(&text, secret).is_none() {
+            return text;
+        }
+        let mut hidden = Vec::with_capacity(text.len());
+        let mut rest = &text[..];
+        while let Some(place) = memchr::memmem::find(rest, secret) {
+            hidden.extend_from_slice(&rest[..place]);
+            hidden.extend_from_slice(b"***");
+            rest = &rest[place + secret.len()..];
+        }
+        hidden.extend_from_slice(rest);
+        hidden.into()
+    }
+
     fn header(&self) -> Result<(HeaderName, HeaderValue)> {
         use secrecy::ExposeSecret as _;
         let text = format!("{}{}", self.prefix, self.secret.expose_secret());

@@ -6,12 +6,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use tower::{service_fn, util::BoxCloneSyncService};
-
-use crate::{
-    error::{Error, Result},
-    event::Reply,
-};
+use crate::{call::Service, error::Result, event::Reply};
 
 pub mod commit;
 pub mod defaults;
@@ -46,13 +41,13 @@ where
     }
 }
 
-/// A whole stack as one tower service; the only place where a type is erased, so each height costs one box.
-pub fn erase<Req: Send + 'static>(stack: impl Next<Req>) -> BoxCloneSyncService<Req, Reply, Error> {
+/// A whole stack as one service; the only place where a type is erased, so each height costs one box.
+pub fn erase<Req: Send + 'static>(stack: impl Next<Req>) -> Service<Req> {
     let stack = Arc::new(stack);
-    BoxCloneSyncService::new(service_fn(move |request| {
+    Service::new(move |request| {
         let stack = Arc::clone(&stack);
         async move { stack.call(request).await }
-    }))
+    })
 }
 
 #[cfg(test)]

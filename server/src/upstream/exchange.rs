@@ -87,7 +87,15 @@ impl Exchange<'_> {
         let (parts, body) = response.into_parts();
         if !parts.status.is_success() {
             let body = body.start(MOST_ERROR).await;
+            let body = match &self.target.credential {
+                Some(credential) => credential.hide(body),
+                None => body,
+            };
             return Err(self.dialect.classify(parts.status, &parts.headers, &body));
+        }
+        if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+            let what = "answered compressed, which was not asked for; have the operator turn its compression off";
+            return Err(self.upstream.error(ErrorReason::ProviderBadAnswer, what).upstream_status(parts.status));
         }
         match form(&parts.headers) {
             _ if !self.ask.streaming => self.whole(&parts, body, wait).await,
@@ -143,6 +151,8 @@ impl Exchange<'_> {
 fn dress(headers: &mut HeaderMap, call: &Call) {
     let own = [
         (REQUEST_ID, HeaderValue::from_str(&call.id).ok()),
+        // Without it any coding would do.
+        (header::ACCEPT_ENCODING, Some(HeaderValue::from_static("identity"))),
         (header::USER_AGENT, Some(HeaderValue::from_static(concat!("flowgate/", env!("CARGO_PKG_VERSION"))))),
         (REQUEST_TIMEOUT, call.remaining().and_then(|left| HeaderValue::try_from(format!("{}ms", left.as_millis())).ok())),
     ];

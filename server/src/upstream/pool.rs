@@ -126,6 +126,11 @@ impl Pool {
         Ok(Arc::new(Self { connector, origin, host, patience, open: Mutex::default(), tasks }))
     }
 
+    /// The server's name, for logs.
+    pub(super) fn name(&self) -> &str {
+        self.origin.authority().map_or("", |authority| authority.as_str())
+    }
+
     /// Sends a request and waits for the head of the response. A connection that turns out to be closed before anything was
     /// written on it is no failure: another one is taken.
     ///

@@ -66,9 +66,10 @@ impl Replica {
             Client::Mock(mock) => Ok(mock.answer(request).await),
             Client::Sockets(sockets) => {
                 let sent = sockets.send(request).await;
-                if matches!(sent, Err(Unsent::Connect(_))) {
-                    let elapsed = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-                    self.unreachable.store(elapsed + 1, Relaxed);
+                match &sent {
+                    Err(Unsent::Connect(cause)) => self.is_away(sockets, cause),
+                    Ok(_) if self.unreachable.load(Relaxed) > 0 => self.is_back(sockets),
+                    Ok(_) | Err(Unsent::Exchange(_)) => {}
                 }
                 sent
             }
@@ -79,6 +80,19 @@ impl Replica {
     pub(super) fn enter(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
         InFlight(Arc::clone(self))
+    }
+
+    fn is_away(&self, sockets: &Sockets, cause: &str) {
+        let elapsed = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        if self.unreachable.swap(elapsed + 1, Relaxed) == 0 {
+            tracing::warn!(upstream = sockets.pool.name(), cause, "an upstream cannot be reached");
+        }
+    }
+
+    fn is_back(&self, sockets: &Sockets) {
+        if self.unreachable.swap(0, Relaxed) > 0 {
+            tracing::info!(upstream = sockets.pool.name(), "an upstream can be reached again");
+        }
     }
 
     fn benched(&self) -> bool {

@@ -30,7 +30,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::{
     api::{Visit, edge::insert},
-    call::{Call, Record},
+    call::{Call, Record, Service},
     config,
     event::{self, Answer, Event, Reply, Task},
     identity::{Identity, Peer, Principal},
@@ -41,7 +41,7 @@ use crate::{
         meter::Meter,
         testing::{Then, catalog, deployment, endpoint, head, streamed, text},
     },
-    stack::{CallService, Snapshot},
+    stack::Snapshot,
     task::Cut,
     telemetry::metrics::Metrics,
 };
@@ -60,7 +60,7 @@ where
 {
     let named = [("chat", Task::Chat), ("text", Task::Complete), ("vectors", Task::Embed), ("predict", Task::Predict)];
     let endpoints = named.map(|(name, task)| config::Endpoint { task, ..endpoint(name, vec![deployment("only")]) });
-    let service = |name: &str| -> (Arc<str>, CallService) { (name.into(), erase(Over(Meter, Over(Commit, Then(answer.clone()))))) };
+    let service = |name: &str| -> (Arc<str>, Service<Call>) { (name.into(), erase(Over(Meter, Over(Commit, Then(answer.clone()))))) };
     let services: HashMap<_, _> = named.iter().map(|(name, _)| service(name)).collect();
     Arc::new(Gate {
         snapshot: ArcSwap::from_pointee(Snapshot::of(catalog(endpoints.into()), services)),
