@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 
 /// Measures the tasks whose names hold `filter`. Whether every answer was right.
 fn bench(filter: &str) -> Result<bool> {
-    let seconds: f64 = env::var("BENCH_SECONDS").map_or(Ok(3.0), |seconds| seconds.parse())?;
+    let seconds: f64 = env::var("BENCH_SECONDS").map_or(Ok(5.0), |seconds| seconds.parse())?;
     let length = Duration::try_from_secs_f64(seconds)?;
     let scenarios: Vec<Scenario> = Scenario::ALL.into_iter().filter(|scenario| scenario.name().contains(filter)).collect();
     let report = measuring(Peers::start()?, scenarios, length)?;

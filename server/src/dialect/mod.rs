@@ -205,3 +205,17 @@ impl Credential {
         Ok((self.header.clone(), value))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_an_upstream_repeats_is_hidden() {
+        let credential = |secret: &str| Credential { header: http::header::AUTHORIZATION, prefix: "Bearer ", secret: secret.into() };
+        let told = Bytes::from_static(b"no key abc-1: `Bearer abc-1`, ask for another than abc-");
+        assert_eq!(credential("abc-1").hide(told.clone()), "no key ***: `Bearer ***`, ask for another than abc-");
+        assert_eq!(credential("xyz").hide(told.clone()), told);
+        assert_eq!(credential("").hide(told.clone()), told);
+    }
+}

@@ -243,7 +243,7 @@ async fn a_unary_call_is_dressed_answered_and_its_connection_kept() {
         let (number, head) = seen.recv().await.unwrap();
         assert_eq!(number, 0, "the same connection");
         assert!(head.contains("x-team: operator") && !head.contains("x-team: caller"), "{head}");
-        for line in ["post /x http/1.1", "x-trace: 1", "x-trace: 2", "x-request-id: id-1", "x-request-timeout: 4", "user-agent: flowgate/"]
+        for line in ["post /x http/1.1", "x-trace: 1", "x-trace: 2", "x-request-id: id-1", "x-request-timeout: 4", "user-agent: flowgate/", "accept-encoding: identity"]
         {
             assert!(head.contains(line), "{line} in {head}");
         }
@@ -337,6 +337,7 @@ async fn failures_before_the_answer_have_their_reason_and_no_address() {
         ("", ErrorReason::ProviderUnavailable),
         ("SSH-2.0-OpenSSH\r\n", ErrorReason::ProviderBadAnswer),
         ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", ErrorReason::ProviderFailed),
+        ("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 1\r\n\r\n{", ErrorReason::ProviderBadAnswer),
         (&whole("429 Slow", "text/plain", "calm down"), ErrorReason::ProviderRateLimited),
         (&whole("500 No", "text/plain", "sorry"), ErrorReason::ProviderFailed),
         (&whole("302 There", "text/plain", ""), ErrorReason::ProviderBadAnswer),
