@@ -296,6 +296,7 @@ async fn stop(
 
 #[expect(clippy::exit, reason = "who signals twice wants no drain")]
 fn end_now() {
+    logs::end();
     complain("a second signal came: calls in flight are cut\n");
     std::process::exit(1);
 }

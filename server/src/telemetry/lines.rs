@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default)]
 pub struct Lines(Arc<Queue>);
 
-/// Writes out what is left when it is dropped; waits for a second at most, since a reader may be stuck.
+/// Writes out what is left when it is dropped.
 #[derive(Debug)]
 pub struct Flush(Lines);
 
@@ -52,6 +52,14 @@ impl Lines {
     /// How many lines were thrown away because `out` was too slow for them.
     pub fn lost(&self) -> u64 {
         self.0.lost.load(Relaxed)
+    }
+
+    /// Writes out what is left and ends the thread; waits for a second at most, since a reader may be stuck.
+    pub fn end(&self) {
+        let mut state = self.0.state();
+        state.ended = true;
+        self.0.news.notify_all();
+        drop(self.0.news.wait_timeout_while(state, PATIENCE, |state| !state.done));
     }
 
     /// Starts the thread that writes to `out`. Errors of `out` have nowhere to be told and are ignored.
@@ -130,11 +138,7 @@ impl<'a> MakeWriter<'a> for Lines {
 
 impl Drop for Flush {
     fn drop(&mut self) {
-        let queue = &self.0.0;
-        let mut state = queue.state();
-        state.ended = true;
-        queue.news.notify_all();
-        drop(queue.news.wait_timeout_while(state, PATIENCE, |state| !state.done));
+        self.0.end();
     }
 }
 

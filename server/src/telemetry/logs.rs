@@ -20,6 +20,13 @@ pub fn lost() -> u64 {
     LINES.get().map_or(0, Lines::lost)
 }
 
+/// Writes the last lines out, for an end of the process that drops nothing.
+pub fn end() {
+    if let Some(lines) = LINES.get() {
+        lines.end();
+    }
+}
+
 /// Starts logging to standard error. What is returned writes the last lines out when it is dropped.
 ///
 /// `RUST_LOG` chooses what is logged; unset: `info`.

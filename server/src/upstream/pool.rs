@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{
     FutureExt as _, Stream,
-    future::{BoxFuture, Shared},
+    future::{BoxFuture, Shared, WeakShared},
 };
 use http::{HeaderValue, Request, Response, Uri, header::HOST, uri::Scheme};
 use http_body_util::Full;
@@ -31,10 +31,12 @@ use crate::{
 
 /// More idle HTTP/1.1 connections than this are closed after their answer.
 const MOST_IDLE: usize = 1024;
-/// How many h2 connections one server gets, since one connection is one core and one window.
-pub(super) const MOST_H2: usize = 4;
-/// How many calls an h2 connection carries before another one is opened.
+/// How many h2 connections one server gets before they are filled up: one connection is one core and one window.
+pub(super) const USUAL_H2: usize = 4;
+/// How many calls each of these carries before another one is opened.
 pub(super) const ENOUGH_STREAMS: usize = 32;
+/// How many calls a connection carries at all before another one is opened: servers allow a hundred or more, and the rest would wait.
+pub(super) const FULL: usize = 100;
 
 /// The connections to one server.
 pub(super) struct Pool {
@@ -70,13 +72,14 @@ struct Open {
     h2: Vec<Multiplexed>,
     /// The server chose HTTP/1.1 when it could choose.
     chose_h1: bool,
-    /// The first connection to a server that may speak h2: who comes meanwhile waits for it.
-    opening: Option<Opening>,
+    /// The first connection to a server that may speak h2: who comes meanwhile waits for it. Lives while anybody waits.
+    opening: Option<WeakShared<Outcome>>,
     /// Whether somebody looks after idle connections.
     swept: bool,
 }
 
-type Opening = Shared<BoxFuture<'static, Result<(), Arc<str>>>>;
+type Outcome = BoxFuture<'static, Result<(), Arc<str>>>;
+type Opening = Shared<Outcome>;
 type Sender = http2::SendRequest<Full<Bytes>>;
 
 struct Multiplexed {
@@ -142,7 +145,7 @@ impl Pool {
             let (way, fresh) = match self.free() {
                 Some(way) => (way, false),
                 // Boxed: seldom, and large by DNS and TLS.
-                None => (self.connect().boxed().await?, true),
+                None => self.connect().boxed().await?,
             };
             self.address(&mut request, &way);
             let mut failed = match self.send_on(way, request).await {
@@ -193,11 +196,9 @@ impl Pool {
             let (mut line, since) = {
                 let mut open = self.open();
                 open.h2.retain(|h2| !h2.sender.is_closed());
-                let all = open.h2.len();
-                let least = open.h2.iter_mut().min_by_key(|h2| h2.calls());
-                if let Some(h2) = least.filter(|h2| h2.calls() < ENOUGH_STREAMS || all >= MOST_H2) {
-                    h2.used = Instant::now();
-                    return Some(Way::H2(h2.sender.clone(), Arc::clone(&h2.calls)));
+                let room = if open.h2.len() < USUAL_H2 { ENOUGH_STREAMS } else { FULL };
+                if let Some(h2) = open.least_busy().filter(|h2| h2.calls() < room) {
+                    return Some(h2.carry());
                 }
                 open.lines.pop()?
             };
@@ -208,16 +209,23 @@ impl Pool {
         }
     }
 
-    /// A new connection. Of the first ones to a server that may speak h2 only one is made, for all who wait.
-    async fn connect(self: &Arc<Self>) -> Result<Way, Unsent> {
+    /// A new connection, and whether it was never used. Of the first ones to a server that may speak h2 only one is made, for all who
+    /// wait. If there is none to be had, a busy one has to do.
+    async fn connect(self: &Arc<Self>) -> Result<(Way, bool), Unsent> {
         loop {
-            let Some(opening) = self.opening() else {
-                let opened = open(&self.connector, &self.origin, &self.tasks).await.map_err(Unsent::Connect)?;
-                return Ok(self.take(opened));
+            let failed = match self.opening() {
+                Some(opening) => opening.await.err(),
+                None => match open(&self.connector, &self.origin, &self.tasks).await {
+                    Ok(opened) => return Ok((self.take(opened), true)),
+                    Err(cause) => Some(cause),
+                },
             };
-            opening.await.map_err(Unsent::Connect)?;
+            if let Some(cause) = failed {
+                let busy = self.open().least_busy().map(Multiplexed::carry);
+                return busy.map(|way| (way, false)).ok_or(Unsent::Connect(cause));
+            }
             if let Some(way) = self.free() {
-                return Ok(way);
+                return Ok((way, false));
             }
         }
     }
@@ -228,26 +236,27 @@ impl Pool {
         if self.origin.scheme() != Some(&Scheme::HTTPS) || state.chose_h1 {
             return None;
         }
-        let opening = state.opening.get_or_insert_with(|| {
-            // Not the pool itself, which holds this future.
-            let (pool, connector, origin, tasks) = (Arc::downgrade(self), self.connector.clone(), self.origin.clone(), self.tasks.clone());
-            let opening = async move {
-                let opened = open(&connector, &origin, &tasks).await;
-                let Some(pool) = pool.upgrade() else { return Ok(()) };
-                pool.open().opening = None;
-                match pool.take(opened?) {
-                    Way::Line(line) => pool.keep(line),
-                    Way::H2(..) => {}
-                }
-                Ok(())
-            };
-            opening.boxed().shared()
-        });
-        Some(opening.clone())
+        if let Some(opening) = state.opening.as_ref().and_then(WeakShared::upgrade) {
+            return Some(opening);
+        }
+        // Not the pool itself, which knows of this future.
+        let (pool, connector, origin, tasks) = (Arc::downgrade(self), self.connector.clone(), self.origin.clone(), self.tasks.clone());
+        let opening = async move {
+            let opened = open(&connector, &origin, &tasks).await;
+            let Some(pool) = pool.upgrade() else { return Ok(()) };
+            pool.open().opening = None;
+            if let Way::Line(line) = pool.take(opened?) {
+                pool.keep(line);
+            }
+            Ok(())
+        };
+        let opening = opening.boxed().shared();
+        state.opening = opening.downgrade();
+        Some(opening)
     }
 
     /// Takes note of what a new connection speaks.
-    fn take(&self, opened: Opened) -> Way {
+    fn take(self: &Arc<Self>, opened: Opened) -> Way {
         let mut state = self.open();
         match opened {
             Opened::Line(line) => {
@@ -255,9 +264,11 @@ impl Pool {
                 Way::Line(line)
             }
             Opened::H2(sender) => {
-                let h2 = Multiplexed { sender: sender.clone(), calls: Arc::default(), used: Instant::now() };
-                let way = Way::H2(sender, Arc::clone(&h2.calls));
+                state.chose_h1 = false;
+                let mut h2 = Multiplexed { sender, calls: Arc::default(), used: Instant::now() };
+                let way = h2.carry();
                 state.h2.push(h2);
+                self.look_after(&mut state);
                 way
             }
         }
@@ -273,6 +284,11 @@ impl Pool {
         if state.lines.len() < MOST_IDLE {
             state.lines.push((line, Instant::now()));
         }
+        self.look_after(&mut state);
+    }
+
+    /// Sees to it that idle connections are let go of.
+    fn look_after(self: &Arc<Self>, state: &mut Open) {
         if !std::mem::replace(&mut state.swept, true) {
             self.tasks.spawn(sweep(Arc::downgrade(self), self.patience));
         }
@@ -283,7 +299,9 @@ impl Pool {
         let mut state = self.open();
         let fresh = state.lines.partition_point(|(_, since)| since.elapsed() >= self.patience);
         let stale: Vec<_> = state.lines.drain(..fresh).collect();
-        state.h2.retain(|h2| h2.calls() > 0 || h2.used.elapsed() < self.patience);
+        let now = Instant::now();
+        state.h2.iter_mut().filter(|h2| h2.calls() > 0).for_each(|h2| h2.used = now);
+        state.h2.retain(|h2| now - h2.used < self.patience);
         state.swept = !(state.lines.is_empty() && state.h2.is_empty());
         let left = state.swept;
         drop(state);
@@ -329,7 +347,19 @@ async fn open(connector: &Connector, origin: &Uri, tasks: &Tasks) -> Result<Open
     Ok(Opened::H2(sender))
 }
 
+impl Open {
+    fn least_busy(&mut self) -> Option<&mut Multiplexed> {
+        self.h2.iter_mut().min_by_key(|h2| h2.calls())
+    }
+}
+
 impl Multiplexed {
+    /// Takes one more call.
+    fn carry(&mut self) -> Way {
+        self.used = Instant::now();
+        Way::H2(self.sender.clone(), Arc::clone(&self.calls))
+    }
+
     fn calls(&self) -> usize {
         Arc::strong_count(&self.calls) - 1
     }

@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
 use flowgate_proto::v1::ErrorReason;
@@ -243,8 +243,15 @@ async fn a_unary_call_is_dressed_answered_and_its_connection_kept() {
         let (number, head) = seen.recv().await.unwrap();
         assert_eq!(number, 0, "the same connection");
         assert!(head.contains("x-team: operator") && !head.contains("x-team: caller"), "{head}");
-        for line in ["post /x http/1.1", "x-trace: 1", "x-trace: 2", "x-request-id: id-1", "x-request-timeout: 4", "user-agent: flowgate/", "accept-encoding: identity"]
-        {
+        for line in [
+            "post /x http/1.1",
+            "x-trace: 1",
+            "x-trace: 2",
+            "x-request-id: id-1",
+            "x-request-timeout: 4",
+            "user-agent: flowgate/",
+            "accept-encoding: identity",
+        ] {
             assert!(head.contains(line), "{line} in {head}");
         }
     }
@@ -462,7 +469,9 @@ async fn a_forward_proxy_gets_the_whole_address_and_its_credential() {
 struct Secure {
     address: std::net::SocketAddr,
     ca: PathBuf,
+    /// That are open.
     connections: Arc<AtomicUsize>,
+    refuses: Arc<AtomicBool>,
     _folder: tempfile::TempDir,
 }
 
@@ -480,12 +489,18 @@ async fn secure() -> Secure {
     let address = listener.local_addr().unwrap();
     let connections = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&connections);
+    let refuses = Arc::new(AtomicBool::new(false));
+    let refuse = Arc::clone(&refuses);
     let tasks = Tasks::default();
     tasks.clone().spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
+            if refuse.load(SeqCst) {
+                continue;
+            }
             let Ok(stream) = acceptor.accept(stream).await else { continue };
             count.fetch_add(1, SeqCst);
+            let count = Arc::clone(&count);
             let answer = service_fn(async |request: http::Request<Incoming>| {
                 let version = format!("\"{:?}\"", request.version());
                 let response = http::Response::builder().header("content-type", "application/json");
@@ -494,10 +509,11 @@ async fn secure() -> Secure {
             tasks.spawn(async move {
                 let http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
                 drop(http.serve_connection(TokioIo::new(stream), answer).await);
+                count.fetch_sub(1, SeqCst);
             });
         }
     });
-    Secure { address, ca, connections, _folder: folder }
+    Secure { address, ca, connections, refuses, _folder: folder }
 }
 
 /// What the stack needs of the way to an upstream.
@@ -544,8 +560,18 @@ async fn calls_share_an_h2_connection_until_it_is_busy() {
     };
     assert_eq!(at_once(pool::ENOUGH_STREAMS).await, 1, "nobody opens a second one while the first is being opened");
     assert_eq!(at_once(pool::ENOUGH_STREAMS).await, 1);
+    secure.refuses.store(true, SeqCst);
+    assert_eq!(at_once(2 * pool::ENOUGH_STREAMS).await, 1, "if there is no second one, the first has to do");
+    secure.refuses.store(false, SeqCst);
     assert_eq!(at_once(2 * pool::ENOUGH_STREAMS).await, 2);
-    assert_eq!(at_once(20 * pool::ENOUGH_STREAMS).await, pool::MOST_H2);
+    assert_eq!(at_once(pool::USUAL_H2 * pool::FULL).await, pool::USUAL_H2);
+    assert_eq!(at_once(pool::USUAL_H2 * pool::FULL + 1).await, pool::USUAL_H2 + 1, "nobody waits for a stream");
+
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(200)).await;
+    while secure.connections.load(SeqCst) > 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
