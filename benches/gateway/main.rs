@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver},
     },
     time::Duration,
 };
@@ -65,21 +65,23 @@ fn bench(filter: &str) -> Result<bool> {
 
 /// Measures on a thread of its own, and gives up after the round if this process is told to end: what it started is to end too.
 fn measuring(peers: Peers, scenarios: Vec<Scenario>, length: Duration) -> Result<Report> {
-    static TOLD: AtomicBool = AtomicBool::new(false);
+    let (tell, told) = mpsc::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let mut measuring = tokio::task::spawn_blocking(move || measure(&peers, scenarios, length, &TOLD));
+        let mut measuring = tokio::task::spawn_blocking(move || measure(&peers, scenarios, length, &told));
         tokio::select! {
             report = &mut measuring => return report?,
-            _ = terminate.recv() => TOLD.store(true, Ordering::Relaxed),
-            _ = interrupt.recv() => TOLD.store(true, Ordering::Relaxed),
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
+        // Nobody listens if it is just done.
+        tell.send(()).unwrap_or_default();
         measuring.await?
     })
 }
 
-fn measure(peers: &Peers, scenarios: Vec<Scenario>, length: Duration, told_to_end: &AtomicBool) -> Result<Report> {
+fn measure(peers: &Peers, scenarios: Vec<Scenario>, length: Duration, told_to_end: &Receiver<()>) -> Result<Report> {
     let sample = Arc::new(Sample::new());
     let mut memory = Memory { idle: peers.memory()?, loaded: 0, after: 0 };
     let of = |scenario| CONNECTIONS.into_iter().flat_map(move |connections| Peer::ALL.map(|peer| Cell::new(scenario, peer, connections)));
@@ -87,7 +89,7 @@ fn measure(peers: &Peers, scenarios: Vec<Scenario>, length: Duration, told_to_en
     for round in 0..ROUNDS {
         eprintln!("round {} of {ROUNDS} …", round + 1);
         for cell in in_turn(&mut cells, round as usize) {
-            if told_to_end.load(Ordering::Relaxed) {
+            if told_to_end.try_recv().is_ok() {
                 return Err("told to end".into());
             }
             let load = Load {
@@ -101,8 +103,10 @@ fn measure(peers: &Peers, scenarios: Vec<Scenario>, length: Duration, told_to_en
             memory.loaded = memory.loaded.max(peers.memory()?);
         }
     }
-    #[expect(clippy::disallowed_methods, reason = "nothing else runs: memory is to settle")]
-    std::thread::sleep(length);
+    // Memory settles while nothing else runs.
+    if told_to_end.recv_timeout(length).is_ok() {
+        return Err("told to end".into());
+    }
     memory.after = peers.memory()?;
     Ok(Report { scenarios, cells, memory, length })
 }

@@ -151,7 +151,10 @@ fn signal(name: &str, pids: &[u32]) {
 }
 
 fn pause() {
-    #[expect(clippy::disallowed_methods, reason = "starting and stopping is not async here")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a process of another maker tells nobody when it listens, nor, without a signal handler, when it has ended"
+    )]
     std::thread::sleep(Duration::from_millis(20));
 }
 

@@ -325,8 +325,17 @@ mod tests {
         assert_eq!(kept(&config("default_endpoint: chat"), &first), [""; 0]);
         assert_eq!(kept(&config("listen: 127.0.0.1:1\ncors: { allow_origins: ['*'] }"), &first), ["listen", "cors"]);
         let rest = "admin: { listen: 127.0.0.1:2 }\ntls: { cert: a, key: b }\ntrusted_proxies: [10.0.0.0/8]\nmax_request_bytes: 1\n\
-                    shutdown_grace: 1s\nmax_connection_age: 1s\ntelemetry: { log: json }";
-        let keys = ["admin", "tls", "trusted_proxies", "max_request_bytes", "shutdown_grace", "max_connection_age", "telemetry.log"];
+                    shutdown_delay: 1s\nshutdown_grace: 1s\nmax_connection_age: 1s\ntelemetry: { log: json }";
+        let keys = [
+            "admin",
+            "tls",
+            "trusted_proxies",
+            "max_request_bytes",
+            "shutdown_delay",
+            "shutdown_grace",
+            "max_connection_age",
+            "telemetry.log",
+        ];
         assert_eq!(kept(&config(rest), &first), keys);
     }
 

@@ -1,22 +1,12 @@
 //! Opens connections to upstreams: TCP, HTTP proxies, TLS. Knows nothing of what is said over them.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Uri, uri::Scheme};
 use hyper_util::client::legacy::connect::{HttpConnector, proxy::Tunnel};
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::either::Either;
 use tower::Service;
@@ -42,11 +32,15 @@ enum Way {
     Tunnel(Tunnel<HttpConnector>),
 }
 
+/// The bytes of a connection, in the clear or by TLS.
+pub(super) type Io = Either<TcpStream, TlsStream<TcpStream>>;
+
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Socket {
-    io: Either<TcpStream, TlsStream<TcpStream>>,
-    h2: bool,
+    pub(super) io: Io,
+    /// Whether h2 was agreed on.
+    pub(super) h2: bool,
 }
 
 impl Connector {
@@ -110,13 +104,6 @@ impl Connector {
     }
 }
 
-impl Socket {
-    /// Whether h2 was agreed on.
-    pub(super) fn is_h2(&self) -> bool {
-        self.h2
-    }
-}
-
 #[cfg(test)]
 impl Socket {
     pub(super) fn nodelay(&self) -> io::Result<bool> {
@@ -124,34 +111,6 @@ impl Socket {
             Either::Left(tcp) => tcp.nodelay(),
             Either::Right(tls) => tls.get_ref().0.nodelay(),
         }
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
     }
 }
 

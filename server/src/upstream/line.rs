@@ -18,13 +18,13 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::task::coop::unconstrained;
 
-use super::connect::Socket;
+use super::connect::Io;
 
 /// One connection. Dropping it closes it, whatever is under way on it.
 pub(super) struct Line {
     sender: http1::SendRequest<Full<Bytes>>,
     /// `None` once it has ended.
-    connection: Option<http1::Connection<TokioIo<Socket>, Full<Bytes>>>,
+    connection: Option<http1::Connection<TokioIo<Io>, Full<Bytes>>>,
 }
 
 impl Line {
@@ -32,8 +32,8 @@ impl Line {
     ///
     /// # Errors
     /// None that is known; hyper reserves the right.
-    pub(super) async fn new(socket: Socket) -> hyper::Result<Box<Self>> {
-        let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+    pub(super) async fn new(io: Io) -> hyper::Result<Box<Self>> {
+        let (sender, connection) = http1::handshake(TokioIo::new(io)).await?;
         Ok(Box::new(Self { sender, connection: Some(connection) }))
     }
 
@@ -88,7 +88,7 @@ impl Line {
 }
 
 /// Reads and writes what can be read and written now. What is still waited for when the connection ends gets its error.
-fn drive(connection: &mut Option<http1::Connection<TokioIo<Socket>, Full<Bytes>>>, cx: &mut Context<'_>) {
+fn drive(connection: &mut Option<http1::Connection<TokioIo<Io>, Full<Bytes>>>, cx: &mut Context<'_>) {
     let Some(driven) = connection else { return };
     if let Poll::Ready(ended) = Pin::new(driven).poll(cx) {
         if let Err(error) = ended {

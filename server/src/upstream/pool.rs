@@ -23,7 +23,11 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::{Instant, sleep};
 
-use super::{connect::Connector, exchange::chain, line::Line};
+use super::{
+    connect::{Connector, Socket},
+    exchange::chain,
+    line::Line,
+};
 use crate::{
     error::{Error, Result},
     task::Tasks,
@@ -325,9 +329,9 @@ async fn sweep(pool: Weak<Pool>, patience: Duration) {
 
 async fn open(connector: &Connector, origin: &Uri, tasks: &Tasks) -> Result<Opened, Arc<str>> {
     let told = |error: &(dyn StdError + 'static)| Arc::from(chain(error));
-    let socket = connector.open(origin).await.map_err(|error| told(&*error))?;
-    if !socket.is_h2() {
-        return Line::new(socket).await.map(Opened::Line).map_err(|error| told(&error));
+    let Socket { io, h2 } = connector.open(origin).await.map_err(|error| told(&*error))?;
+    if !h2 {
+        return Line::new(io).await.map(Opened::Line).map_err(|error| told(&error));
     }
     let shaken = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -336,7 +340,7 @@ async fn open(connector: &Connector, origin: &Uri, tasks: &Tasks) -> Result<Open
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10))
         .keep_alive_while_idle(true)
-        .handshake(TokioIo::new(socket))
+        .handshake(TokioIo::new(io))
         .await;
     let (sender, connection) = shaken.map_err(|error| told(&error))?;
     tasks.spawn(async move {
