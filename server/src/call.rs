@@ -57,9 +57,9 @@ pub struct Attempt {
 
 /// What carries a call or an attempt out, policies included, whatever it is made of. Always ready, and called without being cloned.
 /// Cloning shares.
-pub struct Service<Req>(Arc<Carry<Req>>);
+pub struct Service<Req, Out = Result<Reply>>(Arc<Carry<Req, Out>>);
 
-type Carry<Req> = dyn Fn(Req) -> BoxFuture<'static, Result<Reply>> + Send + Sync;
+type Carry<Req, Out> = dyn Fn(Req) -> BoxFuture<'static, Out> + Send + Sync;
 
 /// What is known of a call so far, from the door on; read once, when it is over.
 #[derive(Debug, Default)]
@@ -132,28 +132,28 @@ impl Call {
     }
 }
 
-impl<Req> Service<Req> {
+impl<Req, Out> Service<Req, Out> {
     /// A service that answers so.
     pub fn new<F>(carry: impl Fn(Req) -> F + Send + Sync + 'static) -> Self
     where
-        F: Future<Output = Result<Reply>> + Send + 'static,
+        F: Future<Output = Out> + Send + 'static,
     {
         Self(Arc::new(move |request| carry(request).boxed()))
     }
 
     /// Carries a request out.
-    pub fn call(&self, request: Req) -> BoxFuture<'static, Result<Reply>> {
+    pub fn call(&self, request: Req) -> BoxFuture<'static, Out> {
         (self.0)(request)
     }
 }
 
-impl<Req> Clone for Service<Req> {
+impl<Req, Out> Clone for Service<Req, Out> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<Req> fmt::Debug for Service<Req> {
+impl<Req, Out> fmt::Debug for Service<Req, Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Service")
     }

@@ -167,7 +167,7 @@ impl Inner {
         };
         let mut request = request.map(tonic::body::Body::new);
         insert(&mut request, visit);
-        Ok(service.answer(request).await.map(Body::grpc))
+        Ok(service.call(request).await.map(Body::grpc))
     }
 
     /// Turns away what a page of another site sends; its question beforehand is answered.
@@ -291,7 +291,7 @@ fn admitted(gate: &Arc<Gate>, table: &Arc<Table>, service: GrpcService) -> GrpcS
     };
     GrpcService::new(move |mut request: Request<tonic::body::Body>| match admit(&gate, &table, &mut request) {
         Ok(visit) => {
-            let answer = gate.cut.race(service.answer(request).map(Ok));
+            let answer = gate.cut.race(service.call(request).map(Ok));
             Either::Left(async move { answer.await.unwrap_or_else(|error| refuse(&error, &visit)) })
         }
         Err((error, visit)) => Either::Right(ready(refuse(&error, &visit))),

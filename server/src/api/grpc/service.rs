@@ -1,9 +1,7 @@
-//! gRPC services as one value that is called without being cloned.
+//! gRPC services as one value that is called without being cloned, and as the tower service that tonic's layers take.
 
 use std::{
     convert::Infallible,
-    fmt,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -13,31 +11,13 @@ use futures_util::{
 };
 use http::{Request, Response};
 use tonic::body::Body;
-use tower::Service;
 
-type Answer = dyn Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync;
+use crate::call::Service;
 
-/// Services that answer a request, whichever of them it is for. Cloning shares.
-#[derive(Clone)]
-pub struct GrpcService(Arc<Answer>);
+/// Services that answer a request, whichever of them it is for.
+pub type GrpcService = Service<Request<Body>, Response<Body>>;
 
-impl GrpcService {
-    /// Services that answer so.
-    pub fn new<F, Fut>(answer: F) -> Self
-    where
-        F: Fn(Request<Body>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Response<Body>> + Send + 'static,
-    {
-        Self(Arc::new(move |request| answer(request).boxed()))
-    }
-
-    /// Answers one request.
-    pub fn answer(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
-        (self.0)(request)
-    }
-}
-
-impl Service<Request<Body>> for GrpcService {
+impl tower::Service<Request<Body>> for GrpcService {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Map<BoxFuture<'static, Response<Body>>, fn(Response<Body>) -> Result<Response<Body>, Infallible>>;
@@ -47,12 +27,6 @@ impl Service<Request<Body>> for GrpcService {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        self.answer(request).map(Ok)
-    }
-}
-
-impl fmt::Debug for GrpcService {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("GrpcService")
+        Self::call(self, request).map(Ok)
     }
 }

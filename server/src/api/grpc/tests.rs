@@ -80,7 +80,7 @@ fn visited(gate: &Arc<Gate>, visit: &Visit) -> GrpcService {
     let (service, visit) = (services(gate), visit.clone());
     GrpcService::new(move |mut request: Request<Body>| {
         insert(&mut request, visit.clone());
-        service.answer(request)
+        service.call(request)
     })
 }
 

@@ -52,7 +52,7 @@ pub(super) fn frame(message: &[u8]) -> Result<Bytes> {
 /// # Errors
 /// What the RPC fails with before its first message.
 pub(super) async fn call(grpc: GrpcService, request: Request<Body>, visit: Visit) -> Result<Messages> {
-    let (parts, body) = grpc.answer(request).await.into_parts();
+    let (parts, body) = grpc.call(request).await.into_parts();
     let ended = failure(&parts.headers, &visit);
     let names = parts.headers.iter().filter(|(name, _)| !name.as_str().starts_with(OWN));
     let headers = names.map(|(name, value)| (name.clone(), value.clone())).collect();
