@@ -117,7 +117,8 @@ mod tests {
     #[test]
     fn without_weights_the_first_that_can_be_called_is_the_default() {
         let nowhere = config::Deployment { place: config::Place::Nowhere("later".to_owned()), ..deployment("first") };
-        let conditional = config::Deployment { condition: Some("True".to_owned()), ..deployment("second") };
+        let conditional =
+            config::Deployment { condition: Some(crate::expression::Expression::compile("True").unwrap()), ..deployment("second") };
         let mut balance = balance(vec![nowhere, conditional, deployment("third"), deployment("fourth")]);
         assert_eq!(chosen(&mut balance, |_| 0), "third");
     }

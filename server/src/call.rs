@@ -49,11 +49,19 @@ pub struct Attempt {
     pub call: Call,
     /// Where it is tried.
     pub deployment: Arc<Deployment>,
+    /// Which of the deployment's replicas is asked. `None`: any.
+    pub replica: Option<ReplicaId>,
+    /// The position of the credential among the deployment's.
+    pub credential: usize,
     /// Which try it is, from 1.
     pub number: u32,
     /// How the body is carried.
     pub lane: Lane,
 }
+
+/// Names one replica for as long as the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReplicaId(pub u64);
 
 /// What carries a call or an attempt out, policies included, whatever it is made of. Always ready, and called without being cloned.
 /// Cloning shares.
@@ -123,7 +131,7 @@ impl Call {
         let spoken = self.payload.wire().map(|wire| wire.protocol);
         let same = spoken.is_some() && spoken == dialect.protocol(deployment.task);
         let lane = if same && deployment.parameters.is_empty() { Lane::Byte } else { Lane::Typed };
-        Ok(Attempt { call: self, deployment, number, lane })
+        Ok(Attempt { call: self, deployment, replica: None, credential: 0, number, lane })
     }
 
     /// The time that is left.

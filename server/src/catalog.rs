@@ -198,7 +198,7 @@ impl Deployment {
             provider: config.provider.name,
             base: address,
             model: config.model.clone(),
-            credential: config.credential.clone(),
+            credential: config.credentials.first().cloned(),
             headers: config.headers.clone(),
             quirks: &config.provider.quirks,
         };

@@ -85,6 +85,7 @@ const fn row(reason: ErrorReason) -> Row {
         R::ProviderModelFailed => (Code::Internal, 500, false),
         R::GatewayNotServing => (Code::FailedPrecondition, 503, false),
         R::GatewayUnavailable => (Code::Unavailable, 503, false),
+        R::GatewayOverloaded => (Code::ResourceExhausted, 503, false),
         R::GatewayUnsupportedTask => (Code::Unimplemented, 501, false),
     };
     Row { code, http, retryable }

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     fn identity() -> Identity {
-        Identity::new(&[config::Key { name: "app".to_owned(), secret: "k-123".to_owned().into() }])
+        Identity::new(&[config::Key::new("app".to_owned(), "k-123".to_owned().into())])
     }
 
     fn headers(name: &'static str, value: &'static str) -> HeaderMap {
@@ -155,7 +155,7 @@ mod tests {
     fn without_keys_the_door_is_open_and_a_reload_closes_it() {
         let identity = Identity::new(&[]);
         assert!(identity.authenticate(&HeaderMap::new()).is_ok());
-        identity.replace(&[config::Key { name: "app".to_owned(), secret: "k".to_owned().into() }]);
+        identity.replace(&[config::Key::new("app".to_owned(), "k".to_owned().into())]);
         assert!(identity.authenticate(&HeaderMap::new()).is_err());
     }
 }

@@ -8,6 +8,7 @@ const ORDER: &[&[&str]] = &[
     &["event"],
     &["dialect"],
     &["provider"],
+    &["expression"],
     &["config"],
     &["catalog", "identity"],
     &["call"],
@@ -31,7 +32,7 @@ const SOCKET_ROOMS: &[&str] = &["upstream", "listen", "telemetry", "store", "cli
 const SOCKETS: &[&str] = &["TcpStream", "TcpListener", "UdpSocket", "UnixStream", "UnixListener", "reqwest"];
 
 /// Rooms without I/O, clock and randomness, and what would bring one in.
-const PURE_ROOMS: &[&str] = &["dialect", "provider"];
+const PURE_ROOMS: &[&str] = &["dialect", "provider", "expression"];
 const IMPURE: &[&str] = &["tokio", "fs", "net", "env", "Instant", "SystemTime", "Utc", "Uuid", "fastrand", "rand"];
 
 /// Files that are data, and may be long.

@@ -227,7 +227,7 @@ fn placeholders_in_keys_stay_what_they_are() {
     );
     let stored = format!("secrets: {{ source: $SOURCE, prefix: /run }}\n{}", openai("{ api_key: '{{ secrets.a }}' }"));
     let config = env().variable("SOURCE", "file").text("/run/a", "from a file").load(&stored).config;
-    assert!(config.endpoints[0].deployments[0].credential.is_some());
+    assert!(config.endpoints[0].deployments[0].credentials.len() == 1);
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub(crate) mod lower;
 mod merge;
 mod raw;
 mod reading;
+mod routing;
 mod schema;
 mod secrets;
 pub(crate) mod suggest;
@@ -26,6 +27,7 @@ mod watch;
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+use flowgate_proto::v1::Capability;
 use http::{HeaderMap, Uri};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
@@ -33,12 +35,17 @@ use serde_json::{Map, Value};
 use crate::{
     dialect::{Credential, Unsupported},
     event::Task,
+    expression::Expression,
     provider::Provider,
 };
 
 pub use self::{
     diagnostic::{Diagnostic, Diagnostics, FilePlace},
     load::{LoadOptions, Loaded, Source, Unset, load, parse, schema},
+    routing::{
+        Affinity, Breaker, Concurrency, ConcurrencyLimit, Ejection, Health, HealthCheck, Hedge, HedgeAfter, Mirror, Prefer, Price, Require,
+        Retry, Rollout, Routing, Step, Tags,
+    },
     secrets::{Environment, Process, SecretsMode},
     watch::Watch,
 };
@@ -66,6 +73,10 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// `max_connection_age`: when a client's connection is asked to be made anew, ±10 %. Default 10 min.
     pub max_connection_age: Duration,
+    /// `max_in_flight`: how many calls may be under way at once before new ones are refused. Default 10,000.
+    pub max_in_flight: u32,
+    /// `admin.key`: what opens the admin services. `None`: they are open, but only on loopback.
+    pub admin_key: Option<SecretString>,
     /// `telemetry.log`: the form of log lines.
     pub log: LogFormat,
     /// `default_endpoint`: the endpoint behind `POST /invocations`; else the only predict endpoint.
@@ -101,6 +112,10 @@ pub struct Key {
     pub name: String,
     /// The key.
     pub secret: SecretString,
+    /// `may_choose_deployment`: whether `x-flowgate-deployment` is obeyed. Default no.
+    pub may_choose_deployment: bool,
+    /// `require`: the tags that a deployment must have to serve its calls.
+    pub require: Tags,
 }
 
 /// `telemetry.log`.
@@ -134,7 +149,9 @@ pub struct Endpoint {
     pub unsupported: Unsupported,
     /// Whether it came from a traffic split, which MLflow's listings leave out.
     pub is_split: bool,
-    /// The deployments, in the order of the file. At least one.
+    /// Where a call goes, and how it survives.
+    pub routing: Routing,
+    /// The deployments, in the order of the file. At least one, but for a chain.
     pub deployments: Vec<Deployment>,
 }
 
@@ -171,8 +188,8 @@ pub struct Deployment {
     pub alias: String,
     /// `weight`. `None`: no weights were given.
     pub weight: Option<u32>,
-    /// `when`; not enforced yet: a deployment with a condition is never chosen.
-    pub condition: Option<String>,
+    /// `when`.
+    pub condition: Option<Expression>,
     /// The provider's row.
     pub provider: &'static Provider,
     /// `model.name`; empty when none is given.
@@ -181,14 +198,37 @@ pub struct Deployment {
     pub place: Place,
     /// `model.parameters`: defaults for what the caller leaves unset.
     pub parameters: Map<String, Value>,
-    /// The credential, from `config` or `upstream.auth`.
-    pub credential: Option<Credential>,
+    /// The credentials, from `config` or `upstream.auth`; each call takes one of them. None where none is needed.
+    pub credentials: Vec<Credential>,
     /// Headers of the provider and of `upstream.headers`.
     pub headers: HeaderMap,
     /// `upstream.proxy`: an HTTP proxy, `http://[user:password@]host:port`.
     pub proxy: Option<Uri>,
     /// `upstream.ca`: PEM file of certificate authorities to trust beside the system's.
     pub ca: Option<PathBuf>,
+    /// What it is and what it can bear.
+    pub traits: Traits,
+}
+
+/// What a deployment is and what it can bear.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Traits {
+    /// `tags`, for example its region.
+    pub tags: Tags,
+    /// `price`.
+    pub price: Option<Price>,
+    /// `context_window`, in tokens.
+    pub context_window: Option<u32>,
+    /// `capabilities`, where they are not the provider's.
+    pub capabilities: Option<Vec<Capability>>,
+    /// `breaker`.
+    pub breaker: Breaker,
+    /// `concurrency`. `None`: no limit.
+    pub concurrency: Option<Concurrency>,
+    /// `upstream.health`. `None`: replicas are not asked.
+    pub health: Option<Health>,
+    /// `upstream.ejection`.
+    pub ejection: Ejection,
 }
 
 /// Where a deployment is.
@@ -261,10 +301,19 @@ impl Default for Config {
             shutdown_delay: Duration::ZERO,
             shutdown_grace: Duration::from_secs(30),
             max_connection_age: Duration::from_secs(600),
+            max_in_flight: 10_000,
+            admin_key: None,
             log: LogFormat::Text,
             default_endpoint: None,
             endpoints: Vec::new(),
         }
+    }
+}
+
+impl Key {
+    /// A key that may do what any caller may.
+    pub fn new(name: String, secret: SecretString) -> Self {
+        Self { name, secret, may_choose_deployment: false, require: Tags::new() }
     }
 }
 
@@ -278,11 +327,12 @@ impl fmt::Debug for Deployment {
             .field("model", &self.model)
             .field("place", &self.place)
             .field("parameters", &self.parameters)
-            .field("credential", &self.credential)
+            .field("credentials", &self.credentials)
             .field("headers", &self.headers)
             // Its address may hold a password.
             .field("proxy", &self.proxy.as_ref().map(Uri::host))
             .field("ca", &self.ca)
+            .field("traits", &self.traits)
             .finish()
     }
 }

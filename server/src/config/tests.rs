@@ -29,7 +29,7 @@ fn endpoint<'a>(config: &'a Config, name: &str) -> &'a Endpoint {
 }
 
 fn secret(deployment: &Deployment) -> &str {
-    deployment.credential.as_ref().unwrap().secret.expose_secret()
+    deployment.credentials[0].secret.expose_secret()
 }
 
 fn bases(deployment: &Deployment) -> Vec<String> {
@@ -185,8 +185,8 @@ fn a_deployments_upstream_wins_over_its_endpoints() {
         (&own.headers["a"], &own.headers["b"], &both.headers["b"]),
         (&"1".parse().unwrap(), &"2".parse().unwrap(), &"1".parse().unwrap())
     );
-    assert_eq!((own.credential.as_ref().unwrap().header.as_str(), secret(own)), ("x-k", "two"));
-    assert_eq!((both.credential.as_ref().unwrap().prefix, secret(both)), ("Bearer ", "one"));
+    assert_eq!((own.credentials[0].header.as_str(), secret(own)), ("x-k", "two"));
+    assert_eq!((both.credentials[0].prefix, secret(both)), ("Bearer ", "one"));
     assert!(own.proxy.is_some() && own.headers["a"].is_sensitive());
 }
 

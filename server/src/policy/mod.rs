@@ -126,6 +126,7 @@ pub(crate) mod testing {
             timeouts: config::Timeouts::defaults(Task::Chat),
             unsupported: crate::dialect::Unsupported::Refuse,
             is_split: false,
+            routing: config::Routing::default(),
             deployments,
         }
     }
@@ -139,10 +140,11 @@ pub(crate) mod testing {
             model: "m".to_owned(),
             place: Place::Mock(Mock::default()),
             parameters: serde_json::Map::new(),
-            credential: None,
+            credentials: Vec::new(),
             headers: HeaderMap::new(),
             proxy: None,
             ca: None,
+            traits: config::Traits::default(),
         }
     }
 

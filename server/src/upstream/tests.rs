@@ -82,10 +82,11 @@ fn deployment(urls: &[&str], change: impl FnOnce(&mut config::Deployment)) -> Ar
         model: "m".to_owned(),
         place: Place::Http(addresses.clone()),
         parameters: serde_json::Map::new(),
-        credential: None,
+        credentials: Vec::new(),
         headers: HeaderMap::from_iter([(HeaderName::from_static("x-team"), HeaderValue::from_static("operator"))]),
         proxy: None,
         ca: None,
+        traits: config::Traits::default(),
     };
     change(&mut config);
     let target = |base: Uri| Target {
@@ -118,6 +119,7 @@ fn attempt(deployment: &Arc<Deployment>, streaming: bool) -> Attempt {
         timeouts: Timeouts::defaults(Task::Chat),
         unsupported: Unsupported::Refuse,
         is_split: false,
+        routing: config::Routing::default(),
         deployments: Vec::new(),
     };
     let wire = Wire {
@@ -138,7 +140,7 @@ fn attempt(deployment: &Arc<Deployment>, streaming: bool) -> Attempt {
         headers: sent.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).into_iter().collect(),
         record: Arc::new(Record::default()),
     };
-    Attempt { call, deployment: Arc::clone(deployment), number: 2, lane: Lane::Byte }
+    Attempt { call, deployment: Arc::clone(deployment), replica: None, credential: 0, number: 2, lane: Lane::Byte }
 }
 
 fn upstream(deployment: &Arc<Deployment>) -> Upstream {

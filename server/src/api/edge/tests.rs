@@ -107,7 +107,7 @@ async fn a_fault_inside_ends_one_request_and_is_recorded() {
 
 #[tokio::test]
 async fn refusals_speak_json_and_count_too() {
-    let config = Config { keys: vec![Key { name: "app".to_owned(), secret: "k".to_owned().into() }], ..Config::default() };
+    let config = Config { keys: vec![Key::new("app".to_owned(), "k".to_owned().into())], ..Config::default() };
     let edge = edge(|_| async { Ok(unary()) }, &config);
     for (request, status, reason) in [
         (Request::get("/nowhere").body(""), 404, "CALLER_UNKNOWN_PATH"),
@@ -220,7 +220,7 @@ async fn a_body_that_is_declared_too_large_or_never_comes_is_refused() {
 
 #[tokio::test]
 async fn a_question_for_the_head_is_answered_as_get_and_counts_as_complete() {
-    let config = Config { keys: vec![Key { name: "app".to_owned(), secret: "k".to_owned().into() }], ..Config::default() };
+    let config = Config { keys: vec![Key::new("app".to_owned(), "k".to_owned().into())], ..Config::default() };
     let edge = edge(|_| async { Ok(unary()) }, &config);
     let (parts, body) = send(&edge, Request::head("/health").body("").unwrap()).await;
     assert_eq!((parts.status, body), (StatusCode::OK, Value::Null));

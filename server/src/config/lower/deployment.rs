@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{
-        Deployment, Place,
+        Deployment, Place, Traits,
         diagnostic::{Diagnostic, Spot},
         raw::{RawDeployment, RawModel},
         reading::Reading,
@@ -19,6 +19,7 @@ use crate::{
         units,
     },
     event::Task,
+    expression::Expression,
     provider::{self, Kind, PROVIDERS, Provider},
 };
 
@@ -40,16 +41,28 @@ pub(super) fn lower(at: &At<RawDeployment>, task: Task, upstream: &Upstream, rea
     Some(Deployment {
         alias: raw.alias.as_ref().map(|alias| alias.value.clone()).unwrap_or_default(),
         weight: raw.weight.as_ref().map(|weight| weight.value),
-        condition: raw.when.as_ref().map(|when| when.value.clone()),
+        condition: raw.when.as_ref().and_then(|when| compile(when, reading)),
         provider,
         model: model.value.name.as_ref().map(|name| name.value.clone()).unwrap_or_default(),
         place,
         parameters: parameters(&model.value),
-        credential: upstream.credential.or(credential),
+        credentials: upstream.credential.or(credential).into_iter().collect(),
         headers,
         proxy: upstream.proxy,
         ca: upstream.ca,
+        traits: Traits::default(),
     })
+}
+
+/// A condition, compiled; what is wrong with it is reported at its place.
+fn compile(when: &At<String>, reading: &mut Reading<'_>) -> Option<Expression> {
+    match Expression::compile(&when.value) {
+        Ok(expression) => Some(expression),
+        Err(fault) => {
+            reading.error(when.spot, Diagnostic::new(fault.message).expected("a condition, for example `'x' in request.json()`"));
+            None
+        }
+    }
 }
 
 fn parameters(model: &RawModel) -> Map<String, Value> {

@@ -8,7 +8,7 @@ use std::{
 use super::{deployment, upstream::Upstream};
 use crate::{
     config::{
-        Deployment, Endpoint, Limit, Timeouts,
+        Deployment, Endpoint, Limit, Routing, Timeouts,
         diagnostic::Diagnostic,
         raw::{RawDeployment, RawEndpoint, RawLimit, RawTask, RawTimeouts, RawUnsupported},
         reading::Reading,
@@ -45,6 +45,7 @@ pub(super) fn lower(at: &At<RawEndpoint>, reading: &mut Reading<'_>) -> Option<E
             Some(RawUnsupported::Refuse) | None => Unsupported::Refuse,
         },
         is_split: false,
+        routing: Routing::default(),
         deployments,
     })
 }

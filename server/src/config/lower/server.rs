@@ -38,6 +38,8 @@ pub(super) fn lower(raw: &RawConfig, reading: &mut Reading<'_>) -> Config {
         shutdown_delay: duration(raw.shutdown_delay.as_ref(), "shutdown_delay", Duration::ZERO, reading),
         shutdown_grace: duration(raw.shutdown_grace.as_ref(), "shutdown_grace", Duration::from_secs(30), reading),
         max_connection_age: age(raw.max_connection_age.as_ref(), reading),
+        max_in_flight: 10_000,
+        admin_key: None,
         log: match raw.telemetry.as_ref().and_then(|telemetry| telemetry.value.log.as_ref()).map(|log| log.value) {
             Some(RawLog::Json) => LogFormat::Json,
             Some(RawLog::Text) | None => LogFormat::Text,
@@ -123,7 +125,7 @@ fn lower_keys(raw: &[At<RawKey>], reading: &mut Reading<'_>) -> Vec<Key> {
             reading.error(key.spot, Diagnostic::new(message).expected("a key of its own for every name"));
             continue;
         }
-        keys.push(Key { name: name.value.clone(), secret });
+        keys.push(Key::new(name.value.clone(), secret));
     }
     keys
 }

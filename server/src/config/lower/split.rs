@@ -8,7 +8,7 @@ use std::{
 use super::endpoint::lower_task;
 use crate::{
     config::{
-        Deployment, Endpoint, Timeouts,
+        Deployment, Endpoint, Routing, Timeouts,
         diagnostic::Diagnostic,
         raw::{RawDestination, RawRoute},
         reading::Reading,
@@ -56,6 +56,7 @@ pub(super) fn lower(at: &At<RawRoute>, endpoints: &Destinations<'_>, reading: &m
             Unsupported::Refuse
         },
         is_split: true,
+        routing: Routing::default(),
         deployments: Some(combine(&found)).filter(|deployments| !deployments.is_empty())?,
     })
 }

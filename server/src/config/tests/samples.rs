@@ -30,14 +30,14 @@ fn the_native_sample_loads_as_printed() {
     let only = &chat.deployments[0];
     assert_eq!((only.alias.as_str(), only.model.as_str(), only.provider.name), ("gpt-4o-mini", "gpt-4o-mini", "openai"));
     assert_eq!(bases(only), ["https://api.openai.com/v1"]);
-    assert_eq!((secret(only), only.credential.as_ref().unwrap().prefix), ("sk-openai-value", "Bearer "));
+    assert_eq!((secret(only), only.credentials[0].prefix), ("sk-openai-value", "Bearer "));
     assert_eq!(Value::Object(only.parameters.clone()), json!({"max_tokens": 100}));
 
     let iris = &endpoint(config, "iris").deployments[0];
     assert!(reason(iris).contains("mlflow models serve -m models:/IrisClassifier@champion"), "{}", reason(iris));
     let sentiment = endpoint(config, "sentiment");
     assert_eq!(bases(&sentiment.deployments[0]), ["http://10.0.0.5:5001/"]);
-    assert!(sentiment.deployments[1].condition.as_ref().unwrap().starts_with("request.json()['dataframe_split']"));
+    assert!(sentiment.deployments[1].condition.as_ref().unwrap().text().starts_with("request.json()['dataframe_split']"));
     assert_eq!(weights(sentiment), [("fast", None), ("accurate", None)]);
 
     let ranker = endpoint(config, "ranker");
@@ -61,7 +61,7 @@ fn a_check_passes_without_secrets_and_lists_them() {
     let names: Vec<_> = loaded.unset_secrets.iter().map(|unset| unset.name.as_str()).collect();
     assert_eq!(names, ["environment variable APP_KEY", "environment variable MLFLOW_TRACKING_URI", "environment variable OPENAI_API_KEY"]);
     assert_eq!(loaded.unset_secrets[0].place.to_string(), "flowgate.yaml:5:38");
-    assert!(loaded.config.endpoints[0].deployments[0].credential.is_none());
+    assert!(loaded.config.endpoints[0].deployments[0].credentials.is_empty());
     assert!(loaded.warnings.iter().any(|warning| warning.to_string().contains("names a file that cannot be read: `tls.crt`")));
 
     let errors = Fake::default().errors(NATIVE);
@@ -102,7 +102,7 @@ fn the_older_routes_load_as_printed() {
 
     let writer = &endpoint(config, "writer").deployments[0];
     assert_eq!(Value::Object(writer.parameters.clone()), json!({"temperature": 0.2, "max_tokens": 300}));
-    assert_eq!((secret(writer), writer.credential.as_ref().unwrap().header.as_str()), ("sk-anthropic-value", "x-api-key"));
+    assert_eq!((secret(writer), writer.credentials[0].header.as_str()), ("sk-anthropic-value", "x-api-key"));
     assert!(reason(writer).contains("does not speak the protocol of anthropic"));
 
     let helper = endpoint(config, "helper");
@@ -119,7 +119,7 @@ fn model_endpoints_load_as_printed() {
     assert_eq!(intent.task, Task::Predict);
     assert_eq!(weights(intent), [("small", None), ("large", None)]);
     assert!(intent.deployments[0].condition.is_none());
-    assert!(intent.deployments[1].condition.as_ref().unwrap().contains("> 400"));
+    assert!(intent.deployments[1].condition.as_ref().unwrap().text().contains("> 400"));
     assert!(reason(&intent.deployments[0]).contains("models:/intent-small/production"));
     assert!(loaded.warnings[0].to_string().contains("model_request_condition, line"));
 }
