@@ -1,5 +1,5 @@
-//! [`Call`]: a request that has been let in; [`Attempt`]: one try of it at one deployment; [`Service`]: what carries either out;
-//! [`Record`]: what is known of both.
+//! [`Call`]: a request that has been let in; [`Route`]: where it may go and where it has been; [`Attempt`]: one try of it at one
+//! deployment; [`Service`]: what carries either out; [`Record`]: what is known of both.
 
 use std::{
     fmt,
@@ -16,6 +16,7 @@ use crate::{
     catalog::{Deployment, Endpoint},
     error::{Error, Result},
     event::{Lane, Payload, Reply, Task},
+    expression::Request,
     identity::Principal,
 };
 
@@ -40,6 +41,61 @@ pub struct Call {
     pub headers: HeaderMap,
     /// What becomes of it.
     pub record: Arc<Record>,
+    /// What is known for the choice of a deployment.
+    pub choice: Choice,
+}
+
+/// What decides where a call goes, and where it goes next. Cloning shares the route.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// Whether it gives way to others.
+    pub priority: Priority,
+    /// The alias of the deployment that alone may serve it, by the caller's wish.
+    pub forced: Option<Arc<str>>,
+    /// The request as expressions see it; `None` where no endpoint on its way asks.
+    pub request: Option<Arc<Request>>,
+    /// The endpoints that sent it on to this one: what they require goes on counting.
+    pub via: Vec<Arc<Endpoint>>,
+    /// The context window that was too small for it, in tokens; only a larger one will do. 0: none was.
+    pub outgrown: u32,
+    /// Where it may go within its endpoint, and where it has been.
+    pub route: Arc<Route>,
+    /// Where this attempt goes; set by whoever makes attempts.
+    pub place: Option<Place>,
+}
+
+/// Who goes first where calls have to wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Priority {
+    /// Somebody waits for the answer.
+    #[default]
+    Interactive,
+    /// Nobody does.
+    Batch,
+}
+
+/// A deployment's replica and credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The position of the deployment within its endpoint.
+    pub deployment: usize,
+    /// The replica. `None`: any.
+    pub replica: Option<ReplicaId>,
+    /// The position of the credential among the deployment's.
+    pub credential: usize,
+}
+
+/// The deployments that may serve a call, in order of choice, and the places that were tried. Shared by the attempts of a call.
+#[derive(Debug, Default)]
+pub struct Route(Mutex<Steps>);
+
+/// What a [`Route`] holds.
+#[derive(Debug, Default)]
+pub struct Steps {
+    /// Positions of deployments within the endpoint, the best first; decided when the first place is chosen.
+    pub order: Option<Vec<usize>>,
+    /// The places that were tried, in order.
+    pub tried: Vec<Place>,
 }
 
 /// One try of a call at one deployment.
@@ -98,7 +154,7 @@ pub struct Facts {
     pub received: Option<Instant>,
     /// When the first event that commits was seen.
     pub first_event: Option<Instant>,
-    /// Time spent waiting for upstreams until then.
+    /// Time spent waiting until then: for upstreams, for a free place, before another attempt.
     pub upstream: Duration,
     /// Why it failed.
     pub failure: Option<Failure>,
@@ -120,23 +176,45 @@ pub struct Failure {
 }
 
 impl Call {
-    /// The first try at a deployment; the byte lane where the deployment speaks what the client spoke and nothing changes the body.
+    /// A try at a deployment, at the place that was chosen; the byte lane where the deployment speaks what the client spoke and nothing
+    /// changes the body.
     ///
     /// # Errors
     /// `GATEWAY_NOT_SERVING` when the deployment cannot be called.
-    pub fn attempt(self, deployment: Arc<Deployment>, number: u32) -> Result<Attempt> {
+    pub fn attempt(self, deployment: Arc<Deployment>) -> Result<Attempt> {
         let Some(dialect) = deployment.dialect else {
             return Err(Error::new(ErrorReason::GatewayNotServing, "the deployment cannot be called"));
         };
         let spoken = self.payload.wire().map(|wire| wire.protocol);
         let same = spoken.is_some() && spoken == dialect.protocol(deployment.task);
         let lane = if same && deployment.parameters.is_empty() { Lane::Byte } else { Lane::Typed };
-        Ok(Attempt { call: self, deployment, replica: None, credential: 0, number, lane })
+        let (replica, credential) = self.choice.place.map_or((None, 0), |place| (place.replica, place.credential));
+        let mut number = 0;
+        self.record.note(|facts| {
+            facts.attempts += 1;
+            number = facts.attempts;
+        });
+        Ok(Attempt { call: self, deployment, replica, credential, number, lane })
+    }
+
+    /// The call as another endpoint gets it that serves in this one's stead, or as a part of it.
+    #[must_use]
+    pub fn into_endpoint(mut self, endpoint: Arc<Endpoint>) -> Self {
+        self.choice.via.push(std::mem::replace(&mut self.endpoint, endpoint));
+        self.choice = Choice { forced: None, route: Arc::default(), place: None, ..self.choice };
+        self
     }
 
     /// The time that is left.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl Route {
+    /// Looks at the steps, or changes them.
+    pub fn with<T>(&self, look: impl FnOnce(&mut Steps) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

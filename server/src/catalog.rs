@@ -15,6 +15,8 @@ use crate::{
 /// A longer name is not compared with those there are, and none is with more: a wrong name must cost little.
 const MOST_LETTERS: usize = 64;
 const MOST_NAMES: usize = 200;
+/// From endpoint to endpoint; a configuration has no longer way.
+const MOST_HOPS: usize = 4;
 
 /// Everything that clients can call, by name and by path.
 #[derive(Debug, Default)]
@@ -35,8 +37,10 @@ pub struct Endpoint {
     pub task: Task,
     /// As the operator wrote it.
     pub config: config::Endpoint,
-    /// Where calls may go.
+    /// Where calls may go; none for a chain.
     pub deployments: Vec<Arc<Deployment>>,
+    /// Whether a condition, an affinity or a chain asks about the request itself, here or where calls are sent on to.
+    pub asks: bool,
 }
 
 /// One place to send calls to.
@@ -61,7 +65,8 @@ pub struct Deployment {
 impl Catalog {
     /// The snapshot of a configuration.
     pub fn new(config: &Config) -> Self {
-        let mut all: Vec<Arc<Endpoint>> = config.endpoints.iter().map(|endpoint| Arc::new(Endpoint::new(endpoint))).collect();
+        let asks = |endpoint| asks(endpoint, &config.endpoints, MOST_HOPS);
+        let mut all: Vec<_> = config.endpoints.iter().map(|endpoint| Arc::new(Endpoint::new(endpoint, asks(endpoint)))).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         let by_name: HashMap<_, _> = all.iter().map(|endpoint| (Arc::clone(&endpoint.name), Arc::clone(endpoint))).collect();
         let by_path = all.iter().filter_map(|endpoint| Some((endpoint.config.path.clone()?, Arc::clone(endpoint)))).collect();
@@ -128,14 +133,15 @@ impl Catalog {
 }
 
 impl Endpoint {
-    fn new(config: &config::Endpoint) -> Self {
+    fn new(config: &config::Endpoint, asks: bool) -> Self {
         let deployments = config.deployments.iter().map(|deployment| Arc::new(Deployment::new(deployment, config.task))).collect();
-        Self { name: config.name.as_str().into(), task: config.task, config: config.clone(), deployments }
+        Self { name: config.name.as_str().into(), task: config.task, config: config.clone(), deployments, asks }
     }
 
     /// Why no deployment can be called; `None` when one can.
     pub fn not_serving(&self) -> Option<String> {
-        if self.deployments.iter().any(|deployment| deployment.is_eligible()) {
+        let is_chain = !self.config.routing.steps.is_empty();
+        if is_chain || self.deployments.iter().any(|deployment| deployment.dialect.is_some()) {
             return None;
         }
         if let [only] = self.deployments.as_slice() {
@@ -179,12 +185,21 @@ impl Endpoint {
         let Some((first, rest)) = self.deployments.split_first().filter(|_| self.task == Task::Chat || self.task == Task::Complete) else {
             return Vec::new();
         };
-        let all = first.config.provider.capabilities.iter().copied();
+        let all = first.capabilities().iter().copied();
         let chat_only = |capability: &v1::Capability| *capability == v1::Capability::Stream || self.task == Task::Chat;
-        all.filter(chat_only)
-            .filter(|capability| rest.iter().all(|deployment| deployment.config.provider.capabilities.contains(capability)))
-            .collect()
+        all.filter(chat_only).filter(|capability| rest.iter().all(|deployment| deployment.capabilities().contains(capability))).collect()
     }
+}
+
+/// Whether an endpoint's own keys, or those of endpoints that it sends calls on to, ask about the request.
+fn asks(endpoint: &config::Endpoint, all: &[config::Endpoint], hops: usize) -> bool {
+    let routing = &endpoint.routing;
+    let own = endpoint.deployments.iter().any(|deployment| deployment.condition.is_some())
+        || routing.affinity.as_ref().is_some_and(|affinity| *affinity != config::Affinity::Principal)
+        || routing.require.iter().any(|require| require.when.is_some())
+        || !routing.steps.is_empty();
+    let mut names = routing.fallback.iter().chain(routing.mirrors.iter().map(|mirror| &mirror.endpoint));
+    own || (hops > 0 && names.any(|name| all.iter().any(|next| next.name == *name && asks(next, all, hops - 1))))
 }
 
 impl Deployment {
@@ -219,15 +234,14 @@ impl Deployment {
         }
     }
 
-    /// Whether it can be called at all, and without a condition.
-    pub fn is_eligible(&self) -> bool {
-        self.dialect.is_some() && self.config.condition.is_none()
+    /// What it can do beyond its task.
+    pub fn capabilities(&self) -> &[v1::Capability] {
+        self.config.traits.capabilities.as_deref().unwrap_or(self.config.provider.capabilities)
     }
 
     fn why_not(&self) -> String {
         match &self.config.place {
             Place::Nowhere(reason) => reason.clone(),
-            Place::Http(_) | Place::Mock(_) if self.config.condition.is_some() => "its `when` is not evaluated by this build".to_owned(),
             Place::Http(_) | Place::Mock(_) => format!("this build cannot serve the task by provider {}", self.provider),
         }
     }

@@ -49,46 +49,59 @@ pub enum Origin {
     Gateway,
 }
 
+/// Where a call that failed so may be tried again, as long as nothing of an answer is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// Nowhere: it would fail everywhere.
+    Nowhere,
+    /// At another deployment only.
+    Elsewhere,
+    /// Also at the same one, later.
+    Anywhere,
+}
+
 /// What one reason means on each wire.
 struct Row {
     code: Code,
     http: u16,
-    retryable: bool,
+    again: Again,
 }
 
 const fn row(reason: ErrorReason) -> Row {
+    use Again::{Anywhere, Elsewhere, Nowhere};
     use ErrorReason as R;
-    let (code, http, retryable) = match reason {
-        R::Unspecified | R::GatewayInternal => (Code::Internal, 500, false),
+    let (code, http, again) = match reason {
+        R::Unspecified | R::GatewayInternal => (Code::Internal, 500, Nowhere),
         R::CallerInvalidRequest
         | R::CallerUnsupportedParameter
-        | R::CallerContextTooLong
         | R::CallerWrongTask
         | R::PolicyBlocked
         | R::ProviderRejectedRequest
-        | R::ProviderBlocked => (Code::InvalidArgument, 400, false),
-        R::CallerUnauthenticated => (Code::Unauthenticated, 401, false),
-        R::CallerForbidden => (Code::PermissionDenied, 403, false),
-        R::CallerEndpointNotFound => (Code::NotFound, 404, false),
-        R::CallerUnknownPath => (Code::Unimplemented, 404, false),
-        R::CallerMethodNotAllowed => (Code::Unimplemented, 405, false),
-        R::CallerTooLarge => (Code::ResourceExhausted, 413, false),
-        R::CallerUnsupportedMediaType => (Code::InvalidArgument, 415, false),
-        R::CallerCancelled => (Code::Cancelled, 499, false),
-        R::CallerDeadlineExceeded => (Code::DeadlineExceeded, 504, false),
-        R::PolicyRateLimited | R::PolicyBudgetExceeded => (Code::ResourceExhausted, 429, false),
-        R::ProviderRateLimited => (Code::ResourceExhausted, 429, true),
-        R::ProviderCredentialRejected | R::ProviderNotFound => (Code::Internal, 502, false),
-        R::ProviderUnavailable => (Code::Unavailable, 503, true),
-        R::ProviderFailed | R::ProviderBadAnswer | R::ProviderStreamCut => (Code::Unavailable, 502, true),
-        R::ProviderTimeout => (Code::DeadlineExceeded, 504, true),
-        R::ProviderModelFailed => (Code::Internal, 500, false),
-        R::GatewayNotServing => (Code::FailedPrecondition, 503, false),
-        R::GatewayUnavailable => (Code::Unavailable, 503, false),
-        R::GatewayOverloaded => (Code::ResourceExhausted, 503, false),
-        R::GatewayUnsupportedTask => (Code::Unimplemented, 501, false),
+        | R::ProviderBlocked => (Code::InvalidArgument, 400, Nowhere),
+        // A larger model may take it; which one that is, `balance` knows.
+        R::CallerContextTooLong => (Code::InvalidArgument, 400, Elsewhere),
+        R::CallerUnauthenticated => (Code::Unauthenticated, 401, Nowhere),
+        R::CallerForbidden => (Code::PermissionDenied, 403, Nowhere),
+        R::CallerEndpointNotFound => (Code::NotFound, 404, Nowhere),
+        R::CallerUnknownPath => (Code::Unimplemented, 404, Nowhere),
+        R::CallerMethodNotAllowed => (Code::Unimplemented, 405, Nowhere),
+        R::CallerTooLarge => (Code::ResourceExhausted, 413, Nowhere),
+        R::CallerUnsupportedMediaType => (Code::InvalidArgument, 415, Nowhere),
+        R::CallerCancelled => (Code::Cancelled, 499, Nowhere),
+        R::CallerDeadlineExceeded => (Code::DeadlineExceeded, 504, Nowhere),
+        R::PolicyRateLimited | R::PolicyBudgetExceeded => (Code::ResourceExhausted, 429, Nowhere),
+        R::ProviderRateLimited => (Code::ResourceExhausted, 429, Anywhere),
+        R::ProviderCredentialRejected | R::ProviderNotFound => (Code::Internal, 502, Elsewhere),
+        R::ProviderUnavailable => (Code::Unavailable, 503, Anywhere),
+        R::ProviderFailed | R::ProviderBadAnswer | R::ProviderStreamCut => (Code::Unavailable, 502, Anywhere),
+        R::ProviderTimeout => (Code::DeadlineExceeded, 504, Anywhere),
+        R::ProviderModelFailed => (Code::Internal, 500, Nowhere),
+        R::GatewayNotServing => (Code::FailedPrecondition, 503, Elsewhere),
+        R::GatewayUnavailable => (Code::Unavailable, 503, Nowhere),
+        R::GatewayUnsupportedTask => (Code::Unimplemented, 501, Elsewhere),
+        R::GatewayOverloaded => (Code::ResourceExhausted, 503, Elsewhere),
     };
-    Row { code, http, retryable }
+    Row { code, http, again }
 }
 
 impl Origin {
@@ -205,9 +218,9 @@ impl Error {
         StatusCode::from_u16(row(self.0.reason).http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// Whether another deployment, or the same one later, may succeed.
-    pub fn is_retryable(&self) -> bool {
-        row(self.0.reason).retryable
+    /// Where a call that failed so may be tried again.
+    pub fn again(&self) -> Again {
+        row(self.0.reason).again
     }
 
     /// The request fields at fault.
@@ -273,7 +286,8 @@ mod tests {
             assert_eq!(lead.to_lowercase(), format!("{:?}", error.origin()).to_lowercase(), "{reason:?}");
             assert_ne!(error.code(), Code::Ok);
             assert!(error.http_status().as_u16() >= 400);
-            assert!(!error.is_retryable() || error.origin() == Origin::Provider, "only a provider's fault may be tried elsewhere");
+            let is_providers = error.origin() == Origin::Provider;
+            assert!(error.again() != Again::Anywhere || is_providers, "only a provider's fault passes by itself: {reason:?}");
             seen += 1;
         }
         assert!(seen > 25);

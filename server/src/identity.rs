@@ -19,6 +19,10 @@ use crate::{
 pub struct Principal {
     /// The key's name; `anonymous` behind an open door.
     pub name: Arc<str>,
+    /// Whether the caller may name the deployment that serves a call.
+    pub may_choose_deployment: bool,
+    /// The tags that a deployment must have to serve its calls.
+    pub require: config::Tags,
 }
 
 /// The other end of a client's connection. `listen` puts it into each request; only `api` reads it.
@@ -46,9 +50,14 @@ struct Known {
 }
 
 impl Principal {
+    /// Somebody without any permission beyond calling.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.into(), may_choose_deployment: false, require: config::Tags::new() }
+    }
+
     /// Whoever calls without a credential.
     pub fn nobody() -> Arc<Self> {
-        Arc::new(Self { name: "anonymous".into() })
+        Arc::new(Self::named("anonymous"))
     }
 }
 
@@ -67,8 +76,12 @@ impl Identity {
     pub fn replace(&self, keys: &[config::Key]) {
         let known = keys.iter().map(|key| {
             let hash = self.hash(key.secret.expose_secret().as_bytes());
-            let principal = Arc::new(Principal { name: key.name.as_str().into() });
-            (*hash.as_bytes(), Known { hash, principal })
+            let principal = Principal {
+                name: key.name.as_str().into(),
+                may_choose_deployment: key.may_choose_deployment,
+                require: key.require.clone(),
+            };
+            (*hash.as_bytes(), Known { hash, principal: Arc::new(principal) })
         });
         self.keys.store(Arc::new(known.collect()));
     }

@@ -17,10 +17,9 @@ use crate::{
     config::Config,
     error::{Error, Result},
     identity::Identity,
-    stack::Snapshot,
+    stack::{Grounds, Snapshot},
     task::{Cut, Tasks},
     telemetry::metrics::Metrics,
-    upstream::Connections,
 };
 
 pub mod admin;
@@ -59,7 +58,7 @@ pub struct Listeners {
 #[derive(Debug)]
 pub struct Gateway {
     gate: Arc<Gate>,
-    connections: Connections,
+    grounds: Grounds,
     health: Health,
     readiness: Readiness,
     reloading: tokio::sync::Mutex<()>,
@@ -82,18 +81,18 @@ impl Gateway {
     /// # Errors
     /// What makes a deployment impossible to reach, for example an unreadable `upstream.ca`.
     pub async fn new(config: &Config) -> Result<Arc<Self>> {
-        let connections = Connections::default();
-        let snapshot = Snapshot::build(config, &connections)?;
+        let grounds = Grounds::default();
+        let snapshot = Snapshot::build(config, &grounds)?;
         let health = Health::new();
         health.publish(&snapshot.catalog).await;
         let gate = Arc::new(Gate {
             snapshot: ArcSwap::from_pointee(snapshot),
             identity: Identity::new(&config.keys),
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::clone(&grounds.metrics),
             max_request_bytes: config.max_request_bytes,
             cut: Cut::default(),
         });
-        Ok(Arc::new(Self { gate, connections, health, readiness: Readiness::default(), reloading: tokio::sync::Mutex::default() }))
+        Ok(Arc::new(Self { gate, grounds, health, readiness: Readiness::default(), reloading: tokio::sync::Mutex::default() }))
     }
 
     /// Takes over another configuration: endpoints, deployments and keys at once; calls in flight keep what they began with.
@@ -103,7 +102,7 @@ impl Gateway {
     /// As [`Gateway::new`]; the old configuration then stays in use.
     pub async fn reload(&self, config: &Config) -> Result<()> {
         let _one_at_a_time = self.reloading.lock().await;
-        let snapshot = Snapshot::build(config, &self.connections).inspect_err(|_| self.gate.metrics.reload_refused())?;
+        let snapshot = Snapshot::build(config, &self.grounds).inspect_err(|_| self.gate.metrics.reload_refused())?;
         let snapshot = Arc::new(snapshot);
         self.gate.identity.replace(&config.keys);
         self.gate.snapshot.store(Arc::clone(&snapshot));

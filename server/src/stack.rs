@@ -3,23 +3,44 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    balance::Balance,
+    balance::{
+        Balance, Choice,
+        vitals::{Vitals, Ward},
+    },
     call::{Attempt, Call, Service},
     catalog::{Catalog, Deployment, Endpoint},
-    config::{Config, Timeouts},
+    config::Config,
     error::{Error, Result},
     event::Reply,
     policy::{
         Next, Over,
+        attribution::Attribution,
         commit::Commit,
         defaults::Defaults,
         erase,
+        fallback::Fallback,
         meter::Meter,
+        retry::Retry,
         span::Span,
         timeouts::{Total, Try},
     },
+    telemetry::metrics::Metrics,
     upstream::{Connections, Upstream},
 };
+
+/// How far calls are sent on from endpoint to endpoint at most; a configuration has no longer way.
+const MOST_HOPS: usize = 4;
+
+/// What has a life of its own: it outlives every snapshot that is built over it.
+#[derive(Debug, Default)]
+pub struct Grounds {
+    /// Connections to upstreams.
+    pub connections: Connections,
+    /// What is known of deployments.
+    pub ward: Ward,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
 
 /// A catalog and the services over it; calls in flight keep the one they began with.
 #[derive(Debug)]
@@ -38,16 +59,23 @@ pub struct Served {
 }
 
 /// The bottom of the attempt stack.
-struct Send(Upstream);
+struct Send(Arc<Upstream>);
+
+/// The bottom of the call stack.
+struct Choose(Arc<Balance>);
+
+/// Builds the services of one catalog, each endpoint's routing once, however many endpoints send calls on to it.
+struct Build<'a> {
+    catalog: &'a Catalog,
+    grounds: &'a Grounds,
+    routings: HashMap<Arc<str>, Service<Call>>,
+}
 
 impl Next<Attempt> for Send {
     async fn call(&self, attempt: Attempt) -> Result<Reply> {
         self.0.send(attempt).await
     }
 }
-
-/// The bottom of the call stack.
-struct Choose(Balance);
 
 impl Next<Call> for Choose {
     async fn call(&self, call: Call) -> Result<Reply> {
@@ -56,14 +84,15 @@ impl Next<Call> for Choose {
 }
 
 impl Snapshot {
-    /// Builds the services of a configuration; connections to places that did not change are kept.
+    /// Builds the services of a configuration; what has a life of its own is kept where its definition did not change.
     ///
     /// # Errors
     /// What makes a deployment impossible to reach, for example an unreadable `upstream.ca`.
-    pub fn build(config: &Config, connections: &Connections) -> Result<Self> {
+    pub fn build(config: &Config, grounds: &Grounds) -> Result<Self> {
         let catalog = Catalog::new(config);
+        let mut build = Build { catalog: &catalog, grounds, routings: HashMap::new() };
         let services = catalog.all().iter().map(|endpoint| {
-            let service = call_stack(endpoint, connections)?;
+            let service = build.call_stack(endpoint)?;
             Ok((Arc::clone(&endpoint.name), service))
         });
         let services = services.collect::<Result<_>>()?;
@@ -97,26 +126,71 @@ impl Served {
     }
 }
 
-/// Steps 6 to 8 of a request's life, outermost first.
-fn call_stack(endpoint: &Endpoint, connections: &Connections) -> Result<Service<Call>> {
-    let timeouts = endpoint.config.timeouts;
-    let balance = Balance::new(endpoint, |deployment| attempt_stack(deployment, timeouts, connections))?;
-    // Nearest to the choice: what passes it has its first content, so nothing above it ever sees a failure that could be retried.
-    let commit = Over(Commit, Choose(balance));
-    // Over all attempts, so that several tries share one time.
-    let total = Over(Total(timeouts), commit);
-    // Outermost: sees just what the client gets, refusals of the policies below included.
-    let meter = Over(Meter, total);
-    Ok(erase(meter))
-}
+impl Build<'_> {
+    /// Step 6 of a request's life, outermost first: what a caller meets at the endpoint that it named.
+    fn call_stack(&mut self, endpoint: &Arc<Endpoint>) -> Result<Service<Call>> {
+        let routing = self.routing(endpoint, MOST_HOPS)?;
+        // Over all attempts, so that several tries share one time.
+        let total = Over(Total(endpoint.config.timeouts), routing);
+        // Outermost: sees just what the client gets, refusals of the policies below included.
+        let meter = Over(Meter, total);
+        Ok(erase(meter))
+    }
 
-/// Steps 9 and 10, outermost first.
-fn attempt_stack(deployment: &Arc<Deployment>, timeouts: Timeouts, connections: &Connections) -> Result<Service<Attempt>> {
-    let send = Send(connections.upstream(deployment, &timeouts)?);
-    // Nearest to the exchange: the span covers what is spent on the upstream and nothing else.
-    let span = Over(Span, send);
-    let bounded = Over(Try(timeouts), span);
-    // Before anything reads the request: from here on it is what the upstream gets.
-    let defaults = Over(Defaults, bounded);
-    Ok(erase(defaults))
+    /// Steps 7 and 8: where calls enter too that another endpoint sends on.
+    fn routing(&mut self, endpoint: &Arc<Endpoint>, hops: usize) -> Result<Service<Call>> {
+        if let Some(known) = self.routings.get(&endpoint.name) {
+            return Ok(known.clone());
+        }
+        let routing = &endpoint.config.routing;
+        let meter = self.grounds.metrics.routing().endpoint(&endpoint.name);
+        let balance = Arc::new(Balance::new(endpoint, self.choices(endpoint)?, meter.clone()));
+        // Nearest to the choice: what passes it has its first content, so nothing above it ever sees a failure that could be retried.
+        let commit = Over(Commit, Choose(Arc::clone(&balance)));
+        let retry = Over(Retry::new(Arc::clone(&balance), routing.retry, meter.clone()), commit);
+        // Over all attempts at the endpoint's own deployments: others serve only when these cannot.
+        let others = routing.fallback.iter().map(|name| self.other(name, hops)).collect::<Result<_>>()?;
+        let fallback = Over(Fallback { balance, others, meter }, retry);
+        let service = erase(fallback);
+        self.routings.insert(Arc::clone(&endpoint.name), service.clone());
+        Ok(service)
+    }
+
+    /// An endpoint that calls are sent on to.
+    fn other(&mut self, name: &str, hops: usize) -> Result<(Arc<Endpoint>, Service<Call>)> {
+        let endpoint = Arc::clone(self.catalog.endpoint(name)?);
+        let hops = hops.checked_sub(1).ok_or_else(|| Error::internal("endpoints send calls on too often, or in a circle"))?;
+        let service = self.routing(&endpoint, hops)?;
+        Ok((endpoint, service))
+    }
+
+    fn choices(&self, endpoint: &Endpoint) -> Result<Vec<Choice>> {
+        let callable = endpoint.deployments.iter().filter(|deployment| deployment.dialect.is_some());
+        let choice = |deployment: &Arc<Deployment>| {
+            let upstream = Arc::new(self.grounds.connections.upstream(deployment, &endpoint.config.timeouts)?);
+            let vitals = self.grounds.ward.of(endpoint, deployment);
+            let service = self.attempt_stack(endpoint, deployment, &upstream, &vitals);
+            Ok(Choice::new(deployment, vitals, upstream, service))
+        };
+        callable.map(choice).collect()
+    }
+
+    /// Steps 9 and 10, outermost first.
+    fn attempt_stack(
+        &self,
+        endpoint: &Endpoint,
+        deployment: &Deployment,
+        upstream: &Arc<Upstream>,
+        vitals: &Arc<Vitals>,
+    ) -> Service<Attempt> {
+        let meter = self.grounds.metrics.routing().deployment(&endpoint.name, &deployment.alias);
+        // Nearest to the exchange: the span covers what is spent on the upstream and nothing else.
+        let span = Over(Span, Send(Arc::clone(upstream)));
+        let bounded = Over(Try(endpoint.config.timeouts), span);
+        // Over the timeouts: a server that says nothing has failed, too.
+        let attributed = Over(Attribution::new(Arc::clone(vitals), Arc::clone(upstream), meter), bounded);
+        // Before anything reads the request: from here on it is what the upstream gets.
+        let defaults = Over(Defaults, attributed);
+        erase(defaults)
+    }
 }

@@ -134,7 +134,8 @@ impl Inner {
         let way = self.way(&request);
         let mut guard = Guard::new(self.gate.books(), way.name(), &id, &request, (peer.address, &record));
         let origin = request.headers().get(header::ORIGIN).cloned();
-        let visit = Visit { id, peer, principal: self.gate.identity.nobody(), record };
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let visit = Visit { id, peer, principal: self.gate.identity.nobody(), record, method, uri };
         let answered = AssertUnwindSafe(self.answer(way, visit.clone(), request)).catch_unwind().await;
         let answered =
             answered.unwrap_or_else(|_| Err(Error::internal("a fault in the gateway ended this request; report its request id")));
@@ -294,11 +295,11 @@ fn admitted(gate: &Arc<Gate>, table: &Arc<Table>, service: GrpcService) -> GrpcS
             let answer = gate.cut.race(service.call(request).map(Ok));
             Either::Left(async move { answer.await.unwrap_or_else(|error| refuse(&error, &visit)) })
         }
-        Err((error, visit)) => Either::Right(ready(refuse(&error, &visit))),
+        Err(refused) => Either::Right(ready(refuse(&refused.0, &refused.1))),
     })
 }
 
-fn admit(gate: &Gate, table: &Table, request: &mut Request<tonic::body::Body>) -> Result<Visit, (Error, Visit)> {
+fn admit(gate: &Gate, table: &Table, request: &mut Request<tonic::body::Body>) -> Result<Visit, Box<(Error, Visit)>> {
     let mut visit = visit_of(request.extensions());
     let admitted = match table.permission(request.uri().path()) {
         Some(permission) => principal(gate, permission, request.headers()),
@@ -314,7 +315,7 @@ fn admit(gate: &Gate, table: &Table, request: &mut Request<tonic::body::Body>) -
             visit.principal = principal;
             Ok(visit)
         }
-        Err(error) => Err((error, visit)),
+        Err(error) => Err(Box::new((error, visit))),
     }
 }
 
@@ -345,7 +346,14 @@ fn admit_as<B>(request: &mut Request<B>, principal: &Arc<Principal>) {
 pub(super) fn visit_of(extensions: &http::Extensions) -> Visit {
     extensions.get::<Visit>().cloned().unwrap_or_else(|| {
         debug_assert!(false, "every request passes the edge");
-        Visit { id: "".into(), peer: nowhere(), principal: Principal::nobody(), record: Arc::default() }
+        Visit {
+            id: "".into(),
+            peer: nowhere(),
+            principal: Principal::nobody(),
+            record: Arc::default(),
+            method: Method::POST,
+            uri: http::Uri::default(),
+        }
     })
 }
 

@@ -1,17 +1,21 @@
 //! The doors: they route and let in; dialects translate. Only this room knows HTTP paths.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use flowgate_proto::v1::ErrorReason;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Method, Uri, header};
 use tokio::time::Instant;
 
 use crate::{
-    call::{Call, Record},
+    call::{Call, Choice, Priority, Record},
     catalog::{Catalog, Endpoint},
     error::{Error, Result},
     event::{Payload, Reply, Task},
+    expression::Request,
     identity::{Identity, Peer, Principal},
     stack::{Served, Snapshot},
     task::Cut,
@@ -43,6 +47,14 @@ const FORWARDED: [HeaderName; 4] = [
     HeaderName::from_static("openai-beta"),
 ];
 
+/// Who goes first where calls have to wait.
+const PRIORITY: HeaderName = HeaderName::from_static("x-flowgate-priority");
+/// The deployment that a caller wants.
+const DEPLOYMENT: HeaderName = HeaderName::from_static("x-flowgate-deployment");
+/// What expressions do not get to see.
+const CREDENTIALS: [HeaderName; 4] =
+    [header::AUTHORIZATION, HeaderName::from_static("x-api-key"), header::PROXY_AUTHORIZATION, header::COOKIE];
+
 /// What every door stands on: the current snapshot, who may call, and what is counted.
 #[derive(Debug)]
 pub struct Gate {
@@ -69,6 +81,10 @@ pub struct Visit {
     pub principal: Arc<Principal>,
     /// What becomes of the request.
     pub record: Arc<Record>,
+    /// The method of its HTTP request.
+    pub method: Method,
+    /// The address of its HTTP request.
+    pub uri: Uri,
 }
 
 /// What a door asks for.
@@ -80,6 +96,26 @@ pub struct Knock {
     pub streaming: bool,
     /// The request.
     pub payload: Payload,
+}
+
+impl Visit {
+    /// The request as expressions see it.
+    fn request(&self, headers: &HeaderMap, payload: &Payload) -> Request {
+        let mut headers = headers.clone();
+        for name in &CREDENTIALS {
+            headers.remove(name);
+        }
+        Request {
+            method: self.method.clone(),
+            path: self.uri.path().to_owned(),
+            query: self.uri.query().unwrap_or_default().to_owned(),
+            remote: self.peer.address.ip(),
+            headers,
+            principal: Arc::clone(&self.principal.name),
+            payload: payload.clone(),
+            json: OnceLock::new(),
+        }
+    }
 }
 
 impl Gate {
@@ -123,6 +159,12 @@ impl Gate {
                 format!("the endpoint is of type {}, which does not answer {} calls", endpoint.task.endpoint_type(), knock.task.name());
             return Err(Error::new(ErrorReason::CallerWrongTask, message));
         }
+        let choice = Choice {
+            priority: priority(headers)?,
+            forced: forced(headers, &visit.principal)?,
+            request: endpoint.asks.then(|| Arc::new(visit.request(headers, &knock.payload))),
+            ..Choice::default()
+        };
         let call = Call {
             id: Arc::clone(&visit.id),
             endpoint: Arc::clone(endpoint),
@@ -133,6 +175,7 @@ impl Gate {
             deadline: deadline(headers)?.map(|left| Instant::now() + left),
             headers: forwarded(headers),
             record: Arc::clone(&visit.record),
+            choice,
         };
         let reply = self.cut.race(served.call(call)).await?;
         let reply = shape::fit(reply, knock.task, knock.streaming);
@@ -144,6 +187,28 @@ impl Gate {
 fn answers(endpoint: Task, asked: Task) -> bool {
     let text = |task| matches!(task, Task::Chat | Task::Complete);
     endpoint == asked || (text(endpoint) && text(asked))
+}
+
+/// Who goes first where calls have to wait.
+fn priority(headers: &HeaderMap) -> Result<Priority> {
+    match headers.get(PRIORITY).map(|value| value.as_bytes().trim_ascii()) {
+        None => Ok(Priority::default()),
+        Some(word) if word.eq_ignore_ascii_case(b"interactive") => Ok(Priority::Interactive),
+        Some(word) if word.eq_ignore_ascii_case(b"batch") => Ok(Priority::Batch),
+        Some(_) => Err(Error::invalid(PRIORITY.as_str(), "is neither `interactive` nor `batch`")),
+    }
+}
+
+/// The deployment that the caller wants, if it may.
+fn forced(headers: &HeaderMap, principal: &Principal) -> Result<Option<Arc<str>>> {
+    let Some(alias) = headers.get(DEPLOYMENT) else { return Ok(None) };
+    if !principal.may_choose_deployment {
+        let message = "the caller may not choose a deployment; leave out `x-flowgate-deployment`, or ask the operator for a key with \
+                       `may_choose_deployment`";
+        return Err(Error::new(ErrorReason::CallerForbidden, message));
+    }
+    let alias = alias.to_str().map_err(|_| Error::invalid(DEPLOYMENT.as_str(), "is not text"))?;
+    Ok(Some(alias.trim().into()))
 }
 
 fn forwarded(headers: &HeaderMap) -> HeaderMap {

@@ -110,7 +110,6 @@ impl Guard {
         Outcome {
             door: self.door,
             endpoint: facts.endpoint.as_ref(),
-            deployment: facts.deployment.as_ref(),
             task: facts.task.map_or("", |task| task.name()),
             error: error.map(|failure| (failure.reason_name, Error::new(failure.reason, "").origin().name())),
             duration: self.started.elapsed(),

@@ -28,7 +28,14 @@ pub(crate) fn peer() -> Peer {
 }
 
 pub(crate) fn visit() -> Visit {
-    Visit { id: "id-1".into(), peer: peer(), principal: Principal::nobody(), record: Arc::new(Record::default()) }
+    Visit {
+        id: "id-1".into(),
+        peer: peer(),
+        principal: Principal::nobody(),
+        record: Arc::new(Record::default()),
+        method: http::Method::POST,
+        uri: http::Uri::default(),
+    }
 }
 
 /// A guard as the edge makes it.

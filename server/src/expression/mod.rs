@@ -61,7 +61,7 @@ impl Expression {
     /// # Errors
     /// Why it cannot be told.
     pub fn holds(&self, request: &Arc<Request>) -> Result<bool, String> {
-        let scope = Value::from_iter([("request", Value::from_dyn_object(Arc::clone(request)))]);
+        let scope = minijinja::context! { request => Value::from_dyn_object(Arc::clone(request)) };
         self.0.expression.eval(scope).map(|value| value.is_true()).map_err(|error| error.to_string())
     }
 }

@@ -15,6 +15,12 @@ impl Policy<Call> for Meter {
     async fn handle(&self, call: Call, next: &impl Next<Call>) -> Result<Reply> {
         let record = Arc::clone(&call.record);
         let reply = next.call(call).await.inspect_err(|error| record.fail(error))?;
+        // Of several attempts side by side, the one that answers is the one that counts.
+        record.note(|facts| {
+            facts.deployment = Some(Arc::clone(&reply.head.deployment));
+            facts.provider = Some(reply.head.provider);
+            facts.lane = Some(reply.head.lane);
+        });
         let mut first = true;
         Ok(reply.tap(move |event| match event {
             Ok(event) => {

@@ -8,9 +8,12 @@ use std::{future::Future, sync::Arc};
 
 use crate::{call::Service, error::Result, event::Reply};
 
+pub mod attribution;
 pub mod commit;
 pub mod defaults;
+pub mod fallback;
 pub mod meter;
+pub mod retry;
 pub mod span;
 pub mod timeouts;
 
@@ -41,6 +44,12 @@ where
     }
 }
 
+impl<Req: Send + 'static> Next<Req> for Service<Req> {
+    async fn call(&self, request: Req) -> Result<Reply> {
+        Self::call(self, request).await
+    }
+}
+
 /// A whole stack as one service; the only place where a type is erased, so each height costs one box.
 pub fn erase<Req: Send + 'static>(stack: impl Next<Req>) -> Service<Req> {
     let stack = Arc::new(stack);
@@ -62,11 +71,14 @@ pub(crate) mod testing {
 
     use super::{Arc, Future, Next, Reply, Result};
     use crate::{
-        call::{Attempt, Call, Record},
+        balance::{self, Balance},
+        call::{Attempt, Call, Choice, Record},
         catalog::Catalog,
         config::{self, Mock, Place},
         event::{Answer, Event, Head, Lane, Payload, Request, Task},
         identity::Principal,
+        stack::Grounds,
+        telemetry::{metrics::Metrics, routing::EndpointMeter},
     };
 
     /// A next that runs a function.
@@ -157,19 +169,39 @@ pub(crate) mod testing {
         Call {
             id: "id".into(),
             endpoint: Arc::clone(catalog.endpoint("chat").unwrap()),
-            principal: Arc::new(Principal { name: "tester".into() }),
+            principal: Arc::new(Principal::named("tester")),
             task: Task::Chat,
             streaming,
             payload: Payload::typed_only(Request::Chat(v1::ChatRequest::default())),
             deadline: None,
             headers: HeaderMap::new(),
             record: Arc::new(Record::default()),
+            choice: Choice::default(),
         }
+    }
+
+    /// The balance over an endpoint's deployments, whose attempts nobody carries out, and a call of it.
+    pub(crate) fn balance(config: &config::Endpoint) -> (Arc<Balance>, Call) {
+        let catalog = catalog(vec![config.clone()]);
+        let endpoint = Arc::clone(catalog.endpoint(&config.name).unwrap());
+        let grounds = Grounds::default();
+        let callable = endpoint.deployments.iter().filter(|deployment| deployment.dialect.is_some());
+        let choices = callable.map(|deployment| {
+            let upstream = Arc::new(grounds.connections.upstream(deployment, &endpoint.config.timeouts).unwrap());
+            let service = super::erase(Then(|_: Attempt| async { Ok(unary()) }));
+            balance::Choice::new(deployment, grounds.ward.of(&endpoint, deployment), upstream, service)
+        });
+        let balance = Balance::new(&endpoint, choices.collect(), meter());
+        (Arc::new(balance), Call { endpoint, ..call(false) })
+    }
+
+    pub(crate) fn meter() -> EndpointMeter {
+        Metrics::new().routing().endpoint(&"e".into())
     }
 
     pub(crate) fn attempt(streaming: bool) -> Attempt {
         let call = call(streaming);
         let deployment = Arc::clone(&call.endpoint.deployments[0]);
-        call.attempt(deployment, 1).unwrap()
+        call.attempt(deployment).unwrap()
     }
 }

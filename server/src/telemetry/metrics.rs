@@ -14,7 +14,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::logs;
+use super::{logs, routing::Routing};
 
 /// Seconds; from half a millisecond to ten minutes.
 const SECONDS: [f64; 16] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0];
@@ -27,7 +27,7 @@ pub struct Metrics {
     registry: Registry,
     calls: Family<CallLabels, Counter>,
     errors: Family<ErrorLabels, Counter>,
-    attempts: Family<AttemptLabels, Counter>,
+    routing: Routing,
     duration: Family<EndpointLabels, Histogram, Buckets>,
     first_event: Family<EndpointLabels, Histogram, Buckets>,
     overhead: Family<DoorLabels, Histogram, OwnBuckets>,
@@ -44,8 +44,6 @@ pub struct Outcome<'a> {
     pub door: &'static str,
     /// The endpoint; empty when none was resolved.
     pub endpoint: Option<&'a Arc<str>>,
-    /// The deployment that answered last; `None` when none was tried.
-    pub deployment: Option<&'a Arc<str>>,
     /// What was asked for; empty when unknown.
     pub task: &'static str,
     /// The error's reason and origin; `None` for a success.
@@ -61,7 +59,7 @@ pub struct Outcome<'a> {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Name(Arc<str>);
+pub(super) struct Name(pub(super) Arc<str>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
@@ -77,14 +75,6 @@ struct ErrorLabels {
     door: &'static str,
     reason: &'static str,
     origin: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AttemptLabels {
-    endpoint: Name,
-    deployment: Name,
-    /// `ok`, or the reason.
-    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -127,8 +117,7 @@ impl Metrics {
         registry.register("calls", "Requests at the doors, by how they ended", calls.clone());
         let errors = Family::default();
         registry.register("errors", "Failed requests, by reason and by whose fault it was", errors.clone());
-        let attempts = Family::default();
-        registry.register("attempts", "Attempts at deployments, by how the last one of each call ended", attempts.clone());
+        let routing = Routing::register(&mut registry);
         let duration = Family::new_with_constructor(Buckets);
         registry.register_with_unit(
             "call_duration",
@@ -149,7 +138,7 @@ impl Metrics {
         let reloads_refused = Counter::default();
         registry.register("config_reloads_refused", "Changed configurations that were refused", reloads_refused.clone());
         registry.register_collector(Box::new(LostLines));
-        Self { registry, calls, errors, attempts, duration, first_event, overhead, in_flight, tokens, generation, reloads_refused }
+        Self { registry, calls, errors, routing, duration, first_event, overhead, in_flight, tokens, generation, reloads_refused }
     }
 
     /// Counts a request in until the guard is dropped.
@@ -168,12 +157,6 @@ impl Metrics {
         if let Some((reason, origin)) = outcome.error {
             self.errors.get_or_create(&ErrorLabels { endpoint: endpoint.clone(), door, reason, origin }).inc();
         }
-        if let Some(deployment) = outcome.deployment {
-            let outcome = outcome.error.map_or("ok", |(reason, _)| reason);
-            self.attempts
-                .get_or_create(&AttemptLabels { endpoint: endpoint.clone(), deployment: Name(Arc::clone(deployment)), outcome })
-                .inc();
-        }
         let labels = EndpointLabels { endpoint: endpoint.clone(), task, door };
         self.duration.get_or_create(&labels).observe(outcome.duration.as_secs_f64());
         if let Some(first) = outcome.first_event {
@@ -187,6 +170,11 @@ impl Metrics {
                 self.tokens.get_or_create(&TokenLabels { endpoint: endpoint.clone(), direction }).inc_by(tokens.into());
             }
         }
+    }
+
+    /// What is counted of routing.
+    pub fn routing(&self) -> &Routing {
+        &self.routing
     }
 
     /// A configuration was taken over.
@@ -258,7 +246,6 @@ mod tests {
         metrics.end(&Outcome {
             door: "grpc",
             endpoint: Some(&Arc::from("chat")),
-            deployment: Some(&Arc::from("canary")),
             task: "chat",
             error: Some(("PROVIDER_FAILED", "provider")),
             duration: Duration::from_millis(3),
@@ -272,7 +259,6 @@ mod tests {
             "flowgate_in_flight{door=\"grpc\"} 0",
             "flowgate_calls_total{endpoint=\"chat\",task=\"chat\",door=\"grpc\",outcome=\"error\"} 1",
             "reason=\"PROVIDER_FAILED\",origin=\"provider\"} 1",
-            "flowgate_attempts_total{endpoint=\"chat\",deployment=\"canary\",outcome=\"PROVIDER_FAILED\"} 1",
             "flowgate_tokens_total{endpoint=\"chat\",direction=\"input\"} 3",
             "flowgate_log_lines_lost_total 0",
             "flowgate_overhead_seconds_bucket{le=\"0.0001\",door=\"grpc\"} 1",

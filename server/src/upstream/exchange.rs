@@ -60,7 +60,6 @@ pub(super) async fn exchange(upstream: &Upstream, attempt: &Attempt) -> Result<R
         facts.deployment = Some(Arc::clone(&deployment.alias));
         facts.provider = Some(deployment.provider);
         facts.lane = Some(attempt.lane);
-        facts.attempts = attempt.number;
     });
     let (Some(dialect), Some(chosen)) = (deployment.dialect, replica::choose(&upstream.replicas)) else {
         return Err(upstream.error(ErrorReason::GatewayNotServing, "cannot be called; the operator must give it an address"));

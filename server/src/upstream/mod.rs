@@ -12,7 +12,7 @@ use http::uri::{Authority, Scheme, Uri};
 use rustls::RootCertStore;
 
 use crate::{
-    call::Attempt,
+    call::{Attempt, ReplicaId},
     catalog::Deployment,
     config::{Place, Timeouts},
     dialect::Target,
@@ -117,7 +117,37 @@ impl Connections {
     }
 }
 
+/// What became of an attempt, for the replica that it was made at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It answered, after so long.
+    Answered(Duration),
+    /// The provider failed.
+    Failed,
+    /// Nothing was heard for so long, then nobody waited any more.
+    Abandoned(Duration),
+}
+
 impl Upstream {
+    /// stub
+    pub fn choose(&self, _tried: &[ReplicaId]) -> Option<ReplicaId> {
+        replica::choose(&self.replicas).map(|place| ReplicaId(place as u64))
+    }
+    /// stub
+    pub fn has_untried(&self, tried: &[ReplicaId]) -> bool {
+        tried.len() < self.replicas.len()
+    }
+    /// stub
+    pub fn is_fit(&self) -> bool {
+        true
+    }
+    /// stub
+    pub fn load(&self) -> usize {
+        0
+    }
+    /// stub
+    pub fn report(&self, _replica: ReplicaId, _seen: Seen) {}
+
     /// Carries one attempt out. Dropping the future, or the reply, closes what it opened upstream.
     ///
     /// # Errors

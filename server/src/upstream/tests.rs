@@ -19,7 +19,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    call::{Call, Record},
+    call::{Call, Choice, Record},
     catalog::Endpoint,
     config,
     dialect::{Ask, Decoder, Dialect, SseFrame, Unsupported, failure},
@@ -131,14 +131,15 @@ fn attempt(deployment: &Arc<Deployment>, streaming: bool) -> Attempt {
     let sent = [("x-team", "caller"), ("x-trace", "1"), ("x-trace", "2")];
     let call = Call {
         id: "id-1".into(),
-        endpoint: Arc::new(Endpoint { name: "e".into(), task: Task::Chat, config, deployments: Vec::new() }),
-        principal: Arc::new(Principal { name: "p".into() }),
+        endpoint: Arc::new(Endpoint { name: "e".into(), task: Task::Chat, config, deployments: Vec::new(), asks: false }),
+        principal: Arc::new(Principal::named("p")),
         task: Task::Chat,
         streaming,
         payload: Payload::wire_only(wire),
         deadline: Some(Instant::now() + Duration::from_secs(5)),
         headers: sent.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).into_iter().collect(),
         record: Arc::new(Record::default()),
+        choice: Choice::default(),
     };
     Attempt { call, deployment: Arc::clone(deployment), replica: None, credential: 0, number: 2, lane: Lane::Byte }
 }
@@ -242,7 +243,7 @@ async fn a_unary_call_is_dressed_answered_and_its_connection_kept() {
         assert_eq!((head.lane, &*head.deployment, head.attempts), (Lane::Byte, "fast", 2));
         assert_eq!(head.headers, HeaderMap::from_iter([("x-upstream-request-id".parse().unwrap(), HeaderValue::from_static("up-1"))]));
         let facts = record.facts();
-        assert_eq!((facts.deployment.as_deref(), facts.provider, facts.attempts), (Some("fast"), Some("mlflow"), 2));
+        assert_eq!((facts.deployment.as_deref(), facts.provider), (Some("fast"), Some("mlflow")));
         assert!(facts.upstream > Duration::ZERO);
         let (number, head) = seen.recv().await.unwrap();
         assert_eq!(number, 0, "the same connection");

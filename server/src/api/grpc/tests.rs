@@ -49,7 +49,14 @@ use crate::{
 /// A visit of nobody in particular.
 pub(in crate::api) fn visit() -> Visit {
     let peer = Peer { address: ([127, 0, 0, 1], 1).into(), certificate: None };
-    Visit { id: "id-1".into(), peer, principal: Principal::nobody(), record: Arc::new(Record::default()) }
+    Visit {
+        id: "id-1".into(),
+        peer,
+        principal: Principal::nobody(),
+        record: Arc::new(Record::default()),
+        method: http::Method::POST,
+        uri: http::Uri::default(),
+    }
 }
 
 /// A gate to one endpoint per task, all of which answer by `answer`.

@@ -125,7 +125,7 @@ fn failures() {
         let status = StatusCode::from_u16(status).unwrap();
         let error = SCORING.classify(status, &HeaderMap::new(), text(&input, "body").unwrap().as_bytes());
         assert_eq!(error.upstream_status_code(), Some(status.as_u16()));
-        let retry = if error.is_retryable() { "retry" } else { "final" };
+        let retry = if error.again() == crate::error::Again::Anywhere { "retry" } else { "final" };
         format!("{retry} {}", refused(&error))
     });
 }

@@ -1,0 +1,234 @@
+//! A circuit breaker: leaves a deployment alone for a while after it failed too often, then lets one call try.
+
+use std::{
+    sync::atomic::{
+        AtomicU32, AtomicU64,
+        Ordering::{AcqRel, Acquire, Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::config;
+
+/// How many parts the window of the error rate has.
+const PARTS: usize = 10;
+/// How long a probing call keeps others away if nothing is heard of it.
+const PROBE: Duration = Duration::from_secs(30);
+/// How often the time of being open doubles at most.
+const MOST_DOUBLINGS: u32 = 10;
+
+/// The state of one deployment, as its provider's faults made it.
+#[derive(Debug)]
+pub struct Breaker {
+    config: config::Breaker,
+    born: Instant,
+    /// Faults in a row.
+    run: AtomicU32,
+    parts: [Part; PARTS],
+    /// Until when it is open, in milliseconds after `born`; 0: it is closed.
+    open_until: AtomicU64,
+    /// How often it opened without closing between.
+    trips: AtomicU32,
+    /// Until when a probing call keeps others away, likewise.
+    probing_until: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Part {
+    number: AtomicU64,
+    calls: AtomicU32,
+    faults: AtomicU32,
+}
+
+/// What a breaker says of a deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It may be called.
+    Closed,
+    /// It was open long enough: one call may try.
+    HalfOpen,
+    /// It is left alone.
+    Open,
+}
+
+/// What a call changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It opened, for so long.
+    Opened(Duration),
+    /// It closed.
+    Closed,
+}
+
+impl Breaker {
+    /// A closed one.
+    pub fn new(config: config::Breaker) -> Self {
+        Self {
+            config,
+            born: Instant::now(),
+            run: AtomicU32::new(0),
+            parts: Default::default(),
+            open_until: AtomicU64::new(0),
+            trips: AtomicU32::new(0),
+            probing_until: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the deployment may be called now.
+    pub fn state(&self) -> State {
+        let open_until = self.open_until.load(Acquire);
+        if open_until == 0 {
+            return State::Closed;
+        }
+        let now = self.now();
+        if now < open_until || now < self.probing_until.load(Acquire) { State::Open } else { State::HalfOpen }
+    }
+
+    /// A call is on its way there: of those that may try while it is half open, only the first finds it so.
+    pub fn enter(&self) {
+        if self.state() == State::HalfOpen {
+            self.probing_until.store(self.now() + millis(PROBE), Relaxed);
+        }
+    }
+
+    /// The call got an answer, be it that the caller was wrong.
+    pub fn success(&self) -> Option<Change> {
+        self.run.store(0, Relaxed);
+        self.part().calls.fetch_add(1, Relaxed);
+        let open_until = self.open_until.load(Acquire);
+        // An answer to a call from before it opened says nothing of now.
+        if open_until == 0 || self.now() < open_until {
+            return None;
+        }
+        let closed = self.open_until.compare_exchange(open_until, 0, AcqRel, Relaxed).is_ok();
+        self.trips.store(0, Relaxed);
+        self.parts.iter().for_each(Part::forget);
+        closed.then_some(Change::Closed)
+    }
+
+    /// The provider failed.
+    pub fn fault(&self) -> Option<Change> {
+        let run = self.run.fetch_add(1, Relaxed) + 1;
+        let part = self.part();
+        part.calls.fetch_add(1, Relaxed);
+        part.faults.fetch_add(1, Relaxed);
+        let (now, open_until) = (self.now(), self.open_until.load(Acquire));
+        let trips = if open_until == 0 {
+            run >= self.config.failures || self.is_over_rate()
+        } else {
+            // The probe failed; faults of calls from before count for nothing more.
+            now >= open_until
+        };
+        if !trips {
+            return None;
+        }
+        let doublings = self.trips.load(Relaxed).min(MOST_DOUBLINGS);
+        let open = self.config.open * 2_u32.pow(doublings);
+        if self.open_until.compare_exchange(open_until, now + millis(open).max(1), AcqRel, Relaxed).is_err() {
+            return None;
+        }
+        self.trips.fetch_add(1, Relaxed);
+        self.probing_until.store(0, Relaxed);
+        Some(Change::Opened(open))
+    }
+
+    fn is_over_rate(&self) -> bool {
+        let oldest = self.number().saturating_sub(PARTS as u64 - 1);
+        let fresh = self.parts.iter().filter(|part| part.number.load(Relaxed) >= oldest);
+        let (calls, faults) =
+            fresh.fold((0, 0), |(calls, faults), part| (calls + part.calls.load(Relaxed), faults + part.faults.load(Relaxed)));
+        calls >= self.config.min_calls && f64::from(faults) >= f64::from(calls) * self.config.error_rate
+    }
+
+    fn now(&self) -> u64 {
+        millis(self.born.elapsed())
+    }
+
+    /// Which part of the window it is, from 1.
+    fn number(&self) -> u64 {
+        self.now() / (millis(self.config.window) / PARTS as u64).max(1) + 1
+    }
+
+    fn part(&self) -> &Part {
+        let number = self.number();
+        let part = &self.parts[usize::try_from(number).unwrap_or_default() % PARTS];
+        let known = part.number.load(Acquire);
+        if known != number && part.number.compare_exchange(known, number, Acquire, Relaxed).is_ok() {
+            part.forget();
+        }
+        part
+    }
+}
+
+impl Part {
+    fn forget(&self) {
+        self.calls.store(0, Relaxed);
+        self.faults.store(0, Relaxed);
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn breaker() -> Breaker {
+        Breaker::new(config::Breaker { failures: 3, min_calls: 10, ..config::Breaker::default() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn opens_after_a_run_of_faults_and_closes_after_a_good_probe() {
+        let breaker = breaker();
+        assert_eq!([breaker.fault(), breaker.fault(), breaker.success(), breaker.fault(), breaker.fault()], [None; 5]);
+        assert_eq!(breaker.fault(), Some(Change::Opened(5 * SECOND)));
+        assert_eq!(breaker.state(), State::Open);
+        assert_eq!((breaker.fault(), breaker.success()), (None, None), "calls from before change nothing");
+        advance(5 * SECOND).await;
+        assert_eq!(breaker.state(), State::HalfOpen);
+        breaker.enter();
+        assert_eq!(breaker.state(), State::Open, "one call probes, the others wait");
+        assert_eq!(breaker.success(), Some(Change::Closed));
+        assert_eq!(breaker.state(), State::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_probe_opens_it_for_longer_and_a_lost_one_lets_the_next_try() {
+        let breaker = breaker();
+        (0..3).for_each(|_| _ = breaker.fault());
+        advance(5 * SECOND).await;
+        breaker.enter();
+        assert_eq!(breaker.fault(), Some(Change::Opened(10 * SECOND)));
+        advance(10 * SECOND).await;
+        breaker.enter();
+        advance(29 * SECOND).await;
+        assert_eq!(breaker.state(), State::Open);
+        advance(2 * SECOND).await;
+        assert_eq!(breaker.state(), State::HalfOpen);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn opens_by_rate_when_faults_are_scattered() {
+        let breaker = breaker();
+        for _ in 0..4 {
+            assert_eq!([breaker.fault(), breaker.success()], [None, None]);
+        }
+        assert_eq!(breaker.fault(), None, "nine calls are too few to judge");
+        assert_eq!(breaker.fault(), Some(Change::Opened(5 * SECOND)));
+        let scattered = self::breaker();
+        for _ in 0..20 {
+            assert_eq!([scattered.fault(), scattered.success(), scattered.success()], [None; 3]);
+        }
+        advance(20 * SECOND).await;
+        assert!((0..5).all(|_| scattered.success().is_none()));
+        assert_eq!([scattered.fault(), scattered.fault()], [None, None], "what is older than the window does not count");
+    }
+}

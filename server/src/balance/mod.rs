@@ -1,0 +1,232 @@
+//! Chooses where a call goes, and where it goes next when it failed there: deployment, replica, credential.
+
+use std::sync::Arc;
+
+use flowgate_proto::v1::ErrorReason;
+
+use crate::{
+    call::{Attempt, Call, Place, ReplicaId, Service},
+    catalog::{Deployment, Endpoint},
+    config::{Affinity, Require, Retry},
+    error::{Again, Error, Result},
+    event::Reply,
+    telemetry::routing::EndpointMeter,
+    upstream::Upstream,
+};
+
+pub mod breaker;
+pub mod budget;
+pub mod credentials;
+pub mod latency;
+mod needs;
+mod order;
+#[cfg(test)]
+mod tests;
+pub mod vitals;
+
+use order::{By, Complaints};
+use vitals::{Fitness, Vitals};
+
+/// Without `retry.attempts`, so many attempts at most, or one at each deployment.
+const ATTEMPTS: usize = 3;
+
+/// The choice among an endpoint's deployments.
+pub struct Balance {
+    choices: Vec<Choice>,
+    by: By,
+    affinity: Option<Affinity>,
+    require: Vec<Require>,
+    retry: Retry,
+    min_throughput: Option<f64>,
+    /// Whether deployments differ in what they can do.
+    is_mixed: bool,
+    /// A number from 0 to 1; fixed in tests.
+    draw: fn() -> f64,
+    /// Why there is nothing to choose from.
+    not_serving: Option<String>,
+    complaints: Complaints,
+    meter: EndpointMeter,
+}
+
+/// One deployment, what is known of it, and how it is called.
+#[derive(Debug)]
+pub struct Choice {
+    /// The deployment.
+    pub deployment: Arc<Deployment>,
+    /// What is known of it.
+    pub vitals: Arc<Vitals>,
+    /// Its replicas.
+    pub upstream: Arc<Upstream>,
+    /// The attempt stack.
+    pub service: Service<Attempt>,
+    complaints: Complaints,
+}
+
+/// Where a call goes after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Further {
+    /// The place.
+    pub place: Place,
+    /// Whether it should wait before, since it was there already.
+    pub pause: bool,
+}
+
+impl Choice {
+    /// A deployment as it is called.
+    pub fn new(deployment: &Arc<Deployment>, vitals: Arc<Vitals>, upstream: Arc<Upstream>, service: Service<Attempt>) -> Self {
+        Self { deployment: Arc::clone(deployment), vitals, upstream, service, complaints: Complaints::new() }
+    }
+
+    /// Whether the deployment that failed has another server or credential that this fault does not concern.
+    fn has_other(&self, tried: &[Place], failed: Place, error: &Error) -> bool {
+        let here = || tried.iter().filter(|tried| tried.deployment == failed.deployment);
+        match error.reason() {
+            ErrorReason::ProviderRateLimited | ErrorReason::ProviderCredentialRejected => {
+                self.vitals.credentials.has_free(|credential| here().any(|tried| tried.credential == credential))
+            }
+            _ if error.again() == Again::Anywhere => {
+                let replicas: Vec<ReplicaId> = here().filter_map(|tried| tried.replica).collect();
+                self.upstream.has_untried(&replicas)
+            }
+            _ => false,
+        }
+    }
+
+    fn fitness(&self, min_throughput: Option<f64>) -> Fitness {
+        let own = self.vitals.fitness(min_throughput);
+        if own < Fitness::Out && !self.upstream.is_fit() { Fitness::Out } else { own }
+    }
+}
+
+impl Balance {
+    /// The choice among these deployments of an endpoint.
+    pub fn new(endpoint: &Endpoint, choices: Vec<Choice>, meter: EndpointMeter) -> Self {
+        let routing = &endpoint.config.routing;
+        let has_weights = endpoint.deployments.iter().any(|deployment| deployment.config.weight.is_some());
+        let by = match routing.prefer {
+            Some(signal) => By::Signal(signal),
+            None if has_weights => By::Weight,
+            None => By::File,
+        };
+        let traits = |choice: &Choice| (choice.deployment.capabilities().to_vec(), choice.deployment.config.traits.context_window);
+        Self {
+            is_mixed: choices.iter().any(|choice| traits(choice) != traits(&choices[0])),
+            choices,
+            by,
+            affinity: routing.affinity.clone(),
+            require: routing.require.clone(),
+            retry: routing.retry,
+            min_throughput: routing.min_throughput,
+            draw: fastrand::f64,
+            not_serving: endpoint.not_serving(),
+            complaints: Complaints::new(),
+            meter,
+        }
+    }
+
+    /// Where a call goes first, or where a second attempt beside its first one goes.
+    ///
+    /// # Errors
+    /// `GATEWAY_NOT_SERVING` when there is nothing to choose from, and that a deployment was wished for which does not exist.
+    pub fn first(&self, call: &Call) -> Result<Place> {
+        call.choice.route.with(|steps| {
+            if steps.order.is_none() {
+                steps.order = Some(self.order(call)?);
+            }
+            let order = steps.order.as_deref().unwrap_or_default();
+            let was_at = |place: usize| steps.tried.iter().any(|tried| tried.deployment == place);
+            let best = order.iter().copied().min_by_key(|place| (self.choices[*place].fitness(self.min_throughput), was_at(*place)));
+            let Some(best) = best else { return Err(Error::internal("a call has nowhere to go")) };
+            let place = self.settle(best, &steps.tried);
+            if !was_at(best) {
+                self.choices[best].vitals.retries.deposit();
+            }
+            steps.tried.push(place);
+            Ok(place)
+        })
+    }
+
+    /// Where a call goes after it failed at a place; `None` when it has failed for good.
+    pub fn further(&self, call: &Call, error: &Error) -> Option<Further> {
+        let failed = call.choice.place?;
+        let again = error.again();
+        call.choice.route.with(|steps| {
+            let order = steps.order.as_deref().unwrap_or_default();
+            let most = self.retry.attempts.map_or(order.len().max(ATTEMPTS), |attempts| attempts as usize);
+            if again == Again::Nowhere || steps.tried.len() >= most {
+                return None;
+            }
+            let (deployment, pause) = self.next(order, &steps.tried, failed, error)?;
+            let place = self.settle(deployment, &steps.tried);
+            steps.tried.push(place);
+            Some(Further { place, pause })
+        })
+    }
+
+    /// Carries one attempt out, at the place that was chosen for it.
+    ///
+    /// # Errors
+    /// What the attempt fails with.
+    pub async fn call(&self, call: Call) -> Result<Reply> {
+        let place = call.choice.place.ok_or_else(|| Error::internal("an attempt has no place"))?;
+        let choice = self.choices.get(place.deployment).ok_or_else(|| Error::internal("an attempt's place is not there"))?;
+        let attempt = call.attempt(Arc::clone(&choice.deployment))?;
+        choice.service.call(attempt).await
+    }
+
+    /// The largest context window that a call was tried with; what did not fit needs a larger one. 1 where none is known.
+    pub fn outgrown(&self, call: &Call) -> u32 {
+        let tried = call.choice.route.with(|steps| steps.tried.clone());
+        tried.into_iter().filter_map(|place| self.window_of(place)).max().unwrap_or(0).max(1)
+    }
+
+    /// The deployment for a further attempt: another server or credential of the one that failed; else another deployment; else, where
+    /// the operator wants it, one that was tried, after a pause.
+    fn next(&self, order: &[usize], tried: &[Place], failed: Place, error: &Error) -> Option<(usize, bool)> {
+        let choice = self.choices.get(failed.deployment)?;
+        let is_fit = |place: usize| self.choices[place].fitness(self.min_throughput) == Fitness::Fit;
+        if choice.has_other(tried, failed, error) && is_fit(failed.deployment) && choice.vitals.retries.withdraw() {
+            return Some((failed.deployment, false));
+        }
+        let outgrown = self.window_of(failed).filter(|_| error.reason() == ErrorReason::CallerContextTooLong);
+        let is_large = |place: usize| match outgrown {
+            Some(outgrown) => self.choices[place].deployment.config.traits.context_window.is_some_and(|window| window > outgrown),
+            None => true,
+        };
+        let was_at = |place: usize| tried.iter().any(|tried| tried.deployment == place);
+        if let Some(other) = order.iter().copied().find(|place| !was_at(*place) && is_fit(*place) && is_large(*place)) {
+            self.choices[other].vitals.retries.deposit();
+            return Some((other, false));
+        }
+        if error.again() != Again::Anywhere || self.retry.attempts.is_none() {
+            return None;
+        }
+        // One whose credentials rest is worth the wait: that is what the pause is for.
+        let same = order.iter().copied().find(|place| self.choices[*place].fitness(self.min_throughput) <= Fitness::Resting)?;
+        self.choices[same].vitals.retries.withdraw().then_some((same, true))
+    }
+
+    fn window_of(&self, place: Place) -> Option<u32> {
+        Some(self.choices.get(place.deployment)?.deployment.config.traits.context_window.unwrap_or(0))
+    }
+
+    /// The replica and the credential at a deployment, those that were not tried yet before others.
+    fn settle(&self, deployment: usize, tried: &[Place]) -> Place {
+        let choice = &self.choices[deployment];
+        choice.vitals.breaker.enter();
+        if tried.is_empty() {
+            return Place { deployment, replica: choice.upstream.choose(&[]), credential: choice.vitals.credentials.choose(|_| false) };
+        }
+        let here = || tried.iter().filter(|tried| tried.deployment == deployment);
+        let replicas: Vec<ReplicaId> = here().filter_map(|tried| tried.replica).collect();
+        let credential = choice.vitals.credentials.choose(|credential| here().any(|tried| tried.credential == credential));
+        Place { deployment, replica: choice.upstream.choose(&replicas), credential }
+    }
+}
+
+impl std::fmt::Debug for Balance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let aliases = self.choices.iter().map(|choice| (&*choice.deployment.alias, choice.deployment.config.weight));
+        f.debug_map().entries(aliases).finish()
+    }
+}

@@ -1,0 +1,231 @@
+//! In which order an endpoint's deployments may serve a call: wish, conditions, split, affinity, signals; who may not is left out.
+
+use std::{
+    cmp::Ordering,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use flowgate_proto::v1::ErrorReason;
+use tokio::time::Instant;
+
+use super::{Balance, Choice, needs::Needs};
+use crate::{
+    call::Call,
+    config::{Affinity, Prefer, Price, Tags},
+    error::{Error, Result},
+    event::Request,
+    expression::Expression,
+};
+
+/// How often a condition that fails is logged at most.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// When a condition was last complained of.
+#[derive(Debug)]
+pub(super) struct Complaints {
+    born: Instant,
+    /// In milliseconds after `born`; 0: never.
+    last: AtomicU64,
+}
+
+/// What makes the order among deployments without a condition.
+#[derive(Debug)]
+pub(super) enum By {
+    /// That of the file: the first is the default, the others are its fallbacks.
+    File,
+    /// A draw by weight, or by what pins the caller.
+    Weight,
+    /// A signal.
+    Signal(Prefer),
+}
+
+impl Balance {
+    /// The deployments that may serve a call, the best first. At least one.
+    ///
+    /// # Errors
+    /// `GATEWAY_NOT_SERVING` when there is none, `CALLER_INVALID_REQUEST` when the one that was wished for does not exist.
+    pub(super) fn order(&self, call: &Call) -> Result<Vec<usize>> {
+        if let Some(why) = &self.not_serving {
+            return Err(Error::new(ErrorReason::GatewayNotServing, format!("the endpoint is not serving: {why}")));
+        }
+        let mut order = match &call.choice.forced {
+            Some(alias) => vec![self.wished(alias)?],
+            None => self.by_choice(call),
+        };
+        self.keep_allowed(call, &mut order)?;
+        if self.is_mixed || call.choice.outgrown > 0 {
+            let needs = Needs::of(call);
+            let able = |place: &usize| needs.are_met_by(&self.choices[*place].deployment);
+            // Where none is able the first is tried: the provider knows better than an estimate.
+            if needs.outgrown > 0 || order.iter().any(able) {
+                order.retain(able);
+            }
+        }
+        if order.is_empty() {
+            let message =
+                "no deployment of the endpoint can take this call; its operator must give one without a condition, or a larger one";
+            return Err(Error::new(ErrorReason::GatewayNotServing, message));
+        }
+        Ok(order)
+    }
+
+    fn wished(&self, alias: &str) -> Result<usize> {
+        let found = self.choices.iter().position(|choice| *choice.deployment.alias == *alias);
+        found.ok_or_else(|| {
+            let aliases: Vec<&str> = self.choices.iter().map(|choice| &*choice.deployment.alias).collect();
+            Error::invalid("x-flowgate-deployment", format!("names no deployment of the endpoint; there are {}", aliases.join(", ")))
+        })
+    }
+
+    fn by_choice(&self, call: &Call) -> Vec<usize> {
+        if let [only] = self.choices.as_slice()
+            && only.deployment.config.condition.is_none()
+        {
+            return vec![0];
+        }
+        let (bound, mut free): (Vec<usize>, Vec<usize>) =
+            (0..self.choices.len()).partition(|place| self.choices[*place].deployment.config.condition.is_some());
+        let mut order = bound;
+        order.retain(|place| self.holds(&self.choices[*place], call));
+        match self.by {
+            By::File => {}
+            By::Weight => self.draw(call, &mut free),
+            By::Signal(signal) => free.sort_by(|a, b| compare(signal, &self.choices[*a], &self.choices[*b])),
+        }
+        order.extend(free);
+        order
+    }
+
+    fn holds(&self, choice: &Choice, call: &Call) -> bool {
+        choice.deployment.config.condition.as_ref().is_some_and(|condition| self.judge(condition, &choice.complaints, call))
+    }
+
+    /// Whether a condition holds. One that fails counts as false, is counted, and complained of now and then.
+    fn judge(&self, condition: &Expression, complaints: &Complaints, call: &Call) -> bool {
+        let Some(request) = &call.choice.request else { return false };
+        condition.holds(request).unwrap_or_else(|cause| {
+            self.meter.failed_conditions.inc();
+            if complaints.is_due() {
+                tracing::warn!(
+                    endpoint = &*call.endpoint.name,
+                    condition = condition.text(),
+                    cause,
+                    request_id = &*call.id,
+                    "a condition failed and counts as false"
+                );
+            }
+            false
+        })
+    }
+
+    /// Orders by weight: each place gets a lot, and the smaller its lot in proportion to its weight, the earlier it comes. With a lot
+    /// from what pins the caller, a change of weights moves only as many callers as it must.
+    fn draw(&self, call: &Call, places: &mut Vec<usize>) {
+        let pin = self.affinity.as_ref().and_then(|affinity| pin(affinity, call));
+        let mut lots: Vec<(f64, usize)> = Vec::with_capacity(places.len());
+        for place in places.iter().copied() {
+            let choice = &self.choices[place];
+            let weight = f64::from(choice.deployment.config.weight.unwrap_or(0));
+            if weight > 0.0 {
+                let lot = match &pin {
+                    Some(pin) => pinned(pin, &choice.deployment.alias),
+                    None => (self.draw)(),
+                };
+                // A lot of 0 would win against any weight.
+                lots.push((-lot.max(f64::MIN_POSITIVE).ln() / weight, place));
+            }
+        }
+        lots.sort_by(|a, b| a.0.total_cmp(&b.0));
+        places.clear();
+        places.extend(lots.into_iter().map(|(_, place)| place));
+    }
+
+    /// Leaves out the deployments that lack a tag which is required by an endpoint on the way or by the caller's key.
+    fn keep_allowed(&self, call: &Call, order: &mut Vec<usize>) -> Result<()> {
+        let principal = &call.principal.require;
+        if principal.is_empty() && self.require.is_empty() && call.choice.via.is_empty() {
+            return Ok(());
+        }
+        let endpoints = call.choice.via.iter().chain([&call.endpoint]);
+        let entries = endpoints.flat_map(|endpoint| &endpoint.config.routing.require);
+        let wanted = entries.filter(|entry| entry.when.as_ref().is_none_or(|when| self.judge(when, &self.complaints, call)));
+        let wanted: Vec<&Tags> = wanted.map(|entry| &entry.tags).chain([principal]).collect();
+        order.retain(|place| wanted.iter().all(|tags| has(&self.choices[*place].deployment.config.traits.tags, tags)));
+        if order.is_empty() {
+            let message = "no deployment of the endpoint has the tags that are required for this call; the operator must add one";
+            return Err(Error::new(ErrorReason::GatewayNotServing, message));
+        }
+        Ok(())
+    }
+}
+
+impl Complaints {
+    pub(super) fn new() -> Self {
+        Self { born: Instant::now(), last: AtomicU64::new(0) }
+    }
+
+    fn is_due(&self) -> bool {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        let last = self.last.load(Relaxed);
+        let quiet = u64::try_from(QUIET.as_millis()).unwrap_or(u64::MAX);
+        (last == 0 || now - last >= quiet) && self.last.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
+    }
+}
+
+/// Whether tags have all that is wanted: of each key one of the values.
+fn has(tags: &Tags, wanted: &Tags) -> bool {
+    wanted.iter().all(|(key, allowed)| tags.iter().any(|(tag, values)| tag == key && values.iter().any(|value| allowed.contains(value))))
+}
+
+fn compare(signal: Prefer, a: &Choice, b: &Choice) -> Ordering {
+    let by = |value: fn(&Choice) -> f64| value(a).total_cmp(&value(b));
+    match signal {
+        Prefer::Cheapest => {
+            by(|choice| choice.deployment.config.traits.price.map_or(f64::INFINITY, |Price { input, output }| input + output))
+        }
+        // One that was not called of late may have become the fastest.
+        Prefer::Fastest => by(|choice| choice.vitals.recent_pace().unwrap_or(0.0)),
+        Prefer::LeastLoaded => a.upstream.load().cmp(&b.upstream.load()),
+    }
+}
+
+/// What pins a call; `None` where the request has none of it, so that it is drawn like any other.
+fn pin(affinity: &Affinity, call: &Call) -> Option<Vec<u8>> {
+    let request = call.choice.request.as_ref();
+    match affinity {
+        Affinity::Principal => Some(call.principal.name.as_bytes().to_vec()),
+        Affinity::Header(name) => Some(request?.headers.get(name)?.as_bytes().to_vec()),
+        Affinity::Metadata(key) => {
+            let metadata = match call.payload.typed().ok()? {
+                Request::Chat(request) => &request.metadata,
+                Request::Complete(request) => &request.metadata,
+                Request::Embed(request) => &request.metadata,
+                Request::Predict(request) => &request.metadata,
+            };
+            Some(metadata.get(key)?.as_bytes().to_vec())
+        }
+        Affinity::Field(path) => {
+            let mut value = request?.json()?;
+            for key in path {
+                value = match value {
+                    serde_json::Value::Array(items) => items.get(key.parse::<usize>().ok()?)?,
+                    other => other.get(key)?,
+                };
+            }
+            Some(serde_json::to_vec(value).ok()?).filter(|_| !value.is_null())
+        }
+    }
+}
+
+/// A lot between 0 and 1 that is always the same for a caller and an alias, in every gateway.
+fn pinned(pin: &[u8], alias: &Arc<str>) -> f64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(alias.as_bytes()).update(&[0]).update(pin);
+    let mut bytes = [0; 4];
+    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..4]);
+    (f64::from(u32::from_le_bytes(bytes)) + 0.5) / (f64::from(u32::MAX) + 1.0)
+}

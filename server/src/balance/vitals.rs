@@ -1,0 +1,163 @@
+//! What is known of a deployment from the calls it got: breaker, credentials, speed. It outlives a reload that leaves the deployment alone.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use secrecy::ExposeSecret as _;
+
+use super::{
+    breaker::{Breaker, State},
+    budget::Budget,
+    credentials::Credentials,
+    latency::{Average, Quantiles},
+};
+use crate::{
+    catalog::{Deployment, Endpoint},
+    config::Routing,
+};
+
+/// Speed that was not measured for so long is unknown.
+const FRESH: Duration = Duration::from_secs(60);
+/// Repeated attempts that are allowed within ten seconds however few calls there are.
+const FREE_RETRIES: u32 = 3;
+
+/// What is known of one deployment.
+#[derive(Debug)]
+pub struct Vitals {
+    /// Whether it is left alone.
+    pub breaker: Breaker,
+    /// Which credentials can be used.
+    pub credentials: Credentials,
+    /// How long it takes to its answer, or to a stream's first event.
+    pub latency: Quantiles,
+    /// The average of that, in seconds.
+    pub pace: Average,
+    /// Tokens per second of its streams, from the first event on.
+    pub throughput: Average,
+    /// How many repeated attempts it may get.
+    pub retries: Budget,
+}
+
+/// How fit a deployment is to get a call now; what is worse comes later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fitness {
+    /// It is.
+    Fit,
+    /// Its streams are slower than the endpoint wants them.
+    Slow,
+    /// All its credentials rest.
+    Resting,
+    /// All its replicas are out.
+    Out,
+    /// Its breaker is open.
+    Open,
+}
+
+/// The vitals of all deployments.
+#[derive(Debug, Default)]
+pub struct Ward(Mutex<HashMap<[u8; 32], Weak<Vitals>>>);
+
+impl Vitals {
+    /// Nothing is known of a deployment yet.
+    pub fn new(deployment: &Deployment, routing: &Routing) -> Self {
+        Self {
+            breaker: Breaker::new(deployment.config.traits.breaker),
+            credentials: Credentials::new(deployment.config.credentials.len()),
+            latency: Quantiles::new(),
+            pace: Average::new(),
+            throughput: Average::new(),
+            retries: Budget::new(routing.retry.budget, FREE_RETRIES),
+        }
+    }
+
+    /// Whether it is fit for a call, its replicas aside.
+    pub fn fitness(&self, min_throughput: Option<f64>) -> Fitness {
+        if self.breaker.state() == State::Open {
+            return Fitness::Open;
+        }
+        if !self.credentials.has_free(|_| false) {
+            return Fitness::Resting;
+        }
+        // What was found slow is left alone until that is forgotten, and then tried again.
+        let too_slow = min_throughput.is_some_and(|least| self.throughput.get(FRESH).is_some_and(|pace| pace < least));
+        if too_slow { Fitness::Slow } else { Fitness::Fit }
+    }
+
+    /// The average time it takes, in seconds, if it was called of late.
+    pub fn recent_pace(&self) -> Option<f64> {
+        self.pace.get(FRESH)
+    }
+}
+
+impl Ward {
+    /// The vitals of a deployment; those of before if nothing that they rest on has changed.
+    pub fn of(&self, endpoint: &Endpoint, deployment: &Deployment) -> Arc<Vitals> {
+        let key = key(endpoint, deployment);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(vitals) = known.get(&key).and_then(Weak::upgrade) {
+            return vitals;
+        }
+        let vitals = Arc::new(Vitals::new(deployment, &endpoint.config.routing));
+        known.retain(|_, vitals| vitals.strong_count() > 0);
+        known.insert(key, Arc::downgrade(&vitals));
+        vitals
+    }
+}
+
+/// What a deployment is, its share of the calls aside.
+fn key(endpoint: &Endpoint, deployment: &Deployment) -> [u8; 32] {
+    let config = &deployment.config;
+    let mut hasher = blake3::Hasher::new();
+    let told = format!("{:?}", (&endpoint.name, &config.alias, config.provider.name, &config.model, &config.place, &config.traits));
+    hasher.update(told.as_bytes()).update(format!("{:?}", endpoint.config.routing.retry).as_bytes());
+    for credential in &config.credentials {
+        // A changed key is a new one, with a clean slate.
+        hasher.update(credential.secret.expose_secret().as_bytes()).update(&[0]);
+    }
+    *hasher.finalize().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config,
+        policy::testing::{catalog, deployment, endpoint},
+    };
+
+    fn of(ward: &Ward, change: impl FnOnce(&mut config::Deployment)) -> Arc<Vitals> {
+        let mut config = deployment("only");
+        change(&mut config);
+        let catalog = catalog(vec![endpoint("e", vec![config])]);
+        let endpoint = catalog.endpoint("e").unwrap();
+        ward.of(endpoint, &endpoint.deployments[0])
+    }
+
+    #[test]
+    fn vitals_outlive_a_reload_that_leaves_the_deployment_alone() {
+        let ward = Ward::default();
+        let first = of(&ward, |_| {});
+        assert!(Arc::ptr_eq(&first, &of(&ward, |config| config.weight = Some(3))), "a share is none of its traits");
+        assert!(!Arc::ptr_eq(&first, &of(&ward, |config| config.model = "other".to_owned())));
+        drop(first);
+        of(&ward, |config| config.traits.breaker.failures = 2);
+        assert_eq!(ward.0.lock().unwrap().len(), 1, "what nobody uses is forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_worst_that_is_known_decides() {
+        let vitals = of(&Ward::default(), |_| {});
+        assert_eq!(vitals.fitness(Some(20.0)), Fitness::Fit);
+        vitals.throughput.add(10.0);
+        assert_eq!((vitals.fitness(Some(20.0)), vitals.fitness(None)), (Fitness::Slow, Fitness::Fit));
+        tokio::time::advance(FRESH + Duration::from_secs(1)).await;
+        assert_eq!(vitals.fitness(Some(20.0)), Fitness::Fit, "what is forgotten is tried again");
+        vitals.credentials.bench(0, super::super::credentials::Fault::Refused);
+        assert_eq!(vitals.fitness(None), Fitness::Resting);
+        (0..5).for_each(|_| _ = vitals.breaker.fault());
+        assert_eq!(vitals.fitness(None), Fitness::Open);
+    }
+}

@@ -1,0 +1,151 @@
+//! Metrics of routing: attempts, retries, fallbacks, breakers and credentials, by handles that are found once per endpoint.
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+use super::metrics::Name;
+
+/// All families of this room. Cloning shares.
+#[derive(Clone, Debug, Default)]
+pub struct Routing {
+    attempts: Family<AttemptLabels, Counter>,
+    open: Family<DeploymentLabels, Gauge>,
+    benched: Family<DeploymentLabels, Counter>,
+    retries: Family<EndpointLabels, Counter>,
+    fallbacks: Family<EndpointLabels, Counter>,
+    conditions: Family<EndpointLabels, Counter>,
+}
+
+/// What is counted of one endpoint.
+#[derive(Clone, Debug)]
+pub struct EndpointMeter {
+    retries: Counter,
+    fallbacks: Counter,
+    /// Conditions that could not be told.
+    pub failed_conditions: Counter,
+}
+
+/// What is counted of one deployment.
+#[derive(Clone, Debug)]
+pub struct DeploymentMeter {
+    labels: DeploymentLabels,
+    attempts: Family<AttemptLabels, Counter>,
+    ok: Counter,
+    open: Gauge,
+    benched: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    endpoint: Name,
+    deployment: Name,
+    /// `ok`, or the reason.
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeploymentLabels {
+    endpoint: Name,
+    deployment: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndpointLabels {
+    endpoint: Name,
+}
+
+impl Routing {
+    /// The families, to be read with all others.
+    pub fn register(registry: &mut Registry) -> Self {
+        let routing = Self::default();
+        registry.register("attempts", "Attempts at deployments, by how they ended", routing.attempts.clone());
+        registry.register("breaker_open", "Whether a deployment is left alone after it failed too often", routing.open.clone());
+        registry.register("credentials_benched", "How often a credential was rested", routing.benched.clone());
+        registry.register("retries", "Attempts after a failed one, within an endpoint", routing.retries.clone());
+        registry.register("fallbacks", "Calls that were sent on to another endpoint after a failure", routing.fallbacks.clone());
+        registry.register("condition_failures", "Conditions that could not be told and counted as false", routing.conditions.clone());
+        routing
+    }
+
+    /// The handles of an endpoint.
+    pub fn endpoint(&self, name: &Arc<str>) -> EndpointMeter {
+        let labels = EndpointLabels { endpoint: Name(Arc::clone(name)) };
+        EndpointMeter {
+            retries: self.retries.get_or_create_owned(&labels),
+            fallbacks: self.fallbacks.get_or_create_owned(&labels),
+            failed_conditions: self.conditions.get_or_create_owned(&labels),
+        }
+    }
+
+    /// The handles of a deployment.
+    pub fn deployment(&self, endpoint: &Arc<str>, alias: &Arc<str>) -> DeploymentMeter {
+        let labels = DeploymentLabels { endpoint: Name(Arc::clone(endpoint)), deployment: Name(Arc::clone(alias)) };
+        DeploymentMeter {
+            attempts: self.attempts.clone(),
+            ok: self.attempts.get_or_create_owned(&labels.attempt("ok")),
+            open: self.open.get_or_create_owned(&labels),
+            benched: self.benched.get_or_create_owned(&labels),
+            labels,
+        }
+    }
+}
+
+impl EndpointMeter {
+    /// Another attempt is made.
+    pub fn retried(&self) {
+        self.retries.inc();
+    }
+
+    /// Another endpoint is asked.
+    pub fn fell_back(&self) {
+        self.fallbacks.inc();
+    }
+}
+
+impl DeploymentMeter {
+    /// An attempt got an answer.
+    pub fn answered(&self) {
+        self.ok.inc();
+    }
+
+    /// An attempt failed.
+    pub fn failed(&self, reason: &'static str) {
+        self.attempts.get_or_create(&self.labels.attempt(reason)).inc();
+    }
+
+    /// A credential, by its position, rests for so long.
+    pub fn benched(&self, credential: usize, reason: &'static str, rest: Duration) {
+        self.benched.inc();
+        let (endpoint, deployment) = self.names();
+        tracing::warn!(endpoint, deployment, credential = credential + 1, reason, seconds = rest.as_secs_f64(), "a credential rests");
+    }
+
+    /// The breaker opened, for so long.
+    pub fn opened(&self, open: Duration) {
+        self.open.set(1);
+        let (endpoint, deployment) = self.names();
+        tracing::warn!(endpoint, deployment, seconds = open.as_secs_f64(), "a deployment failed too often and is left alone");
+    }
+
+    /// The breaker closed.
+    pub fn closed(&self) {
+        self.open.set(0);
+        let (endpoint, deployment) = self.names();
+        tracing::info!(endpoint, deployment, "a deployment answers again");
+    }
+
+    fn names(&self) -> (&str, &str) {
+        (&self.labels.endpoint.0, &self.labels.deployment.0)
+    }
+}
+
+impl DeploymentLabels {
+    fn attempt(&self, outcome: &'static str) -> AttemptLabels {
+        AttemptLabels { endpoint: self.endpoint.clone(), deployment: self.deployment.clone(), outcome }
+    }
+}
