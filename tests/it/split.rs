@@ -64,7 +64,7 @@ async fn without_weights_the_first_that_can_be_called_is_called() {
     let never = "when: \"request.headers['x-never'] == 'x'\",";
     for (deployments, reached) in [
         ([("a", "", &a.url), ("b", "", &b.url)], &a),
-        // A condition is not evaluated by this build, so its deployment is never the answer.
+        // Its deployment serves only what it matches.
         ([("a", never, &a.url), ("b", "", &b.url)], &b),
     ] {
         let running = Running::start(&endpoint(&deployments.map(|(alias, more, url)| (alias, more, url.as_str())))).await;

@@ -66,8 +66,8 @@ impl Balance {
             }
         }
         if order.is_empty() {
-            let message =
-                "no deployment of the endpoint can take this call; its operator must give one without a condition, or a larger one";
+            let message = "the endpoint is not serving this call: its deployments have weight 0, a condition that does not hold, or too \
+                           small a context window";
             return Err(Error::new(ErrorReason::GatewayNotServing, message));
         }
         Ok(order)
@@ -84,6 +84,7 @@ impl Balance {
     fn by_choice(&self, call: &Call) -> Vec<usize> {
         if let [only] = self.choices.as_slice()
             && only.deployment.config.condition.is_none()
+            && only.deployment.config.weight != Some(0)
         {
             return vec![0];
         }
@@ -154,8 +155,9 @@ impl Balance {
         let entries = endpoints.flat_map(|endpoint| &endpoint.config.routing.require);
         let wanted = entries.filter(|entry| entry.when.as_ref().is_none_or(|when| self.judge(when, &self.complaints, call)));
         let wanted: Vec<&Tags> = wanted.map(|entry| &entry.tags).chain([principal]).collect();
+        let had_none = order.is_empty();
         order.retain(|place| wanted.iter().all(|tags| has(&self.choices[*place].deployment.config.traits.tags, tags)));
-        if order.is_empty() {
+        if order.is_empty() && !had_none {
             let message = "no deployment of the endpoint has the tags that are required for this call; the operator must add one";
             return Err(Error::new(ErrorReason::GatewayNotServing, message));
         }
