@@ -4,3 +4,4 @@ mod json;
 pub mod lines;
 pub mod logs;
 pub mod metrics;
+pub mod upstreams;
