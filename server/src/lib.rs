@@ -82,14 +82,15 @@ impl Gateway {
     /// # Errors
     /// What makes a deployment impossible to reach, for example an unreadable `upstream.ca`.
     pub async fn new(config: &Config) -> Result<Arc<Self>> {
-        let connections = Connections::default();
+        let metrics = Arc::new(Metrics::new());
+        let connections = Connections::new(metrics.upstreams().clone());
         let snapshot = Snapshot::build(config, &connections)?;
         let health = Health::new();
         health.publish(&snapshot.catalog).await;
         let gate = Arc::new(Gate {
             snapshot: ArcSwap::from_pointee(snapshot),
             identity: Identity::new(&config.keys),
-            metrics: Arc::new(Metrics::new()),
+            metrics,
             max_request_bytes: config.max_request_bytes,
             cut: Cut::default(),
         });
