@@ -32,7 +32,7 @@ use crate::{
 const MOST_HOPS: usize = 4;
 
 /// What has a life of its own: it outlives every snapshot that is built over it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Grounds {
     /// Connections to upstreams.
     pub connections: Connections,
@@ -69,6 +69,13 @@ struct Build<'a> {
     catalog: &'a Catalog,
     grounds: &'a Grounds,
     routings: HashMap<Arc<str>, Service<Call>>,
+}
+
+impl Default for Grounds {
+    fn default() -> Self {
+        let metrics = Arc::new(Metrics::new());
+        Self { connections: Connections::new(metrics.upstreams().clone()), ward: Ward::default(), metrics }
+    }
 }
 
 impl Next<Attempt> for Send {

@@ -65,7 +65,10 @@ pub(super) fn run(start: &Start) -> ExitCode {
     let served = match runtime() {
         Ok(runtime) => {
             files.also(loaded.watched.iter().cloned());
-            runtime.block_on(serve(start, loaded.config, files))
+            let served = runtime.block_on(serve(start, loaded.config, files));
+            // A name server that does not answer must not hold the process back.
+            runtime.shutdown_background();
+            served
         }
         Err(error) => Err(Error::internal(format!("the runtime cannot be started: {error}"))),
     };

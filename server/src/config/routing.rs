@@ -188,7 +188,7 @@ pub enum ConcurrencyLimit {
 }
 
 /// `upstream.health`: replicas are asked on their own, and left out while they do not answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Health {
     /// What is asked.
     pub check: HealthCheck,
@@ -203,7 +203,7 @@ pub struct Health {
 }
 
 /// What an active health check asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HealthCheck {
     /// `path`: a GET of this path on the server, which must be answered with 2xx.
     Http(String),

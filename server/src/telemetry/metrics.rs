@@ -14,7 +14,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{logs, routing::Routing};
+use super::{logs, routing::Routing, upstreams::Upstreams};
 
 /// Seconds; from half a millisecond to ten minutes.
 const SECONDS: [f64; 16] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0];
@@ -35,6 +35,7 @@ pub struct Metrics {
     tokens: Family<TokenLabels, Counter>,
     generation: Gauge,
     reloads_refused: Counter,
+    upstreams: Upstreams,
 }
 
 /// How one request at a door ended.
@@ -138,7 +139,22 @@ impl Metrics {
         let reloads_refused = Counter::default();
         registry.register("config_reloads_refused", "Changed configurations that were refused", reloads_refused.clone());
         registry.register_collector(Box::new(LostLines));
-        Self { registry, calls, errors, routing, duration, first_event, overhead, in_flight, tokens, generation, reloads_refused }
+        let upstreams = Upstreams::default();
+        registry.register_collector(Box::new(upstreams.clone()));
+        Self {
+            registry,
+            calls,
+            errors,
+            routing,
+            duration,
+            first_event,
+            overhead,
+            in_flight,
+            tokens,
+            generation,
+            reloads_refused,
+            upstreams,
+        }
     }
 
     /// Counts a request in until the guard is dropped.
@@ -185,6 +201,11 @@ impl Metrics {
     /// A changed configuration was refused.
     pub fn reload_refused(&self) {
         self.reloads_refused.inc();
+    }
+
+    /// Where upstreams are counted.
+    pub fn upstreams(&self) -> &Upstreams {
+        &self.upstreams
     }
 
     /// The text that a scraper reads.

@@ -5,3 +5,4 @@ pub mod lines;
 pub mod logs;
 pub mod metrics;
 pub mod routing;
+pub mod upstreams;

@@ -1,6 +1,11 @@
 //! Opens connections to upstreams: TCP, HTTP proxies, TLS. Knows nothing of what is said over them.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Uri, uri::Scheme};
@@ -19,6 +24,8 @@ use crate::error::{Error, Result};
 pub(super) struct Connector {
     way: Way,
     tls: Option<Arc<ClientConfig>>,
+    /// Which of the addresses of the server's name is taken. `None`: any that answers.
+    pinned: Option<IpAddr>,
     /// For DNS, TCP, proxy and TLS together.
     limit: Duration,
 }
@@ -68,7 +75,21 @@ impl Connector {
                 })
             }
         };
-        Ok(Self { way, tls, limit })
+        Ok(Self { way, tls, pinned: None, limit })
+    }
+
+    /// Connections to one of the addresses of the server's name.
+    pub(super) fn pinned(self, address: Option<IpAddr>) -> Self {
+        Self { pinned: address, ..self }
+    }
+
+    /// What is connected to, as `host:port`.
+    pub(super) fn name(&self, target: &Uri) -> String {
+        let port = target.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });
+        match self.pinned {
+            Some(address) => SocketAddr::new(address, port).to_string(),
+            None => format!("{}:{port}", target.host().unwrap_or_default()),
+        }
     }
 
     /// Opens a connection to the server of an address.
@@ -89,6 +110,9 @@ impl Connector {
 
     async fn dial(&self, target: &Uri) -> Result<Socket, BoxError> {
         let tcp = match self.way.clone() {
+            Way::Direct(mut tcp) if self.pinned.is_some() => {
+                tcp.call(Uri::builder().scheme(Scheme::HTTP).authority(self.name(target)).path_and_query("/").build()?).await?
+            }
             Way::Direct(mut tcp) => tcp.call(target.clone()).await?,
             Way::Forward(mut tcp, proxy) => tcp.call(proxy).await?,
             Way::Tunnel(mut tunnel) => tunnel.call(target.clone()).await?,

@@ -1,6 +1,6 @@
 //! One attempt carried out: ask, request, response, reply. What an answer means is for the dialect to say.
 
-use std::{error::Error as StdError, sync::Arc};
+use std::{borrow::Cow, error::Error as StdError, sync::Arc};
 
 use flowgate_proto::v1::ErrorReason;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -11,10 +11,11 @@ use super::{
     body::{Body, Unread},
     events::Events,
     pool::Unsent,
-    replica::{self, InFlight},
+    replica::InFlight,
 };
 use crate::{
     call::{Attempt, Call, Record},
+    catalog::Deployment,
     dialect::{Ask, Dialect, Target, is_json, media_type},
     error::{Error, Result},
     event::{Head, Reply},
@@ -40,7 +41,7 @@ pub(super) struct Wait {
 struct Exchange<'a> {
     upstream: &'a Upstream,
     dialect: &'static dyn Dialect,
-    target: &'a Target,
+    target: Cow<'a, Target>,
     ask: Ask<'a>,
     attempt: &'a Attempt,
 }
@@ -61,7 +62,7 @@ pub(super) async fn exchange(upstream: &Upstream, attempt: &Attempt) -> Result<R
         facts.provider = Some(deployment.provider);
         facts.lane = Some(attempt.lane);
     });
-    let (Some(dialect), Some(chosen)) = (deployment.dialect, replica::choose(&upstream.replicas)) else {
+    let (Some(dialect), Some((position, busy))) = (deployment.dialect, upstream.group.enter(attempt.replica)) else {
         return Err(upstream.error(ErrorReason::GatewayNotServing, "cannot be called; the operator must give it an address"));
     };
     let ask = Ask {
@@ -71,13 +72,11 @@ pub(super) async fn exchange(upstream: &Upstream, attempt: &Attempt) -> Result<R
         payload: &call.payload,
         unsupported: call.endpoint.config.unsupported,
     };
-    let exchange = Exchange { upstream, dialect, target: &deployment.targets[chosen], ask, attempt };
-    let mut request = dialect.encode(&ask, exchange.target)?;
+    let exchange = Exchange { upstream, dialect, target: target(deployment, position, attempt.credential), ask, attempt };
+    let mut request = dialect.encode(&ask, &exchange.target)?;
     dress(request.headers_mut(), call);
-    let replica = &upstream.replicas[chosen];
-    let busy = replica.enter();
     let wait = Wait { record: Arc::clone(&call.record), since: Instant::now() };
-    let response = replica.send(request).await.map_err(|error| unsent(upstream, &error))?;
+    let response = busy.send(request).await.map_err(|error| unsent(upstream, &error))?;
     exchange.read(response, wait, busy).await
 }
 
@@ -99,7 +98,7 @@ impl Exchange<'_> {
         match form(&parts.headers) {
             _ if !self.ask.streaming => self.whole(&parts, body, wait).await,
             Form::Events => {
-                let decoder = self.dialect.decoder(&self.ask, self.target);
+                let decoder = self.dialect.decoder(&self.ask, &self.target);
                 let alias = Arc::clone(&self.upstream.deployment.alias);
                 let events = Events::new(alias, body, decoder, self.upstream.tasks.clone()).timed(wait, busy);
                 Ok(Reply::many(self.head(&parts.headers), events))
@@ -118,7 +117,7 @@ impl Exchange<'_> {
         let body = body.collect(MOST_ANSWER).await.map_err(|error| self.unread(error))?;
         drop(wait);
         let ask = Ask { streaming: false, ..self.ask };
-        let answer = self.dialect.decode(&ask, self.target, &parts.headers, body)?;
+        let answer = self.dialect.decode(&ask, &self.target, &parts.headers, body)?;
         Ok(Reply::one(self.head(&parts.headers), answer))
     }
 
@@ -143,6 +142,16 @@ impl Exchange<'_> {
                 .error(ErrorReason::ProviderFailed, "closed the connection in the middle of its answer; try again")
                 .because(chain(error.as_ref())),
         }
+    }
+}
+
+/// The target at a position, with the credential that the attempt uses.
+fn target(deployment: &Deployment, position: usize, credential: usize) -> Cow<'_, Target> {
+    let target = &deployment.targets[position];
+    match deployment.config.credentials.get(credential) {
+        // The first one stands in the target.
+        Some(other) if credential > 0 => Cow::Owned(Target { credential: Some(other.clone()), ..target.clone() }),
+        Some(_) | None => Cow::Borrowed(target),
     }
 }
 

@@ -24,6 +24,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::{Instant, sleep};
 
 use super::{
+    body::BoxError,
     connect::{Connector, Socket},
     exchange::chain,
     line::Line,
@@ -48,6 +49,8 @@ pub(super) struct Pool {
     /// Scheme and authority of the server.
     origin: Uri,
     host: HeaderValue,
+    /// `host:port`, for logs and metrics.
+    name: String,
     /// How long an unused connection is kept.
     patience: Duration,
     open: Mutex<Open>,
@@ -130,12 +133,26 @@ impl Pool {
         // uvicorn, which serves MLflow models, closes idle connections after 5 s: be the first to let go, else a request
         // may meet the close on its way. Providers behind https keep theirs for minutes.
         let patience = Duration::from_secs(if https { 60 } else { 4 });
-        Ok(Arc::new(Self { connector, origin, host, patience, open: Mutex::default(), tasks }))
+        let name = connector.name(&origin);
+        Ok(Arc::new(Self { connector, origin, name, host, patience, open: Mutex::default(), tasks }))
     }
 
-    /// The server's name, for logs.
+    /// `host:port`, for logs and metrics.
     pub(super) fn name(&self) -> &str {
-        self.origin.authority().map_or("", |authority| authority.as_str())
+        &self.name
+    }
+
+    /// Scheme and authority of the server.
+    pub(super) fn origin(&self) -> &Uri {
+        &self.origin
+    }
+
+    /// A new socket beside the pool.
+    ///
+    /// # Errors
+    /// Those of DNS, TCP, proxy and TLS.
+    pub(super) async fn socket(&self) -> Result<Socket, BoxError> {
+        self.connector.open(&self.origin).await
     }
 
     /// Sends a request and waits for the head of the response. A connection that turns out to be closed before anything was

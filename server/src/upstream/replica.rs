@@ -1,10 +1,13 @@
-//! One server behind a deployment: its pools, how busy it is, and which of several to take.
+//! One server behind a deployment: its connections, how busy and how fast it is, and whether it is fit to be asked.
 
 use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{AcqRel, Relaxed},
+        },
     },
     time::Duration,
 };
@@ -15,17 +18,25 @@ use tokio::time::Instant;
 
 use super::{
     body::Body,
+    ejection::Ejection,
+    latency::Latency,
     mock::Mock,
     pool::{Pool, Unsent},
 };
+use crate::{call::ReplicaId, config, telemetry::upstreams::Series};
 
 /// How long a replica that could not be reached is passed over when there is another.
-const BENCH: Duration = Duration::from_secs(1);
+pub(super) const BENCH: Duration = Duration::from_secs(1);
 
 /// One server; shared by all deployments at its address.
 pub(super) struct Replica {
-    client: Client,
+    pub(super) id: ReplicaId,
+    pub(super) client: Client,
+    pub(super) ejection: Ejection,
     in_flight: AtomicUsize,
+    latency: Latency,
+    /// It does not pass its health checks.
+    unhealthy: AtomicBool,
     born: Instant,
     /// When it could last not be reached, in milliseconds after `born`, plus one; 0 for never.
     unreachable: AtomicU64,
@@ -46,6 +57,7 @@ pub(super) struct Sockets {
     pub(super) pool: Arc<Pool>,
     /// For a proxy that reads the requests.
     pub(super) authorization: Option<HeaderValue>,
+    pub(super) series: Arc<Series>,
 }
 
 /// A call that a replica is busy with.
@@ -54,14 +66,107 @@ pub(super) struct InFlight(Arc<Replica>);
 
 impl Replica {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, in_flight: AtomicUsize::new(0), born: Instant::now(), unreachable: AtomicU64::new(0) }
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self {
+            id: ReplicaId(LAST.fetch_add(1, Relaxed)),
+            client,
+            ejection: Ejection::default(),
+            in_flight: AtomicUsize::new(0),
+            latency: Latency::default(),
+            unhealthy: AtomicBool::new(false),
+            born: Instant::now(),
+            unreachable: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts a call as under way until the guard is dropped.
+    pub(super) fn enter(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    /// Calls under way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// How long its answers take, in milliseconds; `None` when none was seen.
+    pub(super) fn latency(&self, now: Instant) -> Option<f32> {
+        self.latency.at(now - self.born)
+    }
+
+    /// A call was answered: the provider did what it could.
+    pub(super) fn answered(&self, took: Duration) {
+        self.latency.observe(self.born.elapsed(), took);
+        self.ejection.answered();
+    }
+
+    /// Nobody waits any more for an answer that took at least so long. Somebody's impatience is no answer that was fast.
+    pub(super) fn was_slow(&self, waited: Duration) {
+        let now = self.born.elapsed();
+        if self.latency.at(now).is_none_or(|average| waited.as_secs_f32() * 1000.0 > average) {
+            self.latency.observe(now, waited);
+        }
+    }
+
+    /// Whether it is to be asked when there is a choice.
+    pub(super) fn is_fit(&self) -> bool {
+        !self.ejection.is_out() && self.is_alive()
+    }
+
+    /// Whether nothing speaks against it but calls that failed.
+    pub(super) fn is_alive(&self) -> bool {
+        self.is_healthy() && !self.is_benched()
+    }
+
+    /// Whether it passes its health checks, if there are any.
+    pub(super) fn is_healthy(&self) -> bool {
+        !self.unhealthy.load(Relaxed)
+    }
+
+    /// What the health checks say of it; `cause` of a failure is for the log.
+    pub(super) fn set_healthy(&self, healthy: bool, cause: &str) {
+        let changed = self.unhealthy.swap(!healthy, Relaxed) == healthy;
+        let Some(series) = self.series().filter(|_| changed) else { return };
+        series.healthy(healthy);
+        if healthy {
+            tracing::info!(upstream = series.upstream(), "an upstream passes its health checks again");
+        } else {
+            tracing::warn!(upstream = series.upstream(), cause, "an upstream fails its health checks; it is left out until it passes them");
+        }
+    }
+
+    /// Leaves it out for a while, since its calls fail. For how long; `None` when it is out already.
+    pub(super) fn eject(&self, settings: &config::Ejection) -> Option<Duration> {
+        let time = self.ejection.eject(settings)?;
+        if let Some(series) = self.series() {
+            series.ejected();
+            tracing::warn!(upstream = series.upstream(), ?time, "an upstream is left out for a while, since its calls fail");
+        }
+        Some(time)
+    }
+
+    /// The while is over.
+    pub(super) fn take_back(&self) {
+        self.ejection.take_back();
+        if let Some(series) = self.series() {
+            series.returned();
+            tracing::info!(upstream = series.upstream(), "an upstream that was left out is tried again");
+        }
+    }
+
+    fn series(&self) -> Option<&Series> {
+        match &self.client {
+            Client::Sockets(sockets) => Some(&sockets.series),
+            Client::Mock(_) => None,
+        }
     }
 
     /// Sends a request and waits for the head of the response.
     ///
     /// # Errors
     /// Those of the connection; the replica then counts as unreachable if it could not be connected.
-    pub(super) async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>, Unsent> {
+    async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>, Unsent> {
         match &self.client {
             Client::Mock(mock) => Ok(mock.answer(request).await),
             Client::Sockets(sockets) => {
@@ -76,38 +181,51 @@ impl Replica {
         }
     }
 
-    /// Counts a call as under way until the guard is dropped.
-    pub(super) fn enter(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Relaxed);
-        InFlight(Arc::clone(self))
-    }
-
     fn is_away(&self, sockets: &Sockets, cause: &str) {
-        let elapsed = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        if self.unreachable.swap(elapsed + 1, Relaxed) == 0 {
-            tracing::warn!(upstream = sockets.pool.name(), cause, "an upstream cannot be reached");
+        if self.bench() {
+            tracing::warn!(upstream = sockets.series.upstream(), cause, "an upstream cannot be reached");
         }
     }
 
     fn is_back(&self, sockets: &Sockets) {
-        if self.unreachable.swap(0, Relaxed) > 0 {
-            tracing::info!(upstream = sockets.pool.name(), "an upstream can be reached again");
+        if self.unreachable.swap(0, AcqRel) > 0 {
+            tracing::info!(upstream = sockets.series.upstream(), "an upstream can be reached again");
         }
     }
 
-    fn benched(&self) -> bool {
+    /// Passes it over for a moment. Whether it was reachable before.
+    pub(super) fn bench(&self) -> bool {
+        let elapsed = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.unreachable.swap(elapsed + 1, AcqRel) == 0
+    }
+
+    fn is_benched(&self) -> bool {
         let unreachable = self.unreachable.load(Relaxed);
         unreachable > 0 && self.born + Duration::from_millis(unreachable - 1) + BENCH > Instant::now()
     }
 }
 
 impl Sockets {
-    async fn send(&self, mut request: http::Request<Bytes>) -> Result<http::Response<Body>, Unsent> {
+    /// Sends a request and waits for the head of the response.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub(super) async fn send(&self, mut request: http::Request<Bytes>) -> Result<http::Response<Body>, Unsent> {
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
         }
         let response = self.pool.send(request).await?;
         Ok(response.map(Body::Socket))
+    }
+}
+
+impl InFlight {
+    /// Sends the call's request and waits for the head of the response.
+    ///
+    /// # Errors
+    /// Those of the connection; the replica then counts as unreachable if it could not be connected.
+    pub(super) async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>, Unsent> {
+        self.0.send(request).await
     }
 }
 
@@ -119,76 +237,6 @@ impl Drop for InFlight {
 
 impl fmt::Debug for Replica {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Replica").field("in_flight", &self.in_flight).finish_non_exhaustive()
-    }
-}
-
-/// Which replica to take: of two drawn at random the less busy one, those that could not be reached left out.
-///
-/// Its position; `None` when there are none.
-pub(super) fn choose(replicas: &[Arc<Replica>]) -> Option<usize> {
-    if replicas.len() < 2 {
-        return (!replicas.is_empty()).then_some(0);
-    }
-    let reachable = replicas.iter().filter(|replica| !replica.benched()).count();
-    // When none can be reached, any may have come back.
-    let fit = |replica: &Replica| reachable == 0 || !replica.benched();
-    let nth = |n: usize| replicas.iter().enumerate().filter(|(_, replica)| fit(replica)).nth(n).map(|(position, _)| position);
-    let count = if reachable == 0 { replicas.len() } else { reachable };
-    if count == 1 {
-        return nth(0).or(Some(0));
-    }
-    let first = fastrand::usize(..count);
-    let second = fastrand::usize(..count - 1);
-    // The second draw skips the first, so that they differ.
-    let (first, second) = (nth(first).unwrap_or(0), nth(second + usize::from(second >= first)).unwrap_or(0));
-    let load = |position: usize| replicas[position].in_flight.load(Relaxed);
-    Some(if load(second) < load(first) { second } else { first })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config;
-
-    fn replicas(count: usize) -> Vec<Arc<Replica>> {
-        (0..count).map(|_| Arc::new(Replica::new(Client::Mock(Mock::new(config::Mock::default()))))).collect()
-    }
-
-    #[test]
-    fn the_less_busy_of_two_is_taken() {
-        let replicas = replicas(2);
-        let _busy = replicas[0].enter();
-        assert!((0..50).all(|_| choose(&replicas) == Some(1)));
-        let _busier = (replicas[1].enter(), replicas[1].enter());
-        assert!((0..50).all(|_| choose(&replicas) == Some(0)));
-    }
-
-    #[test]
-    fn equals_share_the_calls_and_none_is_no_choice() {
-        let all = replicas(4);
-        let mut seen = [0; 4];
-        (0..400).for_each(|_| seen[choose(&all).unwrap()] += 1);
-        assert!(seen.iter().all(|count| *count > 40), "{seen:?}");
-        assert_eq!(choose(&[]), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_unreachable_replica_is_passed_over_for_a_second() {
-        let replicas = replicas(3);
-        replicas[1].unreachable.store(1, Relaxed);
-        assert!((0..50).all(|_| choose(&replicas) != Some(1)));
-        tokio::time::advance(BENCH + Duration::from_millis(1)).await;
-        assert!((0..200).any(|_| choose(&replicas) == Some(1)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn when_none_can_be_reached_any_is_tried() {
-        let replicas = replicas(2);
-        for replica in &replicas {
-            replica.unreachable.store(1, Relaxed);
-        }
-        assert!((0..50).any(|_| choose(&replicas) == Some(1)));
-        assert!((0..50).any(|_| choose(&replicas) == Some(0)));
+        f.debug_struct("Replica").field("id", &self.id).field("in_flight", &self.in_flight).finish_non_exhaustive()
     }
 }

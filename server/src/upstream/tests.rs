@@ -5,9 +5,10 @@ use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
+use bytes::Bytes;
 use flowgate_proto::v1::ErrorReason;
 use futures_util::{FutureExt as _, StreamExt as _};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
@@ -21,14 +22,18 @@ use super::*;
 use crate::{
     call::{Call, Choice, Record},
     catalog::Endpoint,
-    config,
-    dialect::{Ask, Decoder, Dialect, SseFrame, Unsupported, failure},
+    config::{self, Place, Timeouts},
+    dialect::{Ask, Decoder, Dialect, SseFrame, Target, Unsupported, failure},
     event::{Answer, Event, Lane, Payload, Protocol, Request, Task, Wire, WireAnswer, WireFrame},
     identity::Principal,
     provider,
 };
 
 mod connections;
+mod ejection;
+mod health;
+mod names;
+mod replicas;
 
 const SOON: Duration = Duration::from_millis(100);
 
@@ -93,7 +98,7 @@ fn deployment(urls: &[&str], change: impl FnOnce(&mut config::Deployment)) -> Ar
         provider: provider.name,
         base,
         model: config.model.clone(),
-        credential: None,
+        credential: config.credentials.first().cloned(),
         headers: config.headers.clone(),
         quirks: &provider.quirks,
     };
@@ -288,7 +293,7 @@ async fn a_stream_comes_piece_by_piece_and_its_connection_is_kept() {
     let first = upstream(&deployment);
     for _ in 0..2 {
         // The same connections, with tasks that can be waited for.
-        let upstream = Upstream { deployment: Arc::clone(&deployment), replicas: first.replicas.clone(), tasks: Tasks::default() };
+        let upstream = Upstream { deployment: Arc::clone(&deployment), group: Arc::clone(&first.group), tasks: Tasks::default() };
         let mut reply = upstream.send(attempt(&deployment, true)).await.unwrap();
         assert!(matches!(reply.next().await, Some(Ok(Event::Wire(frame))) if frame.bytes == "data: one\n\n"));
         let second = reply.next().now_or_never().expect("events of one chunk come without waiting");

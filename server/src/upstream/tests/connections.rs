@@ -1,6 +1,13 @@
 //! Which connection a call takes, how it is opened, and when it is let go: pools, proxies, TLS.
 
-use super::*;
+use super::{
+    super::{
+        connect::Connector,
+        pool::{self, Pool},
+        replica::{Client, Replica},
+    },
+    *,
+};
 
 #[tokio::test]
 async fn another_replica_is_taken_once_one_could_not_be_reached() {
@@ -23,17 +30,24 @@ async fn connections_outlive_a_reload_that_does_not_change_them() {
     let timeouts = Timeouts::defaults(Task::Chat);
     let of = |url: &str, timeouts: &Timeouts, proxy: Option<&'static str>| {
         let deployment = deployment(&[url], |config| config.proxy = proxy.map(Uri::from_static));
-        Arc::clone(&connections.upstream(&deployment, timeouts).unwrap().replicas[0])
+        Arc::clone(&connections.upstream(&deployment, timeouts).unwrap().group.members()[0].replica)
+    };
+    let pool = |replica: &Replica| match &replica.client {
+        Client::Sockets(sockets) => Arc::<Pool>::clone(&sockets.pool),
+        Client::Mock(_) => panic!("it has no sockets"),
     };
     let first = of("http://a.test:1/one", &timeouts, None);
-    assert!(Arc::ptr_eq(&first, &of("http://a.test:1/two", &timeouts, None)));
+    assert!(Arc::ptr_eq(&first, &of("http://a.test:1/one", &timeouts, None)));
+    let neighbour = of("http://a.test:1/two", &timeouts, None);
+    assert!(!Arc::ptr_eq(&first, &neighbour), "another model does not fail with this one");
+    assert!(Arc::ptr_eq(&pool(&first), &pool(&neighbour)), "but is reached by the same connections");
     assert!(!Arc::ptr_eq(&first, &of("http://a.test:2/one", &timeouts, None)));
     assert!(!Arc::ptr_eq(&first, &of("https://a.test:1/one", &timeouts, None)));
     assert!(!Arc::ptr_eq(&first, &of("http://a.test:1/one", &timeouts, Some("http://p:1"))));
     assert!(!Arc::ptr_eq(&first, &of("http://a.test:1/one", &Timeouts { connect: SOON, ..timeouts }, None)));
-    drop(first);
+    drop((first, neighbour));
     of("http://b.test", &timeouts, None);
-    assert_eq!(connections.replicas.lock().unwrap().len(), 1, "what nobody uses is forgotten");
+    assert_eq!(connections.0.remembered(), (1, 1), "what nobody uses is forgotten");
 }
 
 #[tokio::test]
@@ -69,16 +83,16 @@ async fn a_forward_proxy_gets_the_whole_address_and_its_credential() {
 }
 
 /// A TLS server with its own certificate authority; answers with the HTTP version it was spoken to in.
-struct Secure {
-    address: std::net::SocketAddr,
-    ca: PathBuf,
+pub(super) struct Secure {
+    pub(super) address: std::net::SocketAddr,
+    pub(super) ca: PathBuf,
     /// That are open.
     connections: Arc<AtomicUsize>,
     refuses: Arc<AtomicBool>,
     _folder: tempfile::TempDir,
 }
 
-async fn secure() -> Secure {
+pub(super) async fn secure() -> Secure {
     let key = rcgen::generate_simple_self_signed(["model.invalid".to_owned(), "127.0.0.1".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("ca.pem");
