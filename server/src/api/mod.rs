@@ -33,6 +33,8 @@ pub mod mlflow;
 pub mod openai;
 pub mod record;
 pub mod shape;
+#[cfg(test)]
+mod simulation;
 pub mod sse;
 pub mod table;
 #[cfg(test)]

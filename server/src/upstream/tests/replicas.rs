@@ -1,7 +1,7 @@
 //! An attempt goes to the replica that it names, with the credential that it names, and what befalls its connection may be tried again.
 
 use super::*;
-use crate::{call::ReplicaId, dialect::Credential};
+use crate::{call::ReplicaId, dialect::Credential, error::Again};
 
 fn named(replica: ReplicaId, deployment: &Arc<Deployment>) -> Attempt {
     Attempt { replica: Some(replica), ..attempt(deployment, false) }
@@ -87,6 +87,6 @@ async fn a_kept_connection_that_closes_instead_of_answering_may_be_tried_again()
         drop(upstream.send(attempt(&deployment, false)).await.unwrap().answer().await.unwrap());
         let error = upstream.send(attempt(&deployment, false)).await.unwrap_err();
         assert_eq!(error.reason(), ErrorReason::ProviderUnavailable, "{error:?}");
-        assert!(error.is_retryable() && upstream.is_fit(), "{error:?}");
+        assert!(error.again() == Again::Anywhere && upstream.is_fit(), "{error:?}");
     }
 }
