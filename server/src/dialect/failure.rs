@@ -1,10 +1,9 @@
 //! What an upstream's HTTP failure means where a protocol does not say more: shared by all dialects.
 
-use std::time::Duration;
-
 use flowgate_proto::v1::ErrorReason;
 use http::{HeaderMap, StatusCode};
 
+use super::hint;
 use crate::error::Error;
 
 /// The error for a status that is not a success. `said` is the upstream's own message, if it is fit for callers.
@@ -47,13 +46,7 @@ pub fn build(reason: ErrorReason, status: StatusCode, headers: &HeaderMap, said:
         Some(said) => format!("{lead}: {}", clip(said)),
         None => lead.to_owned(),
     };
-    Error::new(reason, message).upstream_status(status).retry_after(retry_after(headers))
-}
-
-/// `retry-after-ms`, or `retry-after` in seconds.
-pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok().filter(|n| (0.0..1e6).contains(n));
-    number("retry-after-ms").map(|ms| ms / 1000.0).or_else(|| number("retry-after")).map(Duration::from_secs_f64)
+    Error::new(reason, message).upstream_status(status).retry_after(hint::in_headers(status, headers))
 }
 
 /// An upstream's message, cut to a length that fits a header and a log line.

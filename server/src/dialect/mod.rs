@@ -12,6 +12,7 @@ use crate::{
 };
 
 pub mod failure;
+pub mod hint;
 pub mod openai;
 pub mod scoring;
 

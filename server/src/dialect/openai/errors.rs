@@ -6,7 +6,10 @@ use flowgate_proto::v1::ErrorReason;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, value::RawValue};
 
-use crate::{dialect::failure, error::Error};
+use crate::{
+    dialect::{failure, hint},
+    error::Error,
+};
 
 /// What an error body says.
 #[derive(Default)]
@@ -20,8 +23,14 @@ struct Said {
 
 /// The error for an answer whose status is not a success.
 pub(super) fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
-    let said = serde_json::from_slice(body).map_or_else(|_| said_in_text(body), |json| said_in(&json));
-    build(&said, status, headers)
+    match serde_json::from_slice(body) {
+        Ok(json) => {
+            let error = build(&said_in(&json), status, headers);
+            let hint = error.retry_after_hint().or_else(|| hint::in_body(&json));
+            error.retry_after(hint)
+        }
+        Err(_) => build(&said_in_text(body), status, headers),
+    }
 }
 
 /// The error for an error object inside an answer or a stream that began as a success.
