@@ -37,7 +37,7 @@ pub struct Endpoint {
     pub task: Task,
     /// As the operator wrote it.
     pub config: config::Endpoint,
-    /// Where calls may go; none for a chain.
+    /// Where calls may go. None for a chain.
     pub deployments: Vec<Arc<Deployment>>,
     /// Whether a condition, an affinity or a chain asks about the request itself, here or where calls are sent on to.
     pub asks: bool,
@@ -121,6 +121,13 @@ impl Catalog {
         })
     }
 
+    /// The endpoint whose deployments give the answers of this one: itself, or the last step of a chain. `None` where steps lead nowhere.
+    pub fn answering<'a>(&'a self, endpoint: &'a Endpoint) -> Option<&'a Endpoint> {
+        let next = |endpoint: &&'a Endpoint| self.by_name.get(endpoint.config.routing.steps.last()?.endpoint.as_str()).map(|next| &**next);
+        // As many as there are endpoints: a configuration has no circles.
+        std::iter::successors(Some(endpoint), next).take(self.all.len()).find(|endpoint| !endpoint.is_chain())
+    }
+
     /// The endpoints that cannot be called, and why.
     pub fn not_serving(&self) -> impl Iterator<Item = (&str, String)> {
         self.all.iter().filter_map(|endpoint| Some((&*endpoint.name, endpoint.not_serving()?)))
@@ -138,10 +145,14 @@ impl Endpoint {
         Self { name: config.name.as_str().into(), task: config.task, config: config.clone(), deployments, asks }
     }
 
-    /// Why no deployment can be called; `None` when one can.
+    /// Whether it has no deployments, but steps at other endpoints.
+    pub fn is_chain(&self) -> bool {
+        !self.config.routing.steps.is_empty()
+    }
+
+    /// Why no deployment can be called; `None` when one can, and for a chain, whose steps are endpoints that there are.
     pub fn not_serving(&self) -> Option<String> {
-        let is_chain = !self.config.routing.steps.is_empty();
-        if is_chain || self.deployments.iter().any(|deployment| deployment.dialect.is_some()) {
+        if self.is_chain() || self.deployments.iter().any(|deployment| deployment.dialect.is_some()) {
             return None;
         }
         if let [only] = self.deployments.as_slice() {
@@ -180,8 +191,11 @@ impl Endpoint {
         }
     }
 
-    /// What every deployment of the endpoint can do.
+    /// What every deployment of the endpoint can do. Of a chain nothing is known but that its last step streams.
     fn capabilities(&self) -> Vec<v1::Capability> {
+        if self.is_chain() && matches!(self.task, Task::Chat | Task::Complete) {
+            return vec![v1::Capability::Stream];
+        }
         let Some((first, rest)) = self.deployments.split_first().filter(|_| self.task == Task::Chat || self.task == Task::Complete) else {
             return Vec::new();
         };
@@ -268,6 +282,25 @@ mod tests {
         for far in ["gpt-4o", "x", &"chat".repeat(1000)] {
             assert_eq!(told(far), "no endpoint has this name; list those there are with `GET /v1/endpoints`", "{far}");
         }
+    }
+
+    #[test]
+    fn a_chain_serves_without_deployments() {
+        let text = "endpoints:\n  - { name: a, endpoint_type: llm/v1/chat, model: { provider: mock } }\n  \
+            - { name: both, endpoint_type: llm/v1/chat, steps: [{ endpoint: a }, { name: again, endpoint: a }] }\n  \
+            - { name: rows, endpoint_type: mlflow/predict, model: { provider: mock } }\n  \
+            - { name: rated, endpoint_type: mlflow/predict, steps: [{ endpoint: a }, { endpoint: rows }] }\n";
+        let source = Source { name: "x".to_owned(), text: text.to_owned() };
+        let catalog = Catalog::new(&parse(&[source], &Process, LoadOptions::default()).unwrap().config);
+        assert_eq!(catalog.not_serving().count(), 0);
+        let described = |name: &str| catalog.endpoint(name).unwrap().describe();
+        for (name, capabilities) in [("both", vec![v1::Capability::Stream]), ("rated", Vec::new())] {
+            let described = described(name);
+            assert_eq!((described.state(), described.models.len()), (v1::EndpointState::Serving, 0), "{name}");
+            assert_eq!(described.capabilities().collect::<Vec<_>>(), capabilities, "{name}");
+        }
+        let last = |name: &str| catalog.answering(catalog.endpoint(name).unwrap()).unwrap().name.to_string();
+        assert_eq!((last("both"), last("rated"), last("rows")), ("a".to_owned(), "rows".to_owned(), "rows".to_owned()));
     }
 
     #[test]

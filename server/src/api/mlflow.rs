@@ -114,7 +114,7 @@ pub fn endpoints(gate: &Gate, asked: &Asked) -> Result<Response<Body>> {
     let snapshot = gate.snapshot.load();
     let start = page_start(&asked.query)?;
     let mut rest = listed(&snapshot.catalog).skip(start);
-    let endpoints: Vec<_> = rest.by_ref().take(PAGE).map(Listed::from).collect();
+    let endpoints: Vec<_> = rest.by_ref().take(PAGE).map(|endpoint| Listed::new(endpoint, &snapshot.catalog)).collect();
     let next_page_token = rest.next().map(|_| token(start + PAGE)).transpose()?;
     write(&Page { endpoints, next_page_token })
 }
@@ -130,7 +130,7 @@ pub fn endpoint(gate: &Gate, asked: &Asked) -> Result<Response<Body>> {
         let message = "the endpoint is not present or active on the server; verify its name with `GET /api/2.0/endpoints/`";
         Error::new(ErrorReason::CallerEndpointNotFound, message)
     })?;
-    write(&Listed::from(found))
+    write(&Listed::new(found, &snapshot.catalog))
 }
 
 /// The endpoints that MLflow lists: no traffic splits, whose shape has a single model.
@@ -160,9 +160,10 @@ fn token(index: usize) -> Result<String> {
     Ok(STANDARD.encode(json))
 }
 
-impl<'a> From<&'a Endpoint> for Listed<'a> {
-    fn from(endpoint: &'a Endpoint) -> Self {
-        let first = endpoint.deployments.first();
+impl<'a> Listed<'a> {
+    /// The endpoint with the model that answers first: for a chain that of its last step.
+    fn new(endpoint: &'a Endpoint, catalog: &'a Catalog) -> Self {
+        let first = catalog.answering(endpoint).and_then(|endpoint| endpoint.deployments.first());
         Self {
             name: &endpoint.name,
             endpoint_type: endpoint.task.endpoint_type(),

@@ -18,6 +18,9 @@ use super::{
 /// The name by which [`At`] asks this deserializer for a place.
 const AT: &str = "flowgate::At";
 
+/// How the name of a field begins that is a part of its owner: it is bound to the whole mapping, for one that is too large for one type.
+const PART: char = '&';
+
 /// The raw type in a checked tree.
 pub(super) fn bind<T: DeserializeOwned>(tree: &Tree) -> Result<T, Error> {
     T::deserialize(Binder(tree))
@@ -36,7 +39,7 @@ impl<'de> Deserializer<'de> for Binder<'_> {
             Any::Number(value) => value.deserialize_any(visitor).map_err(said),
             Any::Text(value) => visitor.visit_str(value),
             Any::List(items) => visitor.visit_seq(Items(items.iter())),
-            Any::Map(entries) => visitor.visit_map(Pairs { entries: entries.iter(), value: None }),
+            Any::Map(entries) => visitor.visit_map(Pairs { whole: self.0, entries: entries.iter(), parts: [].iter(), value: None }),
         }
     }
 
@@ -51,6 +54,18 @@ impl<'de> Deserializer<'de> for Binder<'_> {
         if name == AT { visitor.visit_seq(AtParts { tree: self.0, step: 0 }) } else { visitor.visit_newtype_struct(self) }
     }
 
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match self.0.entries() {
+            Some(entries) => visitor.visit_map(Pairs { whole: self.0, entries: entries.iter(), parts: fields.iter(), value: None }),
+            None => self.deserialize_any(visitor),
+        }
+    }
+
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _name: &'static str,
@@ -62,7 +77,7 @@ impl<'de> Deserializer<'de> for Binder<'_> {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct
-        map struct identifier ignored_any
+        map identifier ignored_any
     }
 }
 
@@ -81,6 +96,8 @@ impl<'de> SeqAccess<'de> for Items<'_> {
 }
 
 struct Pairs<'a> {
+    whole: &'a Tree,
+    parts: std::slice::Iter<'static, &'static str>,
     entries: std::slice::Iter<'a, (At<String>, Tree)>,
     value: Option<&'a Tree>,
 }
@@ -89,7 +106,11 @@ impl<'de> MapAccess<'de> for Pairs<'_> {
     type Error = Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        let Some((key, value)) = self.entries.next() else { return Ok(None) };
+        let Some((key, value)) = self.entries.next() else {
+            let Some(part) = self.parts.find(|field| field.starts_with(PART)) else { return Ok(None) };
+            self.value = Some(self.whole);
+            return seed.deserialize(part.into_deserializer()).map(Some);
+        };
         self.value = Some(value);
         seed.deserialize(Binder(&key.with(Any::Text(key.value.clone())))).map(Some)
     }

@@ -32,9 +32,10 @@ struct Position<'a> {
 
 impl<'a> Checker<'a, '_> {
     fn value(&mut self, tree: &mut Tree, schema: &'a Value, position: Position<'_>) -> bool {
-        let schema = self.resolved(schema, tree);
+        let whole = schema;
+        let schema = self.resolved(whole, tree);
         if schema.get(UNCHECKED).is_some() {
-            return self.kind(tree, schema, position);
+            return self.kind(tree, (schema, whole), position);
         }
         if schema.get(SECRET).is_some() {
             return self.secret(tree, position);
@@ -42,7 +43,7 @@ impl<'a> Checker<'a, '_> {
         if wants_scalar(&types(schema)) && !self.reading.expand(tree) {
             return false;
         }
-        if !self.kind(tree, schema, position) || !self.word(tree, schema, position) || !self.range(tree, schema, position) {
+        if !self.kind(tree, (schema, whole), position) || !self.word(tree, schema, position) || !self.range(tree, schema, position) {
             return false;
         }
         match &mut tree.value {
@@ -65,17 +66,29 @@ impl<'a> Checker<'a, '_> {
     }
 
     /// The schema behind references, and the branch of a choice that a value most likely means.
-    fn resolved(&self, mut schema: &'a Value, tree: &Tree) -> &'a Value {
-        loop {
-            if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
-                schema = name.strip_prefix('#').and_then(|path| self.root.pointer(path)).unwrap_or(&Value::Bool(true));
-            } else if let Some(branches) = schema.get("anyOf").and_then(Value::as_array) {
-                let real = |branch: &&Value| branch.get("type").and_then(Value::as_str) != Some("null") || matches!(tree.value, Any::Null);
-                schema = branches.iter().find(real).unwrap_or(&Value::Bool(true));
-            } else {
-                return schema;
-            }
+    fn resolved(&self, schema: &'a Value, tree: &Tree) -> &'a Value {
+        let mut branches = Vec::new();
+        self.branches(schema, &mut branches);
+        let fits = |branch: &&&Value| types(branch).iter().any(|name| is_kind(tree, name));
+        branches.iter().find(fits).or(branches.first()).copied().unwrap_or(&Value::Bool(true))
+    }
+
+    /// What a value may be, behind references and choices; `null` is always left out.
+    fn branches(&self, schema: &'a Value, found: &mut Vec<&'a Value>) {
+        if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
+            self.branches(name.strip_prefix('#').and_then(|path| self.root.pointer(path)).unwrap_or(&Value::Bool(true)), found);
+        } else if let Some(branches) = schema.get("anyOf").and_then(Value::as_array) {
+            branches.iter().for_each(|branch| self.branches(branch, found));
+        } else if schema.get("type").and_then(Value::as_str) != Some("null") {
+            found.push(schema);
         }
+    }
+
+    /// The types that a value may have, over all branches.
+    fn all_types(&self, schema: &'a Value) -> Vec<&'a str> {
+        let mut branches = Vec::new();
+        self.branches(schema, &mut branches);
+        branches.into_iter().flat_map(types).collect()
     }
 
     /// A secret keeps its placeholders, and no message shows it.
@@ -88,8 +101,8 @@ impl<'a> Checker<'a, '_> {
         is_text
     }
 
-    /// The type; a placeholder's text takes the type that is wanted.
-    fn kind(&mut self, tree: &mut Tree, schema: &Value, position: Position<'_>) -> bool {
+    /// The type, of the branch that is meant and of the whole choice; a placeholder's text takes the type that is wanted.
+    fn kind(&mut self, tree: &mut Tree, (schema, whole): (&Value, &'a Value), position: Position<'_>) -> bool {
         let types = types(schema);
         if types.is_empty() || types.iter().any(|name| is_kind(tree, name)) {
             if types.contains(&"string") && !types.contains(&"object") {
@@ -104,7 +117,7 @@ impl<'a> Checker<'a, '_> {
         let scalar = wants_scalar(&types) && !matches!(tree.value, Any::List(_) | Any::Map(_) | Any::Null);
         let found = if scalar { self.reading.shown(tree.spot) } else { tree.kind().to_owned() };
         let quote = (types == ["string"] && scalar).then(|| format!("put quotes around it: {}", found.replace('`', "\"")));
-        let diagnostic = Diagnostic::new(format!("`{}` is {found}", position.key)).expected(kinds(&types)).suggest(quote);
+        let diagnostic = Diagnostic::new(format!("`{}` is {found}", position.key)).expected(kinds(&self.all_types(whole))).suggest(quote);
         self.reading.error(tree.spot, diagnostic);
         false
     }

@@ -23,11 +23,9 @@ pub(super) enum Scope {
     Root,
     Telemetry,
     Endpoint,
-    Deployment,
     Model,
     Route,
     OlderModel,
-    ModelRoute,
 }
 
 const fn row(scope: Scope, key: &'static str, about: &'static str) -> Row {
@@ -45,16 +43,9 @@ const LATER: &[Row] = &[
     row(Scope::Root, "shared", "Where replicas share counters and cache."),
     row(Scope::Telemetry, "otlp", "Where traces and metrics are sent."),
     row(Scope::Endpoint, "limit", "How often it may be called."),
-    Row { keys: &["attempts", "backoff"], ..row(Scope::Endpoint, "retry", "How a failed attempt is tried again.") },
     Row { keys: CACHE, ..row(Scope::Endpoint, "cache", "How long answers are kept.") },
     Row { keys: &["max_rows", "max_delay"], ..row(Scope::Endpoint, "batch", "How single rows are put together.") },
     row(Scope::Endpoint, "compat", "Whose quirks are copied, for example `mlflow`."),
-    row(Scope::Endpoint, "idempotent", "Whether a call may be sent twice."),
-    row(Scope::Endpoint, "fallback", "What serves when its own deployments cannot."),
-    row(Scope::Endpoint, "hedge", "When a second attempt is made beside the first."),
-    row(Scope::Endpoint, "mirror", "Where copies of its calls are sent."),
-    row(Scope::Endpoint, "affinity", "What pins a caller to a deployment."),
-    row(Scope::Deployment, "when", "The condition under which it serves."),
     row(Scope::Model, "runtime", "What runs the model: `native` or `python`."),
     row(Scope::Model, "idle", "After how long without a call it is unloaded."),
     row(Scope::Model, "min", "The fewest instances."),
@@ -62,7 +53,6 @@ const LATER: &[Row] = &[
     row(Scope::Route, "rate_limit", "How often it may be called."),
     Row { keys: CACHE, ..row(Scope::Route, "cache", "How long answers are kept.") },
     Row { keys: CACHE, ..row(Scope::OlderModel, "cache", "How long answers are kept.") },
-    row(Scope::ModelRoute, "model_request_condition", "The condition under which it serves."),
 ];
 
 /// Marks the later keys of a mapping in its schema.

@@ -13,6 +13,7 @@ mod later;
 mod load;
 pub(crate) mod lower;
 mod merge;
+mod place;
 mod raw;
 mod reading;
 mod routing;

@@ -1,8 +1,19 @@
 //! The configuration as a person writes it: the one source of keys, types, their schema and its errors. Nothing here is judged.
 
+mod choice;
+mod older;
+mod routing;
+mod traits;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(super) use self::{
+    choice::{Many, Short},
+    older::{RawDestination, RawModelEndpoint, RawModelRoute, RawOlderModel, RawRateLimit, RawRoute, RawRouteType},
+    routing::{RawAbort, RawAffinity, RawHedge, RawMirror, RawPrefer, RawRequire, RawRetry, RawRollout, RawRouting, RawStep},
+    traits::{RawBreaker, RawConcurrency, RawEjection, RawHealth, RawPrice, RawTraits},
+};
 use super::{
     later::{self, Scope},
     schema,
@@ -38,6 +49,9 @@ pub(super) struct RawConfig {
     /// When a client's connection is asked to be made anew, ±10 %. Default `10m`.
     #[schemars(schema_with = "schema::duration")]
     pub max_connection_age: Option<At<String>>,
+    /// How many calls may be under way at once before new ones are refused. Default 10,000.
+    #[schemars(range(min = 1))]
+    pub max_in_flight: Option<At<u32>>,
     /// Logs and traces.
     pub telemetry: Option<At<RawTelemetry>>,
     /// Where `{{ secrets.NAME }}` is looked up. Default: environment variables.
@@ -59,6 +73,9 @@ pub(super) struct RawConfig {
 pub(super) struct RawAdmin {
     /// Its address. Default `127.0.0.1:5001`.
     pub listen: Option<At<String>>,
+    /// What opens the admin services. Absent: they are open, but only on loopback.
+    #[schemars(schema_with = "schema::secret")]
+    pub key: Option<At<String>>,
 }
 
 /// TLS. The files are read again when they change.
@@ -102,6 +119,11 @@ pub(super) struct RawKey {
     /// The key: best a placeholder such as `$APP_KEY`.
     #[schemars(schema_with = "schema::secret")]
     pub key: Option<At<String>>,
+    /// Whether it may name the deployment that serves a call. Default `false`.
+    pub may_choose_deployment: Option<At<bool>>,
+    /// Tags that a deployment must have to serve its calls.
+    #[schemars(schema_with = "schema::labels")]
+    pub require: Option<Tree>,
 }
 
 /// Logs and traces.
@@ -170,6 +192,14 @@ pub(super) struct RawEndpoint {
     pub upstream: Option<At<RawUpstream>>,
     /// How often it may be called.
     pub limit: Option<At<RawLimit>>,
+    /// Where a call goes, and how it survives.
+    #[serde(rename = "&routing")]
+    #[schemars(flatten)]
+    pub routing: RawRouting,
+    /// What its only deployment is, and what each of them can bear.
+    #[serde(rename = "&traits")]
+    #[schemars(flatten)]
+    pub traits: RawTraits,
 }
 
 #[derive(Clone, Copy, Deserialize, JsonSchema)]
@@ -196,7 +226,7 @@ pub(super) enum RawUnsupported {
 /// One place to send calls.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
-#[schemars(rename = "Deployment", deny_unknown_fields, transform = later::keys_of(Scope::Deployment), extend("required" = ["model"]))]
+#[schemars(rename = "Deployment", deny_unknown_fields, extend("required" = ["model"]))]
 pub(super) struct RawDeployment {
     /// Its name within the endpoint. Default: the model's name, or the position.
     pub alias: Option<At<String>>,
@@ -208,6 +238,13 @@ pub(super) struct RawDeployment {
     pub model: Option<At<RawModel>>,
     /// How it is reached; what is set here wins over the endpoint's.
     pub upstream: Option<At<RawUpstream>>,
+    /// Tags for `require`, for example its region.
+    #[schemars(schema_with = "schema::labels")]
+    pub tags: Option<Tree>,
+    /// What it is and what it can bear.
+    #[serde(rename = "&traits")]
+    #[schemars(flatten)]
+    pub traits: RawTraits,
 }
 
 /// A model of a provider.
@@ -273,6 +310,10 @@ pub(super) struct RawUpstream {
     pub headers: Option<Tree>,
     /// The credential, where it is not the provider's own.
     pub auth: Option<At<RawAuth>>,
+    /// How replicas are asked whether they are well; in short a path.
+    pub health: Option<At<Short<String, RawHealth>>>,
+    /// When a replica that fails is left out.
+    pub ejection: Option<At<RawEjection>>,
 }
 
 /// A credential: `bearer`, or `basic`, or `header` with `value`.
@@ -316,121 +357,6 @@ pub(super) struct RawLimit {
     /// Unused; MLflow declares it.
     #[schemars(schema_with = "schema::any")]
     pub key: Option<Tree>,
-}
-
-/// A traffic split over endpoints, or an endpoint in MLflow's older form.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(rename = "Route", deny_unknown_fields, transform = later::keys_of(Scope::Route), extend("x-tolerant" = true, "required" = ["name"]))]
-pub(super) struct RawRoute {
-    /// Its name: letters, digits, `.`, `_` and `-`.
-    pub name: Option<At<String>>,
-    /// Of a split: what its destinations do.
-    pub task_type: Option<At<RawTask>>,
-    /// Of a split: the endpoints.
-    pub destinations: Option<Vec<At<RawDestination>>>,
-    /// Of a split: how a destination is chosen.
-    pub routing_strategy: Option<At<RawRouting>>,
-    /// Of the older form: what it does.
-    pub route_type: Option<At<RawRouteType>>,
-    /// Of the older form: an extra HTTP path.
-    pub endpoint: Option<At<String>>,
-    /// Of the older form: the model.
-    #[schemars(with = "Option<RawOlderModel>")]
-    pub model: Option<Tree>,
-    /// Of the older form: default parameters.
-    #[schemars(schema_with = "schema::parameters")]
-    pub config: Option<Tree>,
-    /// Of the older form: how often it may be called.
-    pub rate_limit: Option<At<RawRateLimit>>,
-}
-
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-#[schemars(rename = "Routing", inline)]
-pub(super) enum RawRouting {
-    #[serde(rename = "TRAFFIC_SPLIT")]
-    TrafficSplit,
-}
-
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-#[schemars(rename = "RouteType", inline)]
-pub(super) enum RawRouteType {
-    #[serde(rename = "llm/v1/chat")]
-    Chat,
-    #[serde(rename = "llm/v1/completions")]
-    Complete,
-    #[serde(rename = "llm/v1/embeddings")]
-    Embed,
-    #[serde(rename = "mlflow-model")]
-    Model,
-}
-
-/// An endpoint of a split and its share.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(rename = "Destination", deny_unknown_fields, extend("required" = ["name", "traffic_percentage"]))]
-pub(super) struct RawDestination {
-    /// The endpoint's name.
-    pub name: Option<At<String>>,
-    /// Its share of the calls; all shares together are 100.
-    #[schemars(range(max = 100))]
-    pub traffic_percentage: Option<At<u32>>,
-}
-
-/// A model in the older form. Credentials may stand beside these keys, or in a block named after the provider.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(rename = "OlderModel", transform = later::keys_of(Scope::OlderModel), extend("additionalProperties" = { "x-unchecked": true }))]
-pub(super) struct RawOlderModel {
-    /// Who serves it; not needed for a registered model.
-    #[schemars(schema_with = "schema::provider")]
-    pub provider: Option<At<String>>,
-    /// The provider's name for it, or the registered model.
-    pub name: Option<At<String>>,
-    /// The version of the registered model.
-    #[schemars(schema_with = "schema::text")]
-    pub version: Option<At<String>>,
-    /// The stage of the registered model.
-    pub stage: Option<At<String>>,
-    /// Credential and address, and default parameters.
-    #[schemars(schema_with = "schema::config")]
-    pub config: Option<Tree>,
-}
-
-/// How often a route may be called.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(rename = "RateLimit", deny_unknown_fields, extend("required" = ["calls", "period"]))]
-pub(super) struct RawRateLimit {
-    /// Calls per period.
-    pub calls: Option<At<u64>>,
-    /// The period: `60s`, `1m`, `1h`, …
-    #[schemars(schema_with = "schema::text")]
-    pub period: Option<At<String>>,
-}
-
-/// A predict endpoint.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(rename = "ModelEndpoint", deny_unknown_fields, extend("required" = ["name", "routes"]))]
-pub(super) struct RawModelEndpoint {
-    /// Its name: letters, digits, `.`, `_` and `-`.
-    pub name: Option<At<String>>,
-    /// Its models; the first without a condition is the default.
-    pub routes: Vec<At<RawModelRoute>>,
-}
-
-/// A model of a predict endpoint.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(rename = "ModelRoute", deny_unknown_fields, transform = later::keys_of(Scope::ModelRoute), extend("required" = ["model_uri"]))]
-pub(super) struct RawModelRoute {
-    /// The model, for example `models:/Name/Production`.
-    pub model_uri: Option<At<String>>,
-    /// Its name within the endpoint.
-    pub alias: Option<At<String>>,
-    /// The condition under which it serves.
-    pub model_request_condition: Option<At<String>>,
 }
 
 /// `config` of `provider: mock`: a deterministic model for development.

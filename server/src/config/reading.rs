@@ -65,6 +65,21 @@ impl<'a> Reading<'a> {
         self.error(spot, Diagnostic::new(message).expected(expected));
     }
 
+    /// What a text stands for, as the function reads it; where it stands for nothing, an error says what is expected.
+    pub(super) fn amount<T>(
+        &mut self,
+        raw: Option<&At<String>>,
+        key: &str,
+        (parse, expected): (impl FnOnce(&str) -> Option<T>, &str),
+    ) -> Option<T> {
+        let raw = raw?;
+        let amount = parse(&raw.value);
+        if amount.is_none() {
+            self.wrong(raw.spot, key, expected);
+        }
+        amount
+    }
+
     /// As [`Self::wrong`] for one word of a few, with the nearest.
     pub(super) fn wrong_word(&mut self, spot: Spot, key: &str, written: &str, words: &[&str]) {
         let message = format!("`{key}` is {}", self.shown(spot));

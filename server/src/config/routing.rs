@@ -230,6 +230,12 @@ impl Default for Retry {
     }
 }
 
+impl Default for Hedge {
+    fn default() -> Self {
+        Self { after: HedgeAfter::Quantile(0.95), budget: 0.05 }
+    }
+}
+
 impl Default for Breaker {
     fn default() -> Self {
         Self { failures: 5, error_rate: 0.5, window: Duration::from_secs(10), min_calls: 20, open: Duration::from_secs(5) }
@@ -239,5 +245,24 @@ impl Default for Breaker {
 impl Default for Ejection {
     fn default() -> Self {
         Self { failures: 3, time: Duration::from_secs(5), max_time: Duration::from_secs(300), max_share: 0.5 }
+    }
+}
+
+impl ConcurrencyLimit {
+    /// `adaptive` with nothing in it.
+    pub const ADAPTIVE: Self = Self::Adaptive { min: 4, max: 1000 };
+}
+
+impl Concurrency {
+    /// A limit with a queue of the default's length and patience.
+    pub fn new(limit: ConcurrencyLimit) -> Self {
+        Self { limit, queue: 100, wait: Duration::from_secs(1) }
+    }
+}
+
+impl Health {
+    /// A check as often and as patient as by default.
+    pub fn new(check: HealthCheck) -> Self {
+        Self { check, interval: Duration::from_secs(10), timeout: Duration::from_secs(2), unhealthy: 2, healthy: 1 }
     }
 }

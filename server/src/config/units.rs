@@ -14,6 +14,14 @@ use super::Network;
 
 /// What [`duration`] takes.
 pub(super) const DURATION: &str = "a duration, for example `2s`, `100ms`, `15m` or `1h`; a plain number is seconds";
+/// What [`nonzero`] takes.
+pub(super) const NONZERO: &str = "a duration above 0, for example `2s`, `100ms`, `15m` or `1h`; a plain number is seconds";
+/// What [`range`] takes.
+pub(super) const RANGE: &str = "two durations, the shorter one first, for example `100ms..2s`, or one for both";
+/// What [`share`] takes.
+pub(super) const SHARE: &str = "a share, for example `20%` or `0.2`";
+/// What [`factor`] takes.
+pub(super) const FACTOR: &str = "how many times as much, for example `1.5x`";
 /// What [`bytes`] takes.
 pub(super) const BYTES: &str = "a size, for example `32MiB` or a number of bytes";
 /// What [`address`] takes.
@@ -43,6 +51,34 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
             _ => return None,
         };
     (seconds <= LONGEST).then(|| Duration::from_secs_f64(seconds))
+}
+
+/// A duration above zero, of at most ten years.
+pub(super) fn nonzero(text: &str) -> Option<Duration> {
+    duration(text).filter(|duration| !duration.is_zero())
+}
+
+/// Two durations, the shorter one first; one alone stands for both.
+pub(super) fn range(text: &str) -> Option<(Duration, Duration)> {
+    let (least, most) = text.split_once("..").unwrap_or((text, text));
+    let (least, most) = (duration(least)?, duration(most)?);
+    (least <= most).then_some((least, most))
+}
+
+/// A share from 0 to 1, also in percent.
+pub(super) fn share(text: &str) -> Option<f64> {
+    let share = match split(text)? {
+        (percent, "%") => percent / 100.0,
+        (share, "") => share,
+        _ => return None,
+    };
+    (share <= 1.0).then_some(share)
+}
+
+/// A factor above 0.
+pub(super) fn factor(text: &str) -> Option<f64> {
+    let (factor, unit) = split(text)?;
+    (factor > 0.0 && factor.is_finite() && matches!(unit, "" | "x")).then_some(factor)
 }
 
 /// A size in bytes, at least 1.
@@ -153,6 +189,35 @@ mod tests {
         for text in ["", "s", "-1s", "2 weeks", "1e3", "99999999h", "1.2.3s"] {
             assert_eq!(duration(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn ranges_shares_and_factors() {
+        let of = |least, most| Some((Duration::from_millis(least), Duration::from_millis(most)));
+        for (text, expected) in [
+            ("100ms..2s", of(100, 2000)),
+            ("1s", of(1000, 1000)),
+            ("0 .. 1", of(0, 1000)),
+            ("1..2", of(1000, 2000)),
+            ("1.5s..1.5s", of(1500, 1500)),
+        ] {
+            assert_eq!(range(text), expected, "{text}");
+        }
+        for text in ["", "..", "2s..1s", "1s..", "..1s", "1s...2s", "1s..2s..3s", "-1s..2s"] {
+            assert_eq!(range(text), None, "{text}");
+        }
+        for (text, expected) in [("20%", 0.2), ("0.2", 0.2), ("0", 0.0), ("100 %", 1.0), ("1", 1.0), ("2.5%", 0.025)] {
+            assert_eq!(share(text), Some(expected), "{text}");
+        }
+        for text in ["", "%", "20", "101%", "1.01", "-1%", "20 percent", "1e-1"] {
+            assert_eq!(share(text), None, "{text}");
+        }
+        assert_eq!((factor("1.5x"), factor("2"), factor("0.5 x")), (Some(1.5), Some(2.0), Some(0.5)));
+        for text in ["", "x", "0x", "0", "-1x", "150%", "1.5xx"] {
+            assert_eq!(factor(text), None, "{text}");
+        }
+        assert_eq!((nonzero("0s"), nonzero("1ms")), (None, Some(Duration::from_millis(1))));
+        assert!(factor(&"9".repeat(400)).is_none() && share(&"9".repeat(400)).is_none() && duration(&"9".repeat(400)).is_none());
     }
 
     #[test]

@@ -121,12 +121,21 @@ async fn list(gate: &Gate, query: &str) -> Value {
     testing::json(listed).await
 }
 
+/// A chat endpoint that is a chain with this last step.
+fn chain(name: &str, last: &str) -> config::Endpoint {
+    let step = config::Step { name: last.to_owned(), endpoint: last.to_owned(), input: None };
+    let routing = config::Routing { steps: vec![step], ..config::Routing::default() };
+    config::Endpoint { routing, deployments: Vec::new(), ..of_task(name, Task::Chat) }
+}
+
 #[tokio::test]
 async fn endpoints_are_listed_as_mlflows_client_reads_them() {
     let limit = Some(config::Limit { calls: 10, renewal_period: "minute".to_owned() });
     let gate = echoing(vec![
         config::Endpoint { limit, ..of_task("chat", Task::Chat) },
         of_task("iris", Task::Predict),
+        of_task("last", Task::Chat),
+        chain("two", "last"),
         config::Endpoint { is_split: true, deployments: vec![deployment("a"), deployment("b")], ..of_task("split", Task::Chat) },
     ]);
     let one = |name: &str, kind: &str, limit: Value| {
@@ -137,7 +146,8 @@ async fn endpoints_are_listed_as_mlflows_client_reads_them() {
     };
     let chat = one("chat", "llm/v1/chat", json!({ "calls": 10, "key": null, "renewal_period": "minute" }));
     let iris = one("iris", "mlflow/predict", Value::Null);
-    assert_eq!(list(&gate, "").await, json!({ "endpoints": [&chat, iris], "next_page_token": null }));
+    let (last, two) = (one("last", "llm/v1/chat", Value::Null), one("two", "llm/v1/chat", Value::Null));
+    assert_eq!(list(&gate, "").await, json!({ "endpoints": [&chat, iris, last, two], "next_page_token": null }));
     assert_eq!(testing::json(endpoint(&gate, &asked("chat", "")).unwrap()).await, chat);
     for name in ["none", "split"] {
         let (reason, message) = refusal(endpoint(&gate, &asked(name, "")));

@@ -4,13 +4,14 @@ use http::Uri;
 use serde_json::{Map, Value};
 
 use super::{
+    compile,
     fields::{self, Fields},
-    mock, nowhere,
+    mock, nowhere, traits,
     upstream::Upstream,
 };
 use crate::{
     config::{
-        Deployment, Place, Traits,
+        Breaker, Concurrency, Deployment, Place,
         diagnostic::{Diagnostic, Spot},
         raw::{RawDeployment, RawModel},
         reading::Reading,
@@ -19,50 +20,54 @@ use crate::{
         units,
     },
     event::Task,
-    expression::Expression,
     provider::{self, Kind, PROVIDERS, Provider},
 };
 
+/// What an endpoint says of all its deployments.
+pub(super) struct Common {
+    /// What it does.
+    pub task: Task,
+    /// How they are reached.
+    pub upstream: Upstream,
+    /// When they are left alone.
+    pub breaker: Breaker,
+    /// How many calls they get at once.
+    pub concurrency: Option<Concurrency>,
+}
+
 /// The deployment, its alias still as written; `None` when what is wrong with it leaves none.
-pub(super) fn lower(at: &At<RawDeployment>, task: Task, upstream: &Upstream, reading: &mut Reading<'_>) -> Option<Deployment> {
+pub(super) fn lower(at: &At<RawDeployment>, common: &Common, reading: &mut Reading<'_>) -> Option<Deployment> {
     let raw = &at.value;
-    let upstream = upstream.with(raw.upstream.as_ref(), reading);
+    let upstream = common.upstream.with(raw.upstream.as_ref(), reading);
+    // What is wrong here is said also when the model is.
+    let condition = raw.when.as_ref().and_then(|when| compile::condition(when, reading));
+    let mut traits = traits::lower(raw, common, &upstream, reading);
     let model = raw.model.as_ref()?;
     let bases = bases(model, reading);
     let provider = find_provider(model, reading)?;
-    let (fields, place) = locate(model, task, provider, bases, reading)?;
+    let (fields, place) = locate(model, common.task, provider, bases, reading)?;
     let place = match upstream.manager {
         Some(manager) if !matches!(place, Place::Mock(_)) => nowhere(fields::in_manager(manager)),
         _ => place,
     };
     check_key(model, provider, &fields, &upstream, reading);
-    let Fields { credential, mut headers, .. } = fields;
+    traits::keep_streaming(&mut traits, provider);
+    let Fields { credentials, mut headers, .. } = fields;
     headers.extend(upstream.headers);
     Some(Deployment {
         alias: raw.alias.as_ref().map(|alias| alias.value.clone()).unwrap_or_default(),
         weight: raw.weight.as_ref().map(|weight| weight.value),
-        condition: raw.when.as_ref().and_then(|when| compile(when, reading)),
+        condition,
         provider,
         model: model.value.name.as_ref().map(|name| name.value.clone()).unwrap_or_default(),
         place,
         parameters: parameters(&model.value),
-        credentials: upstream.credential.or(credential).into_iter().collect(),
+        credentials: upstream.credential.map_or(credentials, |own| vec![own]),
         headers,
         proxy: upstream.proxy,
         ca: upstream.ca,
-        traits: Traits::default(),
+        traits,
     })
-}
-
-/// A condition, compiled; what is wrong with it is reported at its place.
-fn compile(when: &At<String>, reading: &mut Reading<'_>) -> Option<Expression> {
-    match Expression::compile(&when.value) {
-        Ok(expression) => Some(expression),
-        Err(fault) => {
-            reading.error(when.spot, Diagnostic::new(fault.message).expected("a condition, for example `'x' in request.json()`"));
-            None
-        }
-    }
 }
 
 fn parameters(model: &RawModel) -> Map<String, Value> {

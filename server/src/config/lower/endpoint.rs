@@ -5,12 +5,16 @@ use std::{
     time::Duration,
 };
 
-use super::{deployment, upstream::Upstream};
+use super::{
+    deployment::{self, Common},
+    rollout, routing, traits,
+    upstream::Upstream,
+};
 use crate::{
     config::{
-        Deployment, Endpoint, Limit, Routing, Timeouts,
+        Breaker, Deployment, Endpoint, Limit, Timeouts,
         diagnostic::Diagnostic,
-        raw::{RawDeployment, RawEndpoint, RawLimit, RawTask, RawTimeouts, RawUnsupported},
+        raw::{RawDeployment, RawEndpoint, RawLimit, RawTask, RawTimeouts, RawTraits, RawUnsupported},
         reading::Reading,
         tree::{At, Tree},
         units,
@@ -27,9 +31,9 @@ pub(super) fn lower(at: &At<RawEndpoint>, reading: &mut Reading<'_>) -> Option<E
     let known = task.unwrap_or(Task::Chat);
     let timeouts = lower_timeouts(raw.timeouts.as_ref(), known, reading);
     let limit = raw.limit.as_ref().and_then(|limit| lower_limit(&limit.value, reading));
-    let upstream = Upstream::default().with(raw.upstream.as_ref(), reading);
-    let deployments = lower_deployments(at, known, &upstream, reading);
-    if deployments.is_empty() {
+    let deployments = lower_deployments(at, known, reading);
+    let routing = routing::lower(at, known, &deployments, reading);
+    if deployments.is_empty() && routing.steps.is_empty() {
         return None;
     }
     Some(Endpoint {
@@ -45,7 +49,7 @@ pub(super) fn lower(at: &At<RawEndpoint>, reading: &mut Reading<'_>) -> Option<E
             Some(RawUnsupported::Refuse) | None => Unsupported::Refuse,
         },
         is_split: false,
-        routing: Routing::default(),
+        routing,
         deployments,
     })
 }
@@ -131,12 +135,28 @@ fn wait(raw: Option<&At<String>>, key: &str, may_be_none: bool, reading: &mut Re
     duration.map(Some)
 }
 
-fn lower_deployments(at: &At<RawEndpoint>, task: Task, upstream: &Upstream, reading: &mut Reading<'_>) -> Vec<Deployment> {
+/// What holds for all deployments.
+fn common(raw: &RawEndpoint, task: Task, reading: &mut Reading<'_>) -> Common {
+    let breaker = Breaker::default();
+    Common {
+        task,
+        upstream: Upstream::default().with(raw.upstream.as_ref(), reading),
+        breaker: raw.traits.breaker.as_ref().map_or(breaker, |written| traits::breaker(written, breaker, reading)),
+        concurrency: raw.traits.concurrency.as_ref().and_then(|written| traits::concurrency(written, None, reading)),
+    }
+}
+
+fn lower_deployments(at: &At<RawEndpoint>, task: Task, reading: &mut Reading<'_>) -> Vec<Deployment> {
     let raw = &at.value;
+    let common = common(raw, task, reading);
     match (&raw.model, &raw.deployments) {
+        // What stands beside the steps of a chain is said there.
+        _ if raw.routing.steps.is_some() => Vec::new(),
         (Some(model), None) => {
-            let only = RawDeployment { model: Some(model.clone()), ..RawDeployment::default() };
-            let mut lowered = lower_each(&[at.with(only)], task, upstream, reading);
+            let RawTraits { price, context_window, capabilities, .. } = raw.traits.clone();
+            let traits = RawTraits { price, context_window, capabilities, ..RawTraits::default() };
+            let only = RawDeployment { model: Some(model.clone()), traits, ..RawDeployment::default() };
+            let mut lowered = lower_each(&[at.with(only)], &common, reading);
             if let ([only], Some(name)) = (lowered.as_mut_slice(), &raw.name) {
                 // A lone deployment without a model's name goes by the endpoint's.
                 if only.model.is_empty() {
@@ -146,8 +166,9 @@ fn lower_deployments(at: &At<RawEndpoint>, task: Task, upstream: &Upstream, read
             lowered
         }
         (None, Some(deployments)) if !deployments.is_empty() => {
-            check_weights(deployments, reading);
-            lower_each(deployments, task, upstream, reading)
+            rollout::check_weights(raw, reading);
+            check_traits(&raw.traits, reading);
+            lower_each(deployments, &common, reading)
         }
         (Some(model), Some(_)) => {
             let diagnostic = Diagnostic::new("`model` stands beside `deployments`").expected("one of the two");
@@ -156,19 +177,34 @@ fn lower_deployments(at: &At<RawEndpoint>, task: Task, upstream: &Upstream, read
         }
         (None, _) => {
             if !reading.is_damaged(at.spot) {
-                reading.error(at.spot, Diagnostic::new("the endpoint has no model").expected("`model` or `deployments`"));
+                reading.error(at.spot, Diagnostic::new("the endpoint has no model").expected("`model`, `deployments` or `steps`"));
             }
             Vec::new()
         }
     }
 }
 
-fn lower_each(raw: &[At<RawDeployment>], task: Task, upstream: &Upstream, reading: &mut Reading<'_>) -> Vec<Deployment> {
+/// What one deployment is cannot be said of several at once.
+fn check_traits(raw: &RawTraits, reading: &mut Reading<'_>) {
+    let own = [
+        ("price", raw.price.as_ref().map(|at| at.spot)),
+        ("context_window", raw.context_window.as_ref().map(|at| at.spot)),
+        ("capabilities", raw.capabilities.as_ref().and_then(|words| words.first()).map(|at| at.spot)),
+    ];
+    for (key, spot) in own {
+        if let Some(spot) = spot {
+            let diagnostic = Diagnostic::new(format!("`{key}` stands beside `deployments`"));
+            reading.error(spot, diagnostic.expected(format!("`{key}` on each deployment that it is true of")));
+        }
+    }
+}
+
+fn lower_each(raw: &[At<RawDeployment>], common: &Common, reading: &mut Reading<'_>) -> Vec<Deployment> {
     check_aliases(raw, reading);
     let mut taken: HashSet<String> = raw.iter().filter_map(|each| Some(each.value.alias.as_ref()?.value.clone())).collect();
     let mut lowered = Vec::new();
     for (position, each) in raw.iter().enumerate() {
-        let Some(mut deployment) = deployment::lower(each, task, upstream, reading) else { continue };
+        let Some(mut deployment) = deployment::lower(each, common, reading) else { continue };
         if each.value.alias.is_none() {
             deployment.alias = free_alias(&deployment.model, position, &taken);
         }
@@ -196,26 +232,5 @@ fn check_aliases(raw: &[At<RawDeployment>], reading: &mut Reading<'_>) {
             reading.wrong(alias.spot, "alias", units::NAME);
         }
         super::check_twice(&mut seen, alias, "alias", reading);
-    }
-}
-
-/// Weights stand on all deployments without a condition, or on none.
-fn check_weights(raw: &[At<RawDeployment>], reading: &mut Reading<'_>) {
-    let mut sum = 0_u64;
-    for each in raw {
-        if let (Some(weight), Some(_)) = (&each.value.weight, &each.value.when) {
-            let diagnostic = Diagnostic::new("`weight` stands beside `when`").expected("one of the two: a condition decides alone");
-            reading.error(weight.spot, diagnostic);
-        }
-        sum += each.value.weight.as_ref().map_or(0, |weight| u64::from(weight.value));
-    }
-    let open: Vec<_> = raw.iter().filter(|each| each.value.when.is_none()).collect();
-    let Some(first) = open.iter().find_map(|each| each.value.weight.as_ref()) else { return };
-    for each in open.iter().filter(|each| each.value.weight.is_none() && !reading.is_damaged(each.spot)).copied().collect::<Vec<_>>() {
-        let diagnostic = Diagnostic::new("`weight` is missing, while other deployments have one");
-        reading.error(each.spot, diagnostic.expected("a weight on each deployment without `when`, or on none"));
-    }
-    if sum == 0 {
-        reading.error(first.spot, Diagnostic::new("all weights are 0").expected("at least one above 0"));
     }
 }

@@ -1,12 +1,14 @@
 //! `model.config`: which of its fields the provider takes, and what they set.
 
 use http::{HeaderMap, HeaderName, Uri};
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::upstream::header_value;
 use crate::{
     config::{
         diagnostic::{Diagnostic, Spot},
         reading::{Reading, Secret},
+        schema::KEYS,
         suggest,
         tree::{Any, At, Tree},
         units,
@@ -18,8 +20,8 @@ use crate::{
 /// What `config` sets.
 pub(super) struct Fields {
     provider: &'static Provider,
-    /// The credential.
-    pub credential: Option<Credential>,
+    /// The credentials, of which each call takes one.
+    pub credentials: Vec<Credential>,
     /// Whether a key stands in the file, even if it is not set.
     pub has_key: bool,
     /// The base address, and where it stands.
@@ -38,7 +40,7 @@ pub(super) struct Fields {
 pub(super) fn lower(config: Option<&Tree>, owner: Spot, provider: &'static Provider, reading: &mut Reading<'_>) -> Fields {
     let mut fields = Fields {
         provider,
-        credential: None,
+        credentials: Vec::new(),
         has_key: false,
         base: None,
         headers: HeaderMap::new(),
@@ -54,6 +56,7 @@ pub(super) fn lower(config: Option<&Tree>, owner: Spot, provider: &'static Provi
                 given.push(key);
                 fields.set(key, value, sets, reading);
             }
+            None if takes(provider, &key.value) => fields.set_keys(key, value, reading),
             None => reading.unknown_key(owner, key, &known(provider), false),
         }
     }
@@ -63,7 +66,14 @@ pub(super) fn lower(config: Option<&Tree>, owner: Spot, provider: &'static Provi
 
 /// The fields that a provider takes.
 pub(super) fn known(provider: &Provider) -> Vec<&'static str> {
-    provider.fields.iter().map(|field| field.name).collect()
+    let several = (provider.field("api_key") == Some(Sets::ApiKey)).then_some(KEYS);
+    provider.fields.iter().map(|field| field.name).chain(several).collect()
+}
+
+/// Whether a provider takes a field: one of its own, or several keys where it takes one.
+pub(super) fn takes(provider: &Provider, name: &str) -> bool {
+    let one = name.strip_suffix('s').filter(|_| name.ends_with(KEYS));
+    provider.field(name).is_some() || one.is_some_and(|one| provider.field(one) == Some(Sets::ApiKey))
 }
 
 impl Fields {
@@ -99,16 +109,58 @@ impl Fields {
     }
 
     fn set_key(&mut self, key: &At<String>, text: &At<String>, reading: &mut Reading<'_>) {
+        self.check_second(key, reading);
+        let credential = self.credential(key, text, reading);
+        self.credentials.extend(credential);
+    }
+
+    /// Several keys: a list of secrets, none of them twice.
+    fn set_keys(&mut self, key: &At<String>, value: &Tree, reading: &mut Reading<'_>) {
+        if let Any::Null = value.value {
+            return;
+        }
+        self.check_second(key, reading);
+        let items = match &value.value {
+            Any::List(items) if !items.is_empty() => items,
+            Any::List(_) => {
+                reading.error(value.spot, Diagnostic::new(format!("`{}` is empty", key.value)).expected("at least one key"));
+                return;
+            }
+            Any::Null | Any::Bool(_) | Any::Number(_) | Any::Text(_) | Any::Map(_) => {
+                let diagnostic = Diagnostic::new(format!("`{}` is {}", key.value, value.kind())).expected("a list of keys");
+                reading.error(value.spot, diagnostic.suggest(Some("put brackets around it, or write `api_key`")));
+                return;
+            }
+        };
+        for item in items {
+            let Some(text) = item.text().map(|text| item.with(text.to_owned())) else {
+                let diagnostic = Diagnostic::new(format!("`{}` holds {}", key.value, item.kind())).expected("text");
+                reading.error(item.spot, diagnostic.suggest(Some("put quotes around it")));
+                continue;
+            };
+            let Some(credential) = self.credential(key, &text, reading) else { continue };
+            let same = |other: &Credential| other.secret.expose_secret() == credential.secret.expose_secret();
+            if self.credentials.iter().any(same) {
+                let diagnostic = Diagnostic::new(format!("`{}` holds the same key twice", key.value));
+                reading.error(item.spot, diagnostic.expected("another key, or this one left out"));
+            }
+            self.credentials.push(credential);
+        }
+    }
+
+    fn check_second(&mut self, key: &At<String>, reading: &mut Reading<'_>) {
         if self.has_key {
             let diagnostic = Diagnostic::new(format!("`{}` is a second key for the same model", key.value));
-            reading.error(key.spot, diagnostic.expected("one key"));
+            reading.error(key.spot, diagnostic.expected("one key").suggest(Some("list several in `api_keys`")));
         }
         self.has_key = true;
-        let Some(secret) = self.secret(text, &key.value, reading) else { return };
-        let Some((header, prefix)) = self.provider.auth.header() else { return };
-        if header_value(prefix, &secret, text, &key.value, reading).is_some() {
-            self.credential = Some(Credential { header, prefix, secret });
-        }
+    }
+
+    fn credential(&mut self, key: &At<String>, text: &At<String>, reading: &mut Reading<'_>) -> Option<Credential> {
+        let secret = self.secret(text, &key.value, reading)?;
+        let (header, prefix) = self.provider.auth.header()?;
+        header_value(prefix, &secret, text, &key.value, reading)?;
+        Some(Credential { header, prefix, secret })
     }
 
     fn set_base(&mut self, key: &At<String>, value: &Tree, reading: &mut Reading<'_>) {
@@ -126,7 +178,7 @@ impl Fields {
         }
     }
 
-    fn secret(&mut self, text: &At<String>, key: &str, reading: &mut Reading<'_>) -> Option<secrecy::SecretString> {
+    fn secret(&mut self, text: &At<String>, key: &str, reading: &mut Reading<'_>) -> Option<SecretString> {
         match reading.secret(text, key) {
             Secret::Is(secret) => Some(secret),
             Secret::Unset => None,

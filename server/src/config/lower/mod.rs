@@ -1,13 +1,20 @@
 //! From what a person wrote to what the house uses: semantic checks, which go on after a failure. Reads no file of its own.
 
+mod chain;
+mod compile;
 mod deployment;
 mod endpoint;
 mod fields;
+mod graph;
+mod health;
 mod mock;
 mod older;
 pub(crate) mod path;
+mod rollout;
+mod routing;
 mod server;
 mod split;
+mod traits;
 mod upstream;
 
 use std::collections::{HashMap, HashSet};
@@ -41,6 +48,7 @@ pub(super) fn lower(mut raw: RawConfig, tree: &Tree, reading: &mut Reading<'_>) 
         }
     }
     let server = server::lower(&raw, reading);
+    server::warn_unmet(&raw, &endpoints.lowered, reading);
     if raw.identity.is_none() {
         warn_open_door(&server, reading);
     }
@@ -75,6 +83,7 @@ fn endpoints(raw: &mut RawConfig, reading: &mut Reading<'_>) -> Endpoints {
     let known: HashSet<String> = names.into_iter().map(|name| name.value.clone()).collect();
     check_paths(written.iter().filter_map(|endpoint| endpoint.value.path.as_ref()), reading);
 
+    graph::check(&written, &splits, reading);
     let direct: Vec<(Spot, Endpoint)> =
         written.iter().filter_map(|endpoint| Some((endpoint.spot, endpoint::lower(endpoint, reading)?))).collect();
     let by_name: HashMap<&str, &Endpoint> = direct.iter().map(|(_, endpoint)| (endpoint.name.as_str(), endpoint)).collect();

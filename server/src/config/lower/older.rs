@@ -166,7 +166,7 @@ impl Sorted {
         match self.provider {
             // The provider's own error says enough.
             None => {}
-            Some(_) if self.sets(key).is_some() => self.config.push((key.clone(), value.clone())),
+            Some(provider) if fields::takes(provider, &key.value) => self.config.push((key.clone(), value.clone())),
             Some(provider) => reading.unknown_key(self.owner, key, &fields::known(provider), true),
         }
     }
@@ -174,7 +174,7 @@ impl Sorted {
     /// What may be a credential, an address or a default parameter.
     fn config(&mut self, key: &At<String>, value: &Tree, reading: &mut Reading<'_>) {
         let known = self.provider.map(fields::known).unwrap_or_default();
-        if self.sets(key).is_some() {
+        if self.provider.is_some_and(|provider| fields::takes(provider, &key.value)) {
             self.config.push((key.clone(), value.clone()));
         } else if suggest::near(&key.value, &known).is_some() {
             reading.unknown_key(self.owner, key, &known, true);

@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
+use super::traits;
 use crate::config::{
-    Config, Key, LogFormat, Network, Tls,
+    Config, Endpoint, Key, LogFormat, Network, Tls,
     diagnostic::{Diagnostic, Spot},
     raw::{RawConfig, RawKey, RawLog, RawTls},
     reading::{Reading, Secret},
@@ -38,8 +39,8 @@ pub(super) fn lower(raw: &RawConfig, reading: &mut Reading<'_>) -> Config {
         shutdown_delay: duration(raw.shutdown_delay.as_ref(), "shutdown_delay", Duration::ZERO, reading),
         shutdown_grace: duration(raw.shutdown_grace.as_ref(), "shutdown_grace", Duration::from_secs(30), reading),
         max_connection_age: age(raw.max_connection_age.as_ref(), reading),
-        max_in_flight: 10_000,
-        admin_key: None,
+        max_in_flight: raw.max_in_flight.as_ref().map_or(10_000, |most| most.value),
+        admin_key: raw.admin.as_ref().and_then(|admin| opener(admin.value.key.as_ref()?, reading)),
         log: match raw.telemetry.as_ref().and_then(|telemetry| telemetry.value.log.as_ref()).map(|log| log.value) {
             Some(RawLog::Json) => LogFormat::Json,
             Some(RawLog::Text) | None => LogFormat::Text,
@@ -102,7 +103,8 @@ fn origins(raw: &RawConfig, reading: &mut Reading<'_>) -> Vec<String> {
 fn lower_keys(raw: &[At<RawKey>], reading: &mut Reading<'_>) -> Vec<Key> {
     let mut names: HashMap<&str, Spot> = HashMap::new();
     let mut keys: Vec<Key> = Vec::new();
-    for RawKey { name, key } in raw.iter().map(|key| &key.value) {
+    for RawKey { name, key, may_choose_deployment, require } in raw.iter().map(|key| &key.value) {
+        let require = require.as_ref().map(|tags| traits::required(tags, "require", reading)).unwrap_or_default();
         if let Some(name) = name {
             if name.value.trim().is_empty() || name.value.len() > 128 || name.value.contains(char::is_control) {
                 reading.wrong(name.spot, "name", "who calls with the key, in one line");
@@ -110,24 +112,42 @@ fn lower_keys(raw: &[At<RawKey>], reading: &mut Reading<'_>) -> Vec<Key> {
             super::check_twice(&mut names, name, "name", reading);
         }
         let (Some(name), Some(key)) = (name, key) else { continue };
-        let secret = match reading.secret(key, "key") {
-            Secret::Is(secret) => secret,
-            Secret::Unset => continue,
-            Secret::Manager(manager) => {
-                // Without it the door would stand more open than the file says.
-                let diagnostic = Diagnostic::new(format!("`key` stands in {manager}, which this build does not read yet"));
-                reading.error(key.spot, diagnostic.expected("an environment variable or a file"));
-                continue;
-            }
-        };
+        let Some(secret) = opener(key, reading) else { continue };
         if let Some(other) = keys.iter().find(|other| other.secret.expose_secret() == secret.expose_secret()) {
             let message = format!("`key` is the same as the key of `{}`", other.name);
             reading.error(key.spot, Diagnostic::new(message).expected("a key of its own for every name"));
             continue;
         }
-        keys.push(Key::new(name.value.clone(), secret));
+        let may_choose_deployment = may_choose_deployment.as_ref().is_some_and(|may| may.value);
+        keys.push(Key { may_choose_deployment, require, ..Key::new(name.value.clone(), secret) });
     }
     keys
+}
+
+/// The secret that opens a door.
+fn opener(key: &At<String>, reading: &mut Reading<'_>) -> Option<SecretString> {
+    match reading.secret(key, "key") {
+        Secret::Is(secret) => Some(secret),
+        Secret::Unset => None,
+        Secret::Manager(manager) => {
+            // Without it the door would stand more open than the file says.
+            let diagnostic = Diagnostic::new(format!("`key` stands in {manager}, which this build does not read yet"));
+            reading.error(key.spot, diagnostic.expected("an environment variable or a file"));
+            None
+        }
+    }
+}
+
+/// Warns of keys whose tags no deployment has: none of their calls could be served.
+pub(super) fn warn_unmet(raw: &RawConfig, endpoints: &[Endpoint], reading: &mut Reading<'_>) {
+    let deployments = || endpoints.iter().flat_map(|endpoint| &endpoint.deployments);
+    for require in raw.identity.iter().flat_map(|identity| &identity.value.keys).filter_map(|key| key.value.require.as_ref()) {
+        let tags = traits::tags(require, reading);
+        if deployments().next().is_some() && !deployments().any(|deployment| traits::has(&deployment.traits.tags, &tags)) {
+            let diagnostic = Diagnostic::new("no deployment has the tags that this key requires, so none can serve its calls");
+            reading.report.warn(require.spot, diagnostic.suggest(Some("set `tags` on deployments")));
+        }
+    }
 }
 
 fn max_request_bytes(raw: Option<&At<String>>, reading: &mut Reading<'_>) -> usize {

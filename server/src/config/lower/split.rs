@@ -72,6 +72,19 @@ fn check_shares(at: &At<RawRoute>, destinations: &[At<RawDestination>], reading:
     }
 }
 
+/// A split takes the deployments of its destinations, not how calls find them. Nothing that must hold may get lost with that.
+fn check_kept(name: &At<String>, endpoint: &Endpoint, reading: &mut Reading<'_>) {
+    let (lost, expected) = if !endpoint.routing.steps.is_empty() {
+        ("is a chain", "an endpoint with deployments of its own")
+    } else if !endpoint.routing.require.is_empty() {
+        ("has `require`, which calls of a split would pass by", "an endpoint without `require`")
+    } else {
+        return;
+    };
+    let message = format!("destination {} {lost}", reading.shown(name.spot));
+    reading.error(name.spot, Diagnostic::new(message).expected(expected));
+}
+
 /// The share and the endpoint of each destination that there is.
 fn find<'a>(
     destinations: &[At<RawDestination>],
@@ -96,6 +109,7 @@ fn find<'a>(
             let message = format!("destination {} is a {} endpoint", reading.shown(name.spot), endpoint.task.endpoint_type());
             reading.error(name.spot, Diagnostic::new(message).expected(format!("{} as in `task_type`", task.endpoint_type())));
         }
+        check_kept(name, endpoint, reading);
         found.push((share.value, *endpoint));
     }
     found
@@ -129,13 +143,18 @@ fn combine(destinations: &[(u32, &Endpoint)]) -> Vec<Deployment> {
     combined
 }
 
-/// The weights within one endpoint. Without any, the first deployment that has no condition serves alone.
+/// The weights within one endpoint. Without any, the first deployment that has no condition serves alone. The canary of a rollout gets
+/// nothing: its steps are not the split's.
 fn own_weights(endpoint: &Endpoint) -> Vec<Option<u64>> {
     let weighted = endpoint.deployments.iter().any(|deployment| deployment.weight.is_some());
+    let canary = endpoint.routing.rollout.as_ref().map(|rollout| rollout.canary.as_str());
     let mut first = true;
     let weight = |deployment: &Deployment| {
         if deployment.condition.is_some() {
             return None;
+        }
+        if canary == Some(deployment.alias.as_str()) {
+            return Some(0);
         }
         let alone = u64::from(std::mem::take(&mut first));
         Some(if weighted { deployment.weight.map_or(0, u64::from) } else { alone })

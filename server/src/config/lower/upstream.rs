@@ -6,8 +6,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::Scheme};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::health;
 use crate::{
     config::{
+        Ejection, Health,
         diagnostic::Diagnostic,
         raw::{RawAuth, RawUpstream},
         reading::{Reading, Secret},
@@ -33,6 +35,10 @@ pub(super) struct Upstream {
     pub has_auth: bool,
     /// The secret manager that holds what is needed.
     pub manager: Option<&'static str>,
+    /// How replicas are asked whether they are well.
+    pub health: Option<Health>,
+    /// When one that fails is left out.
+    pub ejection: Ejection,
 }
 
 /// Headers that belong to the connection or to the body.
@@ -60,6 +66,12 @@ impl Upstream {
         }
         for (key, value) in raw.headers.as_ref().and_then(Tree::entries).into_iter().flatten() {
             upstream.header(key, value, reading);
+        }
+        if let Some(written) = &raw.health {
+            upstream.health = health::health(written, upstream.health, reading);
+        }
+        if let Some(written) = &raw.ejection {
+            upstream.ejection = health::ejection(written, upstream.ejection, reading);
         }
         if let Some(auth) = &raw.auth {
             upstream.has_auth = true;

@@ -121,7 +121,7 @@ fn model_endpoints_load_as_printed() {
     assert!(intent.deployments[0].condition.is_none());
     assert!(intent.deployments[1].condition.as_ref().unwrap().text().contains("> 400"));
     assert!(reason(&intent.deployments[0]).contains("models:/intent-small/production"));
-    assert!(loaded.warnings[0].to_string().contains("model_request_condition, line"));
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
 }
 
 #[test]
@@ -178,15 +178,12 @@ fn keys_of_later_builds_stand_in_one_warning() {
     let warnings: Vec<_> = warnings.filter(|warning| warning.starts_with("not enforced yet")).collect();
     let line = |text: &str| NATIVE.lines().position(|line| line.contains(text)).unwrap() + 1;
     let expected = format!(
-        "not enforced yet: mlflow, line {}; store, line {}; shared, line {}; otlp, line {}; limit, line {}; when, line {}; retry, line {}; \
-         cache, line {}",
+        "not enforced yet: mlflow, line {}; store, line {}; shared, line {}; otlp, line {}; limit, line {}; cache, line {}",
         line("mlflow: {"),
         line("store:"),
         line("shared:"),
         line("otlp:"),
         line("limit:"),
-        line("when:"),
-        line("retry:"),
         line("cache:")
     );
     assert_eq!(warnings, [expected]);
