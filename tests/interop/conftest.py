@@ -16,7 +16,7 @@ for name in ("MLFLOW_TRACKING_URI", "MLFLOW_DEPLOYMENTS_TARGET", "OPENAI_API_KEY
 from fake_openai import KEY, FakeOpenAI  # noqa: E402
 from gateway import Gateway  # noqa: E402
 
-MODELS = ["iris", "types", "tensor", "params", "fragile", "said"]
+MODELS = ["iris", "types", "tensor", "params", "fragile", "said", "fast", "accurate"]
 FAULTS = ["fail-400", "fail-401", "fail-403", "fail-404", "fail-429", "fail-500", "fail-503"]
 FAULTS += ["not-json", "cut", "no-end", "error-event", "silent", "gated"]
 TASKS = {"chat": "llm/v1/chat", "completions": "llm/v1/completions", "embeddings": "llm/v1/embeddings"}

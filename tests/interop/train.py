@@ -96,6 +96,18 @@ class Said(mlflow.pyfunc.PythonModel):
         }
 
 
+class Sentiment(mlflow.pyfunc.PythonModel):
+    """Tells the mood of a text, and which model told it."""
+
+    def __init__(self, name, words):
+        self.name, self.words = name, words
+
+    def predict(self, context, model_input, params=None):
+        """One record for each text; the first column holds them."""
+        texts = model_input.iloc[:, 0]
+        return [{"model": self.name, "good": any(word in text.lower() for word in self.words)} for text in texts]
+
+
 def log_iris():
     """The README's model: scikit-learn's iris classifier with four double columns."""
     data = load_iris()
@@ -150,6 +162,13 @@ def log_said():
     log_pyfunc("said", Said(), None)
 
 
+def log_sentiment():
+    """Two models for one endpoint: a small one, and one that knows more words."""
+    signature = ModelSignature(inputs=Schema([ColSpec(DataType.string, "text")]))
+    log_pyfunc("fast", Sentiment("fast", ["good"]), signature)
+    log_pyfunc("accurate", Sentiment("accurate", ["good", "fine", "splendid"]), signature)
+
+
 def log_pyfunc(name, model, signature):
     """Logs a Python model, with pinned requirements so that MLflow need not guess them, and registers it."""
     logged = mlflow.pyfunc.log_model(
@@ -159,7 +178,7 @@ def log_pyfunc(name, model, signature):
         set_signature(logged.model_uri, signature)
 
 
-MODELS = [log_iris, log_types, log_tensor, log_params, log_fragile, log_said]
+MODELS = [log_iris, log_types, log_tensor, log_params, log_fragile, log_said, log_sentiment]
 
 
 def main(folder):

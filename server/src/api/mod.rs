@@ -7,7 +7,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use flowgate_proto::v1::ErrorReason;
-use http::{HeaderMap, HeaderName, Method, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use tokio::time::Instant;
 
 use crate::{
@@ -51,7 +51,7 @@ const FORWARDED: [HeaderName; 4] = [
 
 /// Who goes first where calls have to wait.
 const PRIORITY: HeaderName = HeaderName::from_static("x-flowgate-priority");
-/// The deployment that a caller wants.
+/// The deployment that a caller wants; in an answer, the one that served it.
 const DEPLOYMENT: HeaderName = HeaderName::from_static("x-flowgate-deployment");
 /// What expressions do not get to see.
 const CREDENTIALS: [HeaderName; 4] =
@@ -179,7 +179,10 @@ impl Gate {
             record: Arc::clone(&visit.record),
             choice,
         };
-        let reply = self.cut.race(served.call(call)).await?;
+        let mut reply = self.cut.race(served.call(call)).await?;
+        if let Ok(alias) = HeaderValue::from_str(&reply.head.deployment) {
+            reply.head.headers.insert(DEPLOYMENT, alias);
+        }
         let reply = shape::fit(reply, knock.task, knock.streaming);
         Ok(if reply.is_unary() { reply } else { reply.wrap(|reply| self.cut.until(reply, |error| error)) })
     }
