@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Config, LoadOptions, Mock, SecretsMode, Timeouts, fixture::Fake, raw::RawMock, schema, schema::LATER, units};
+use super::{
+    Breaker, Concurrency, ConcurrencyLimit, Config, Ejection, Health, HealthCheck, Hedge, HedgeAfter, LoadOptions, Mock, Retry,
+    SecretsMode, Timeouts, fixture::Fake, raw::RawMock, schema, schema::LATER, units,
+};
 use crate::{
     event::Task,
     provider::{Auth, PROVIDERS, Provider, Sets},
@@ -258,5 +261,29 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
         format!("{}` for `mlflow/predict`, else `{}", seconds(predict.attempt), seconds(chat.attempt))
     );
     assert_eq!(default("Timeouts", "total"), format!("{}` unary, `{}` streamed", seconds(chat.total_unary), seconds(chat.total_stream)));
+    assert_eq!(default("Config", "max_in_flight"), config.max_in_flight.to_string());
+    let (retry, hedge, breaker, ejection) = (Retry::default(), Hedge::default(), Breaker::default(), Ejection::default());
+    assert_eq!(units::range(&default("Retry", "backoff")), Some(retry.backoff));
+    assert_eq!(units::share(&default("Retry", "budget")), Some(retry.budget));
+    assert_eq!((default("Hedge", "after"), hedge.after), ("p95".to_owned(), HedgeAfter::Quantile(0.95)));
+    assert_eq!(units::share(&default("Hedge", "budget")), Some(hedge.budget));
+    assert_eq!(default("Breaker", "failures"), breaker.failures.to_string());
+    assert_eq!(units::share(&default("Breaker", "error_rate")), Some(breaker.error_rate));
+    assert_eq!(units::duration(&default("Breaker", "window")), Some(breaker.window));
+    assert_eq!(default("Breaker", "min_calls"), breaker.min_calls.to_string());
+    assert_eq!(units::duration(&default("Breaker", "open")), Some(breaker.open));
+    assert_eq!(default("Ejection", "failures"), ejection.failures.to_string());
+    assert_eq!(units::duration(&default("Ejection", "time")), Some(ejection.time));
+    assert_eq!(units::duration(&default("Ejection", "max_time")), Some(ejection.max_time));
+    assert_eq!(units::share(&default("Ejection", "max_share")), Some(ejection.max_share));
+    let health = Health::new(HealthCheck::Grpc(String::new()));
+    assert_eq!(units::duration(&default("Health", "interval")), Some(health.interval));
+    assert_eq!(units::duration(&default("Health", "timeout")), Some(health.timeout));
+    assert_eq!((default("Health", "unhealthy"), default("Health", "healthy")), (health.unhealthy.to_string(), health.healthy.to_string()));
+    let concurrency = Concurrency::new(ConcurrencyLimit::ADAPTIVE);
+    assert_eq!(default("Concurrency", "queue"), concurrency.queue.to_string());
+    assert_eq!(units::duration(&default("Concurrency", "wait")), Some(concurrency.wait));
+    let (min, max) = (default("Adaptive", "min").parse().unwrap(), default("Adaptive", "max").parse().unwrap());
+    assert_eq!(concurrency.limit, ConcurrencyLimit::Adaptive { min, max });
     assert_eq!(default("Mock", "dimensions"), Mock::default().dimensions.to_string());
 }

@@ -6,12 +6,13 @@ use tokio::time::Instant;
 
 use super::{Config, LoadOptions, SecretsMode, diagnostic::Report, fixture::Fake, tree};
 
-const SAMPLES: [&str; 5] = [
+const SAMPLES: [&str; 6] = [
     include_str!("testdata/native.yaml"),
     include_str!("testdata/routes.yaml"),
     include_str!("testdata/model_endpoints.yaml"),
     include_str!("testdata/mlflow.yaml"),
     include_str!("testdata/mistakes.yaml"),
+    include_str!("testdata/routing.yaml"),
 ];
 const MODEL: &str = "model: { provider: mock }";
 /// Longer than the slowest of these takes on a busy machine without optimisation.
@@ -336,6 +337,40 @@ fn written(texts: &[&str]) -> usize {
     let Some(tree) = trees.into_iter().reduce(super::merge::merge) else { return 0 };
     let count = |list: &str| tree.get(list).map_or(0, |list| if let tree::Any::List(items) = &list.value { items.len() } else { 0 });
     count("endpoints") + count("routes") + count("model_endpoints")
+}
+
+#[test]
+fn endpoints_that_name_each_other_by_the_thousand_are_judged_soon() {
+    let begin = Instant::now();
+    let file = |count: usize, next: &dyn Fn(usize) -> String| {
+        let endpoint = |n: usize| format!("  - {{ name: e{n}, endpoint_type: llm/v1/chat, fallback: {}, {MODEL} }}\n", next(n));
+        format!("endpoints:\n{}", (0..count).map(endpoint).collect::<String>())
+    };
+    let errors = env().errors(&file(8_000, &|n| format!("e{}", (n + 1) % 8_000)));
+    assert_eq!(errors.matches("flowgate.yaml:").count(), 1, "{}", errors.len());
+    assert!(errors.contains("leads in a circle: e0 -> e1 -> ") && errors.contains(" -> … -> e0\n"), "{}", errors.len());
+    assert_eq!(env().errors(&file(8_000, &|n| format!("f{n}"))).matches("is no endpoint of this file").count(), 8_000);
+    let all = env().errors(&file(150, &|_| format!("[{}]", (0..150).map(|n| format!("e{n}")).collect::<Vec<_>>().join(", "))));
+    assert!(all.matches("leads in a circle").count() > 1_000);
+    let steps = vec!["{ endpoint: e0, input: '{{ steps.e0.text }}' }"; 5_000].join(", ");
+    let chain = format!("{}  - {{ name: c, endpoint_type: llm/v1/chat, steps: [{steps}] }}\n", file(1, &|_| "[]".to_owned()));
+    assert_eq!(env().errors(&chain).matches("duplicate step name").count(), 4_999);
+    assert!(begin.elapsed() < LONG, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn hostile_conditions_and_templates_are_told_by_their_place() {
+    let deep = "(".repeat(2_000);
+    for text in [deep.as_str(), "'", "\\", "{{", "{%", "request..json", "é é", "a if", "[[[[", "not not"] {
+        let quoted = text.replace('\'', "''");
+        let when = env().errors(&x(&format!("deployments: [{{ when: '{quoted}', {MODEL} }}]")));
+        assert!(when.starts_with("flowgate.yaml:2:") && when.contains("the condition cannot be read: "), "{text}\n{when}");
+    }
+    for text in ["{{ ( }}", "{% if %}", "{% for %}", "{{ é é }}", "{% endif %}", "{{ steps. }}"] {
+        let step = format!("  - {{ name: c, endpoint_type: llm/v1/chat, steps: [{{ endpoint: x, input: '{text}' }}] }}\n");
+        let input = env().errors(&(x(MODEL) + &step));
+        assert!(input.starts_with("flowgate.yaml:3:") && input.contains("the template cannot be read: "), "{text}\n{input}");
+    }
 }
 
 #[test]

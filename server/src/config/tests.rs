@@ -8,6 +8,8 @@ use serde_json::json;
 use super::{fixture::Fake, *};
 
 mod refusals;
+mod routing;
+mod routing_refusals;
 mod samples;
 
 const MODEL: &str = "model: { provider: mock }";

@@ -31,7 +31,7 @@ pub(super) fn lower(at: &At<RawEndpoint>, reading: &mut Reading<'_>) -> Vec<Step
             compile::template(input, reading)
         });
         if let Some(name) = name.as_ref().or(endpoint.as_ref()) {
-            super::check_twice(&mut seen, name, "step", reading);
+            super::check_twice(&mut seen, name, "step name", reading);
             let endpoint = endpoint.as_ref().unwrap_or(name);
             steps.push(Step { name: name.value.clone(), endpoint: endpoint.value.clone(), input: template });
         }

@@ -131,7 +131,11 @@ impl Graph {
 
     /// How deep the ways from an endpoint go, and by which of its edges the deepest goes.
     fn deepest(&self, node: usize, left: &[Option<(usize, Option<usize>)>]) -> (usize, Option<usize>) {
-        let depth = |edge: &Edge| Some(left.get(*self.by_name.get(&edge.to.value)?)?.as_ref()?.0 + 1);
+        let depth = |edge: &Edge| {
+            let to = self.by_name.get(&edge.to.value)?;
+            // What was not left yet leads back here: a way without end, which is said already.
+            Some(left.get(*to).copied().flatten().map_or(usize::MAX, |(depth, _)| depth.saturating_add(1)))
+        };
         let ways = self.edges[node].iter().enumerate().filter_map(|(n, edge)| Some((depth(edge)?, n)));
         ways.max_by_key(|(depth, n)| (*depth, std::cmp::Reverse(*n))).map_or((0, None), |(depth, n)| (depth, Some(n)))
     }

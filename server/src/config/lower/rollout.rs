@@ -75,32 +75,31 @@ fn canary(raw: &RawRollout, written: &[At<RawDeployment>], deployments: &[Deploy
     Some(deployment.alias.clone())
 }
 
-/// Weights stand on all deployments without a condition, or on none; the canary of a rollout has none.
+/// Weights stand on all deployments without a condition, or on none; the canary of a rollout is none of them.
 pub(super) fn check_weights(raw: &RawEndpoint, reading: &mut Reading<'_>) {
     let written = raw.deployments.as_deref().unwrap_or_default();
-    let mut sum = 0_u64;
     for each in written {
         if let (Some(weight), Some(_)) = (&each.value.weight, &each.value.when) {
             let diagnostic = Diagnostic::new("`weight` stands beside `when`").expected("one of the two: a condition decides alone");
             reading.error(weight.spot, diagnostic);
         }
-        sum += each.value.weight.as_ref().map_or(0, |weight| u64::from(weight.value));
     }
     let open: Vec<_> = written.iter().filter(|each| each.value.when.is_none()).collect();
-    let Some(first) = open.iter().find_map(|each| each.value.weight.as_ref()) else { return };
     let canary = raw.routing.rollout.as_ref().map(|rollout| rollout.value.canary.as_ref().map(|alias| alias.value.as_str()));
-    for (n, each) in open.iter().enumerate() {
-        let is_canary = match canary {
-            None => false,
-            Some(None) => n + 1 == open.len(),
-            Some(Some(alias)) => name(&each.value) == Some(alias),
-        };
-        if each.value.weight.is_none() && !is_canary && !reading.is_damaged(each.spot) {
+    let is_canary = |n: usize, each: &At<RawDeployment>| match canary {
+        None => false,
+        Some(None) => n + 1 == open.len(),
+        Some(alias) => name(&each.value) == alias,
+    };
+    let shares: Vec<_> = open.iter().enumerate().filter(|(n, each)| !is_canary(*n, each)).map(|(_, each)| *each).collect();
+    let Some(first) = shares.iter().find_map(|each| each.value.weight.as_ref()) else { return };
+    for each in shares.iter().filter(|each| each.value.weight.is_none()) {
+        if !reading.is_damaged(each.spot) {
             let diagnostic = Diagnostic::new("`weight` is missing, while other deployments have one");
             reading.error(each.spot, diagnostic.expected("a weight on each deployment without `when`, or on none"));
         }
     }
-    if sum == 0 {
+    if shares.iter().filter_map(|each| each.value.weight.as_ref()).all(|weight| weight.value == 0) {
         reading.error(first.spot, Diagnostic::new("all weights are 0").expected("at least one above 0"));
     }
 }

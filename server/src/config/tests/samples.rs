@@ -6,6 +6,7 @@ const NATIVE: &str = include_str!("../testdata/native.yaml");
 const ROUTES: &str = include_str!("../testdata/routes.yaml");
 const MODEL_ENDPOINTS: &str = include_str!("../testdata/model_endpoints.yaml");
 const MLFLOW: &str = include_str!("../testdata/mlflow.yaml");
+const ROUTING: &str = include_str!("../testdata/routing.yaml");
 const MISTAKES: &str = include_str!("../testdata/mistakes.yaml");
 const MISTAKES_SAID: &str = include_str!("../testdata/mistakes.txt");
 
@@ -130,10 +131,10 @@ fn every_sample_fits_the_published_schema() {
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     assert!(schema["properties"]["listen"]["description"].as_str().unwrap().contains("data plane's address"));
     assert!(schema["$defs"]["Model"]["properties"]["config"]["properties"]["openai_api_key"].is_object());
-    for text in [NATIVE, ROUTES, MODEL_ENDPOINTS, MLFLOW] {
+    for text in [NATIVE, ROUTES, MODEL_ENDPOINTS, MLFLOW, ROUTING] {
         let mut report = diagnostic::Report::new(vec![("f".to_owned(), text.to_owned())]);
         assert!(tree::read(0, &mut report).is_some());
-        let fake = env();
+        let fake = env().variable("ADMIN_KEY", "k");
         let mut reading = reading::Reading::new(vec![("f".to_owned(), text.to_owned())], &fake, LoadOptions::default());
         let mut tree = tree::read(0, &mut reading.report).unwrap();
         assert!(check::check(&mut tree, &schema, &mut reading));
@@ -157,7 +158,7 @@ fn nothing_prints_a_secret() {
 
 #[test]
 fn broken_files_never_panic_and_always_say_where() {
-    for text in [NATIVE, ROUTES, MODEL_ENDPOINTS, MLFLOW, MISTAKES] {
+    for text in [NATIVE, ROUTES, MODEL_ENDPOINTS, MLFLOW, MISTAKES, ROUTING] {
         let ends: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
         for (n, at) in ends.iter().enumerate().step_by(17) {
             let (head, tail) = text.split_at(*at);
