@@ -9,9 +9,10 @@ use super::body::Body;
 use crate::error::{Error, Result};
 
 /// What browsers may read beside the body.
-const EXPOSED: &str = "grpc-status, grpc-message, grpc-status-details-bin, x-request-id, retry-after";
+const EXPOSED: &str = "grpc-status, grpc-message, grpc-status-details-bin, x-request-id, retry-after, x-flowgate-deployment";
 /// What browsers may send when they do not say.
-const ALLOWED: &str = "content-type, authorization, x-api-key, x-grpc-web, x-user-agent, grpc-timeout, x-request-id, x-request-timeout";
+const ALLOWED: &str = "content-type, authorization, x-api-key, x-grpc-web, x-user-agent, grpc-timeout, x-request-id, x-request-timeout, \
+                       x-flowgate-deployment, x-flowgate-priority";
 
 /// The origins that may call.
 #[derive(Clone, Debug)]

@@ -140,7 +140,8 @@ impl Watch {
                 self.tell(Seen::Answered(waited));
                 self.note(vitals.breaker.success());
             }
-            _ => self.tell(Seen::Abandoned(waited)),
+            // Nothing was sent: it could not be written in the words of the protocol.
+            _ => {}
         }
     }
 
