@@ -148,8 +148,10 @@ pub struct Facts {
     pub lane: Option<Lane>,
     /// Attempts made.
     pub attempts: u32,
-    /// The last usage reported.
+    /// The last usage reported, and what was spent before.
     pub usage: Option<v1::Usage>,
+    /// What the steps of a chain consumed that came before the one which answers.
+    pub spent: Option<v1::Usage>,
     /// When the whole request was there.
     pub received: Option<Instant>,
     /// When the first event that commits was seen.
@@ -242,6 +244,37 @@ impl<Req, Out> Clone for Service<Req, Out> {
 impl<Req, Out> fmt::Debug for Service<Req, Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Service")
+    }
+}
+
+impl Facts {
+    /// Notes the usage that an answer reports so far.
+    pub fn consume(&mut self, usage: &v1::Usage) {
+        self.usage = Some(self.spent.as_ref().map_or(*usage, |spent| sum(spent, usage)));
+    }
+
+    /// Notes the usage of a step whose answer is not the call's.
+    pub fn spend(&mut self, usage: &v1::Usage) {
+        self.consume(usage);
+        self.spent = self.usage;
+    }
+}
+
+/// Counts that one of the two does not know are those of the other.
+fn sum(a: &v1::Usage, b: &v1::Usage) -> v1::Usage {
+    let add = |a: Option<u32>, b: Option<u32>| a.map(|a| a.saturating_add(b.unwrap_or(0))).or(b);
+    v1::Usage {
+        input_tokens: add(a.input_tokens, b.input_tokens),
+        output_tokens: add(a.output_tokens, b.output_tokens),
+        cache_read_tokens: add(a.cache_read_tokens, b.cache_read_tokens),
+        cache_write_tokens: add(a.cache_write_tokens, b.cache_write_tokens),
+        reasoning_tokens: add(a.reasoning_tokens, b.reasoning_tokens),
+        input_audio_tokens: add(a.input_audio_tokens, b.input_audio_tokens),
+        output_audio_tokens: add(a.output_audio_tokens, b.output_audio_tokens),
+        input_image_tokens: add(a.input_image_tokens, b.input_image_tokens),
+        output_image_tokens: add(a.output_image_tokens, b.output_image_tokens),
+        // An estimate in one of the two makes the sum one.
+        source: a.source.max(b.source),
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Endpoint {
     pub config: config::Endpoint,
     /// Where calls may go. None for a chain.
     pub deployments: Vec<Arc<Deployment>>,
+    /// The endpoints of a chain's steps, in order; none for what is no chain.
+    pub steps: Vec<Arc<Self>>,
     /// Whether a condition, an affinity or a chain asks about the request itself, here or where calls are sent on to.
     pub asks: bool,
 }
@@ -65,8 +67,9 @@ pub struct Deployment {
 impl Catalog {
     /// The snapshot of a configuration.
     pub fn new(config: &Config) -> Self {
-        let asks = |endpoint| asks(endpoint, &config.endpoints, MOST_HOPS);
-        let mut all: Vec<_> = config.endpoints.iter().map(|endpoint| Arc::new(Endpoint::new(endpoint, asks(endpoint)))).collect();
+        let mut made = HashMap::new();
+        let mut all: Vec<_> =
+            config.endpoints.iter().map(|endpoint| made_once(endpoint, &config.endpoints, &mut made, MOST_HOPS)).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         let by_name: HashMap<_, _> = all.iter().map(|endpoint| (Arc::clone(&endpoint.name), Arc::clone(endpoint))).collect();
         let by_path = all.iter().filter_map(|endpoint| Some((endpoint.config.path.clone()?, Arc::clone(endpoint)))).collect();
@@ -140,9 +143,9 @@ impl Catalog {
 }
 
 impl Endpoint {
-    fn new(config: &config::Endpoint, asks: bool) -> Self {
+    fn new(config: &config::Endpoint, steps: Vec<Arc<Self>>, asks: bool) -> Self {
         let deployments = config.deployments.iter().map(|deployment| Arc::new(Deployment::new(deployment, config.task))).collect();
-        Self { name: config.name.as_str().into(), task: config.task, config: config.clone(), deployments, asks }
+        Self { name: config.name.as_str().into(), task: config.task, config: config.clone(), deployments, steps, asks }
     }
 
     /// Whether it has no deployments, but steps at other endpoints.
@@ -150,9 +153,14 @@ impl Endpoint {
         !self.config.routing.steps.is_empty()
     }
 
-    /// Why no deployment can be called; `None` when one can, and for a chain, whose steps are endpoints that there are.
+    /// Why no deployment can be called, or not every step of a chain; `None` when it serves.
     pub fn not_serving(&self) -> Option<String> {
-        if self.is_chain() || self.deployments.iter().any(|deployment| deployment.dialect.is_some()) {
+        if self.is_chain() {
+            let reasons: Vec<_> =
+                self.named_steps().filter_map(|(name, step)| Some(format!("step {name}: {}", step.not_serving()?))).collect();
+            return Some(reasons.join("; ")).filter(|reasons| !reasons.is_empty());
+        }
+        if self.deployments.iter().any(|deployment| deployment.dialect.is_some()) {
             return None;
         }
         if let [only] = self.deployments.as_slice() {
@@ -160,6 +168,26 @@ impl Endpoint {
         }
         let reasons: Vec<_> = self.deployments.iter().map(|deployment| format!("{}: {}", deployment.alias, deployment.why_not())).collect();
         Some(reasons.join("; "))
+    }
+
+    /// The names of a chain's steps and their endpoints.
+    fn named_steps(&self) -> impl Iterator<Item = (&str, &Self)> {
+        self.config.routing.steps.iter().map(|step| step.name.as_str()).zip(self.steps.iter().map(|step| &**step))
+    }
+
+    /// What answers its calls; for a chain that of each step, in order, each named by the step, too.
+    fn models(&self) -> Vec<v1::Model> {
+        let model = |deployment: &Arc<Deployment>| v1::Model {
+            deployment: deployment.alias.to_string(),
+            provider: deployment.provider.to_owned(),
+            name: deployment.config.model.clone(),
+            ..Default::default()
+        };
+        let of_step = |(name, step): (&str, &Self)| {
+            let models = step.models().into_iter();
+            models.map(|model| v1::Model { deployment: format!("{name}.{}", model.deployment), ..model }).collect::<Vec<_>>()
+        };
+        self.deployments.iter().map(model).chain(self.named_steps().flat_map(of_step)).collect()
     }
 
     /// The endpoint as clients see it.
@@ -172,12 +200,6 @@ impl Endpoint {
             Task::Embed => v1::Task::Embedding,
             Task::Predict => v1::Task::Prediction,
         };
-        let models = self.deployments.iter().map(|deployment| v1::Model {
-            deployment: deployment.alias.to_string(),
-            provider: deployment.provider.to_owned(),
-            name: deployment.config.model.clone(),
-            ..Default::default()
-        });
         v1::Endpoint {
             name: self.name.to_string(),
             task: task.into(),
@@ -185,16 +207,17 @@ impl Endpoint {
             tags: self.config.tags.iter().cloned().collect(),
             state: state.into(),
             state_reason: state_reason.unwrap_or_default(),
-            models: models.collect(),
+            models: self.models(),
             capabilities: self.capabilities().into_iter().map(Into::into).collect(),
             signature: None,
         }
     }
 
-    /// What every deployment of the endpoint can do. Of a chain nothing is known but that its last step streams.
+    /// What every deployment of the endpoint can do; for a chain what is left of that at its last step, which gets texts only.
     fn capabilities(&self) -> Vec<v1::Capability> {
-        if self.is_chain() && matches!(self.task, Task::Chat | Task::Complete) {
-            return vec![v1::Capability::Stream];
+        if let Some(last) = self.steps.last() {
+            let of_input = [v1::Capability::ImageInput, v1::Capability::AudioInput];
+            return last.capabilities().into_iter().filter(|capability| !of_input.contains(capability)).collect();
         }
         let Some((first, rest)) = self.deployments.split_first().filter(|_| self.task == Task::Chat || self.task == Task::Complete) else {
             return Vec::new();
@@ -203,6 +226,23 @@ impl Endpoint {
         let chat_only = |capability: &v1::Capability| *capability == v1::Capability::Stream || self.task == Task::Chat;
         all.filter(chat_only).filter(|capability| rest.iter().all(|deployment| deployment.capabilities().contains(capability))).collect()
     }
+}
+
+/// The endpoint of a name, with those of its steps, each made once.
+fn made_once<'a>(
+    config: &'a config::Endpoint,
+    all: &'a [config::Endpoint],
+    made: &mut HashMap<&'a str, Arc<Endpoint>>,
+    hops: usize,
+) -> Arc<Endpoint> {
+    if let Some(known) = made.get(config.name.as_str()) {
+        return Arc::clone(known);
+    }
+    let of_step = |step: &config::Step| all.iter().find(|next| next.name == step.endpoint).filter(|_| hops > 0);
+    let steps = config.routing.steps.iter().filter_map(of_step).map(|next| made_once(next, all, made, hops - 1)).collect();
+    let endpoint = Arc::new(Endpoint::new(config, steps, asks(config, all, MOST_HOPS)));
+    made.insert(config.name.as_str(), Arc::clone(&endpoint));
+    endpoint
 }
 
 /// Whether an endpoint's own keys, or those of endpoints that it sends calls on to, ask about the request.
@@ -284,23 +324,49 @@ mod tests {
         }
     }
 
+    /// Endpoints of the mock, the last of which is made of the others.
+    fn chained(names: &[&str]) -> Vec<config::Endpoint> {
+        use crate::policy::testing::{deployment, endpoint};
+        let step = |name: &&str| config::Step { name: format!("s-{name}"), endpoint: (*name).to_owned(), input: None };
+        let mut chain = endpoint("all", Vec::new());
+        chain.routing.steps = names.iter().map(step).collect();
+        let mut all = vec![chain];
+        all.extend(names.iter().map(|name| endpoint(name, vec![deployment("d")])));
+        all
+    }
+
     #[test]
-    fn a_chain_serves_without_deployments() {
+    fn a_chain_tells_of_its_steps() {
+        let endpoints = chained(&["a", "b"]);
+        let catalog = Catalog::new(&Config { endpoints, ..Default::default() });
+        let chain = catalog.endpoint("all").unwrap();
+        assert!(Arc::ptr_eq(&chain.steps[0], catalog.endpoint("a").unwrap()), "each endpoint is made once");
+        let described = chain.describe();
+        assert_eq!(described.state(), v1::EndpointState::Serving);
+        assert_eq!(described.models.iter().map(|model| &*model.deployment).collect::<Vec<_>>(), ["s-a.d", "s-b.d"]);
+        let capabilities: Vec<_> = described.capabilities().collect();
+        assert!(capabilities.contains(&v1::Capability::Stream) && !capabilities.contains(&v1::Capability::ImageInput), "{capabilities:?}");
+    }
+
+    #[test]
+    fn a_chain_serves_when_all_its_steps_do() {
+        let mut endpoints = chained(&["a", "b"]);
+        endpoints[2].deployments[0].place = Place::Nowhere("no address".to_owned());
+        let catalog = Catalog::new(&Config { endpoints, ..Default::default() });
+        let reasons: HashMap<_, _> = catalog.not_serving().collect();
+        assert_eq!(reasons.get("all").map(String::as_str), Some("step s-b: no address"));
+        assert!(!reasons.contains_key("a"));
+    }
+
+    #[test]
+    fn the_last_step_of_a_chain_answers_for_it() {
         let text = "endpoints:\n  - { name: a, endpoint_type: llm/v1/chat, model: { provider: mock } }\n  \
             - { name: both, endpoint_type: llm/v1/chat, steps: [{ endpoint: a }, { name: again, endpoint: a }] }\n  \
-            - { name: rows, endpoint_type: mlflow/predict, model: { provider: mock } }\n  \
-            - { name: rated, endpoint_type: mlflow/predict, steps: [{ endpoint: a }, { endpoint: rows }] }\n";
+            - { name: rows, endpoint_type: mlflow/predict, model: { provider: mock } }\n";
         let source = Source { name: "x".to_owned(), text: text.to_owned() };
         let catalog = Catalog::new(&parse(&[source], &Process, LoadOptions::default()).unwrap().config);
-        assert_eq!(catalog.not_serving().count(), 0);
-        let described = |name: &str| catalog.endpoint(name).unwrap().describe();
-        for (name, capabilities) in [("both", vec![v1::Capability::Stream]), ("rated", Vec::new())] {
-            let described = described(name);
-            assert_eq!((described.state(), described.models.len()), (v1::EndpointState::Serving, 0), "{name}");
-            assert_eq!(described.capabilities().collect::<Vec<_>>(), capabilities, "{name}");
-        }
         let last = |name: &str| catalog.answering(catalog.endpoint(name).unwrap()).unwrap().name.to_string();
-        assert_eq!((last("both"), last("rated"), last("rows")), ("a".to_owned(), "rows".to_owned(), "rows".to_owned()));
+        assert_eq!((last("both"), last("rows")), ("a".to_owned(), "rows".to_owned()));
     }
 
     #[test]

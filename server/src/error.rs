@@ -24,6 +24,8 @@ struct Inner {
     retry_after: Option<Duration>,
     upstream_status: Option<u16>,
     allow: Option<String>,
+    /// The step of a chain that failed; of chains within chains all of them, the outermost first, with dots between.
+    step: Option<String>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -126,6 +128,7 @@ impl Error {
             retry_after: None,
             upstream_status: None,
             allow: None,
+            step: None,
             source: None,
         }))
     }
@@ -177,6 +180,16 @@ impl Error {
     #[must_use]
     pub fn allow(mut self, verbs: String) -> Self {
         self.0.allow = Some(verbs);
+        self
+    }
+
+    /// Names the step of a chain that failed so; the message then begins with it.
+    #[must_use]
+    pub fn within(mut self, step: &str) -> Self {
+        self.0.step = Some(match self.0.step {
+            Some(inner) => format!("{step}.{inner}"),
+            None => step.to_owned(),
+        });
         self
     }
 
@@ -238,6 +251,11 @@ impl Error {
         self.0.allow.as_deref()
     }
 
+    /// The step of a chain that failed, if one did.
+    pub fn step(&self) -> Option<&str> {
+        self.0.step.as_deref()
+    }
+
     /// The HTTP status with which an upstream failed, if one did.
     pub fn upstream_status_code(&self) -> Option<u16> {
         self.0.upstream_status
@@ -246,6 +264,9 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(step) = &self.0.step {
+            write!(f, "step `{step}`: ")?;
+        }
         f.write_str(&self.0.message)?;
         if self.0.reason == ErrorReason::CallerInvalidRequest {
             for (n, violation) in self.0.violations.iter().enumerate() {
@@ -291,6 +312,14 @@ mod tests {
             seen += 1;
         }
         assert!(seen > 25);
+    }
+
+    #[test]
+    fn a_step_is_named_before_the_message_and_changes_nothing_else() {
+        let error = Error::new(ErrorReason::ProviderRateLimited, "slow down").retry_after(Some(Duration::from_secs(2)));
+        let named = error.clone().within("b").within("a");
+        assert_eq!((named.to_string().as_str(), named.step()), ("step `a.b`: slow down", Some("a.b")));
+        assert_eq!((named.reason(), named.retry_after_hint()), (error.reason(), error.retry_after_hint()));
     }
 
     #[test]

@@ -186,6 +186,12 @@ impl Task {
         }
     }
 
+    /// Whether an endpoint of this task answers calls of another: chat and completion answer alike.
+    pub fn answers(self, asked: Self) -> bool {
+        let is_text = |task| matches!(task, Self::Chat | Self::Complete);
+        self == asked || (is_text(self) && is_text(asked))
+    }
+
     /// The `endpoint_type` of the configuration.
     pub fn endpoint_type(self) -> &'static str {
         match self {

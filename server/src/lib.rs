@@ -1,7 +1,7 @@
 //! Flowgate: one door to every model a company has.
 //!
 //! A file may use only what stands before it here:
-//! `error → event → dialect → provider → expression → config → catalog, identity → call → upstream → balance → policy → stack →
+//! `error → event → dialect → provider → expression → config → catalog, identity → call → upstream → balance → policy → chain → stack →
 //! api → admin → listen → lib → cli`. `telemetry` and `task` use only `error` and may be used from `upstream` on.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -27,6 +27,7 @@ pub mod api;
 pub mod balance;
 pub mod call;
 pub mod catalog;
+pub mod chain;
 pub mod cli;
 pub mod config;
 pub mod dialect;

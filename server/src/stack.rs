@@ -9,7 +9,8 @@ use crate::{
     },
     call::{Attempt, Call, Service},
     catalog::{Catalog, Deployment, Endpoint},
-    config::Config,
+    chain::{Chain, Stage},
+    config::{Config, Step},
     error::{Error, Result},
     event::Reply,
     policy::{
@@ -152,13 +153,17 @@ impl Build<'_> {
         let routing = &endpoint.config.routing;
         let meter = self.grounds.metrics.routing().endpoint(&endpoint.name);
         let balance = Arc::new(Balance::new(endpoint, self.choices(endpoint)?, meter.clone()));
-        // Nearest to the choice: what passes it has its first content, so nothing above it ever sees a failure that could be retried.
-        let commit = Over(Commit, Choose(Arc::clone(&balance)));
-        let retry = Over(Retry::new(Arc::clone(&balance), routing.retry, meter.clone()), commit);
-        // Over all attempts at the endpoint's own deployments: others serve only when these cannot.
+        // Over all attempts at the endpoint's own deployments, and over all steps: others serve only when these cannot.
         let others = routing.fallback.iter().map(|name| self.other(name, hops)).collect::<Result<_>>()?;
-        let fallback = Over(Fallback { balance, others, meter }, retry);
-        let service = erase(fallback);
+        let fallback = Fallback { balance: Arc::clone(&balance), others, meter: meter.clone() };
+        let service = if endpoint.is_chain() {
+            // Retries and all that chooses are the business of the steps' endpoints, whose routing each step enters.
+            erase(Over(fallback, self.chain(endpoint, hops)?))
+        } else {
+            // Nearest to the choice: what passes it has its first content, so nothing above it ever sees a failure that could be retried.
+            let commit = Over(Commit, Choose(Arc::clone(&balance)));
+            erase(Over(fallback, Over(Retry::new(balance, routing.retry, meter), commit)))
+        };
         self.routings.insert(Arc::clone(&endpoint.name), service.clone());
         Ok(service)
     }
@@ -169,6 +174,14 @@ impl Build<'_> {
         let hops = hops.checked_sub(1).ok_or_else(|| Error::internal("endpoints send calls on too often, or in a circle"))?;
         let service = self.routing(&endpoint, hops)?;
         Ok((endpoint, service))
+    }
+
+    fn chain(&mut self, endpoint: &Endpoint, hops: usize) -> Result<Chain> {
+        let stage = |step: &Step| {
+            let (endpoint, routing) = self.other(&step.endpoint, hops)?;
+            Ok(Stage::new(step, endpoint, routing))
+        };
+        endpoint.config.routing.steps.iter().map(stage).collect::<Result<_>>().map(Chain::new)
     }
 
     fn choices(&self, endpoint: &Endpoint) -> Result<Vec<Choice>> {

@@ -4,6 +4,7 @@
 mod access;
 mod auth;
 mod cancel;
+mod chains;
 mod deadlines;
 mod doors;
 mod drain;

@@ -16,6 +16,7 @@ const ORDER: &[&[&str]] = &[
     &["mlflow"],
     &["balance"],
     &["policy"],
+    &["chain"],
     &["stack"],
     &["api"],
     &["admin"],

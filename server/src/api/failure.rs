@@ -74,6 +74,7 @@ fn metadata(error: &Error, visit: &Visit) -> HashMap<String, String> {
     note("endpoint", facts.endpoint.map(|name| name.to_string()));
     note("deployment", facts.deployment.map(|name| name.to_string()));
     note("provider", facts.provider.map(ToOwned::to_owned));
+    note("step", error.step().map(ToOwned::to_owned));
     note("upstream_status", error.upstream_status_code().map(|status| status.to_string()));
     metadata
 }

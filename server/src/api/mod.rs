@@ -156,7 +156,7 @@ impl Gate {
             facts.task = Some(knock.task);
             facts.streaming = knock.streaming;
         });
-        if !answers(endpoint.task, knock.task) {
+        if !endpoint.task.answers(knock.task) {
             let message =
                 format!("the endpoint is of type {}, which does not answer {} calls", endpoint.task.endpoint_type(), knock.task.name());
             return Err(Error::new(ErrorReason::CallerWrongTask, message));
@@ -186,12 +186,6 @@ impl Gate {
         let reply = shape::fit(reply, knock.task, knock.streaming);
         Ok(if reply.is_unary() { reply } else { reply.wrap(|reply| self.cut.until(reply, |error| error)) })
     }
-}
-
-/// Whether an endpoint of one task answers calls of another: chat and completion answer alike.
-fn answers(endpoint: Task, asked: Task) -> bool {
-    let text = |task| matches!(task, Task::Chat | Task::Complete);
-    endpoint == asked || (text(endpoint) && text(asked))
 }
 
 /// Who goes first where calls have to wait.

@@ -86,7 +86,7 @@ impl Template {
     /// # Errors
     /// Why it cannot be told.
     pub fn render(&self, request: &Arc<Request>, steps: &serde_json::Value) -> Result<String, String> {
-        let scope = Value::from_iter([
+        let scope = Value::from_pairs([
             ("request", Value::from_dyn_object(Arc::clone(request))),
             ("steps", Value::from(minijinja::value::Serde(steps))),
         ]);

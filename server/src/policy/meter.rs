@@ -31,7 +31,7 @@ impl Policy<Call> for Meter {
                             facts.first_event = Some(Instant::now());
                         }
                         if let Some(usage) = event.usage() {
-                            facts.usage = Some(*usage);
+                            facts.consume(usage);
                         }
                     });
                 }

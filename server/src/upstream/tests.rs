@@ -136,7 +136,14 @@ fn attempt(deployment: &Arc<Deployment>, streaming: bool) -> Attempt {
     let sent = [("x-team", "caller"), ("x-trace", "1"), ("x-trace", "2")];
     let call = Call {
         id: "id-1".into(),
-        endpoint: Arc::new(Endpoint { name: "e".into(), task: Task::Chat, config, deployments: Vec::new(), asks: false }),
+        endpoint: Arc::new(Endpoint {
+            name: "e".into(),
+            task: Task::Chat,
+            config,
+            deployments: Vec::new(),
+            steps: Vec::new(),
+            asks: false,
+        }),
         principal: Arc::new(Principal::named("p")),
         task: Task::Chat,
         streaming,

@@ -23,6 +23,14 @@ mod tests;
 mod tree;
 mod value;
 
+/// The predictions of a scoring server's answer, as legal JSON: what stands under `predictions`, or the whole of a bare answer.
+///
+/// # Errors
+/// `PROVIDER_BAD_ANSWER` when the answer is not JSON.
+pub fn predictions(body: &Bytes) -> Result<Bytes> {
+    answer::predictions(body).map(|predictions| predictions.json)
+}
+
 /// The dialect.
 pub static SCORING: Scoring = Scoring;
 
