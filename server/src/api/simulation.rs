@@ -28,8 +28,8 @@ use crate::{
     task::Cut,
 };
 
-const SEEDS: u64 = 12_000;
-const CALLS: usize = 12;
+const SEEDS: u64 = 10_000;
+const CALLS: usize = 8;
 const UNARY: Duration = Duration::from_secs(4);
 const STREAM: Duration = Duration::from_secs(9);
 /// A timer fires on the millisecond after its time.
