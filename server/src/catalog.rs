@@ -161,10 +161,11 @@ impl Endpoint {
             Task::Embed => v1::Task::Embedding,
             Task::Predict => v1::Task::Prediction,
         };
-        let models = self.deployments.iter().map(|deployment| v1::Model {
+        let models = self.deployments.iter().zip(shares(&self.weights())).map(|(deployment, share)| v1::Model {
             deployment: deployment.alias.to_string(),
             provider: deployment.provider.to_owned(),
             name: deployment.config.model.clone(),
+            share,
             ..Default::default()
         });
         v1::Endpoint {
@@ -177,7 +178,26 @@ impl Endpoint {
             models: models.collect(),
             capabilities: self.capabilities().into_iter().map(Into::into).collect(),
             signature: None,
+            rollout: None,
         }
+    }
+
+    /// What each deployment weighs in the split; `None` where a condition or a signal decides.
+    fn weights(&self) -> Vec<Option<f64>> {
+        let has_weights = self.deployments.iter().any(|deployment| deployment.config.weight.is_some());
+        let mut is_first = true;
+        let weight = |deployment: &Arc<Deployment>| {
+            if deployment.config.condition.is_some() || self.config.routing.prefer.is_some() {
+                None
+            } else if deployment.dialect.is_none() {
+                Some(0.0)
+            } else if has_weights {
+                Some(f64::from(deployment.config.weight.unwrap_or(0)))
+            } else {
+                Some(if std::mem::take(&mut is_first) { 1.0 } else { 0.0 })
+            }
+        };
+        self.deployments.iter().map(weight).collect()
     }
 
     /// What every deployment of the endpoint can do.
@@ -189,6 +209,12 @@ impl Endpoint {
         let chat_only = |capability: &v1::Capability| *capability == v1::Capability::Stream || self.task == Task::Chat;
         all.filter(chat_only).filter(|capability| rest.iter().all(|deployment| deployment.capabilities().contains(capability))).collect()
     }
+}
+
+/// Weights as shares of their sum.
+pub fn shares(weights: &[Option<f64>]) -> Vec<Option<f64>> {
+    let sum: f64 = weights.iter().flatten().sum();
+    weights.iter().map(|weight| weight.map(|weight| if sum > 0.0 { weight / sum } else { 0.0 })).collect()
 }
 
 /// Whether an endpoint's own keys, or those of endpoints that it sends calls on to, ask about the request.
