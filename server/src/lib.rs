@@ -85,6 +85,7 @@ impl Gateway {
         let snapshot = Snapshot::build(config, &grounds)?;
         let health = Health::new();
         health.publish(&snapshot.catalog).await;
+        snapshot.announce(&grounds.metrics);
         let gate = Arc::new(Gate {
             snapshot: ArcSwap::from_pointee(snapshot),
             identity: Identity::new(&config.keys),
@@ -106,6 +107,7 @@ impl Gateway {
         let snapshot = Arc::new(snapshot);
         self.gate.identity.replace(&config.keys);
         self.gate.snapshot.store(Arc::clone(&snapshot));
+        snapshot.announce(&self.gate.metrics);
         // After the snapshot, so that nobody is told of an endpoint before it answers.
         self.health.publish(&snapshot.catalog).await;
         self.gate.metrics.reloaded();
