@@ -1,5 +1,5 @@
 //! Turns `proto/` into Rust: messages and services, their JSON mapping (enums by short words too), a table of JSON codecs, and the
-//! descriptor set.
+//! descriptor sets.
 
 use std::{env, error::Error, fmt::Write as _, fs, path::PathBuf};
 
@@ -13,17 +13,19 @@ const FILES: &[&str] = &[
     "flowgate/v1/error.proto",
     "flowgate/v1/prediction_service.proto",
 ];
+/// What is served on the admin listener alone: its descriptors are apart, so that no door of the data plane can know of it.
+const ADMIN_FILES: &[&str] = &["flowgate/admin/v1/rollout_service.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let out = PathBuf::from(env::var("OUT_DIR")?);
 
-    let mut compiler = protox::Compiler::new(["proto"])?;
-    compiler.include_imports(true).include_source_info(true);
-    compiler.open_files(FILES)?;
     // The encoded bytes keep the options of google.api.http and of our permissions; the typed set below drops them.
+    let doors = compile(FILES)?.encode_file_descriptor_set();
+    fs::write(out.join("descriptor.bin"), &doors)?;
+    fs::write(out.join("admin_descriptor.bin"), compile(ADMIN_FILES)?.encode_file_descriptor_set())?;
+    let compiler = compile(&[FILES, ADMIN_FILES].concat())?;
     let descriptors = compiler.encode_file_descriptor_set();
-    fs::write(out.join("descriptor.bin"), &descriptors)?;
 
     tonic_prost_build::configure()
         .build_transport(false)
@@ -42,8 +44,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         let path = out.join(format!("{}.serde.rs", names.package_name()));
         fs::write(&path, with_short_words(fs::read_to_string(&path)?, &names)?)?;
     }
-    fs::write(out.join("json_codecs.rs"), json_codecs(&pool)?)?;
+    fs::write(out.join("json_codecs.rs"), json_codecs(&DescriptorPool::decode(doors.as_slice())?)?)?;
     Ok(())
+}
+
+/// Files of `proto/` with all that they import.
+fn compile(files: &[&str]) -> Result<protox::Compiler, Box<dyn Error>> {
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_imports(true).include_source_info(true);
+    compiler.open_files(files)?;
+    Ok(compiler)
 }
 
 /// The JSON mapping, reading an enum's short words as well as its names: `user` is `ROLE_USER`. What it writes stays as it is.

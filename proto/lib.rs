@@ -1,7 +1,8 @@
 //! The Flowgate contract, generated from the files beside this one.
 //!
-//! [`flowgate::v1`] holds the messages, clients and servers; [`FILE_DESCRIPTOR_SET`] the descriptors with every option and
-//! comment, for reflection, HTTP transcoding and OpenAPI; [`JSON_CODECS`] the canonical JSON mapping by message name.
+//! [`flowgate::v1`] holds the messages, clients and servers, [`flowgate::admin::v1`] those of the admin listener;
+//! [`FILE_DESCRIPTOR_SET`] the descriptors with every option and comment, for reflection, HTTP transcoding and OpenAPI;
+//! [`JSON_CODECS`] the canonical JSON mapping by message name.
 
 /// Packages `flowgate.*`.
 pub mod flowgate {
@@ -10,6 +11,16 @@ pub mod flowgate {
     pub mod v1 {
         include!(concat!(env!("OUT_DIR"), "/flowgate.v1.rs"));
         include!(concat!(env!("OUT_DIR"), "/flowgate.v1.serde.rs"));
+    }
+
+    /// What operators do.
+    pub mod admin {
+        /// The control plane.
+        #[allow(missing_docs, rustdoc::all, clippy::all)]
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/flowgate.admin.v1.rs"));
+            include!(concat!(env!("OUT_DIR"), "/flowgate.admin.v1.serde.rs"));
+        }
     }
 }
 
@@ -23,11 +34,14 @@ pub mod google {
     }
 }
 
-pub use flowgate::v1;
+pub use flowgate::{admin, v1};
 pub use pbjson_types as wkt;
 
-/// The encoded `google.protobuf.FileDescriptorSet` of the contract and all it imports.
+/// The encoded `google.protobuf.FileDescriptorSet` of the data plane's contract and all it imports.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
+
+/// The same of the control plane's, which only the admin listener serves.
+pub const ADMIN_FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/admin_descriptor.bin"));
 
 /// The canonical JSON mapping of one message, by its full name.
 #[derive(Clone, Copy)]
@@ -40,7 +54,7 @@ pub struct JsonCodec {
     pub to_json: fn(&[u8]) -> Result<Vec<u8>, String>,
 }
 
-/// The JSON mapping of every message that an RPC takes or returns, sorted by name.
+/// The JSON mapping of every message that an RPC of the data plane takes or returns, sorted by name.
 pub const JSON_CODECS: &[JsonCodec] = include!(concat!(env!("OUT_DIR"), "/json_codecs.rs"));
 
 impl JsonCodec {

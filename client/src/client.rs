@@ -44,6 +44,10 @@ macro_rules! service {
     }};
 }
 
+mod admin;
+
+pub use admin::Admin;
+
 impl Client {
     /// A client with the defaults. The connection is opened by the first call.
     ///
@@ -167,6 +171,11 @@ impl Client {
         let request = GetEndpointRequest { endpoint: endpoint.into() };
         let answer = self.unary(request, |request| async move { service.get_endpoint(request).await }).await?;
         answer.endpoint.ok_or_else(|| Error::broken("the answer has no endpoint"))
+    }
+
+    /// The admin services, where this client is connected to the admin listener and has its key.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.clone())
     }
 
     fn deadline(&self) -> Option<Instant> {

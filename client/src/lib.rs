@@ -62,7 +62,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use client::Client;
+pub use client::{Admin, Client};
 pub use error::{Error, Violation};
 /// The contract: messages, generated clients and servers.
 pub use flowgate_proto as proto;

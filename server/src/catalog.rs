@@ -177,17 +177,18 @@ impl Endpoint {
 
     /// What answers its calls; for a chain that of each step, in order, each named by the step, too.
     fn models(&self) -> Vec<v1::Model> {
-        let model = |deployment: &Arc<Deployment>| v1::Model {
+        let model = |(deployment, share): (&Arc<Deployment>, Option<f64>)| v1::Model {
             deployment: deployment.alias.to_string(),
             provider: deployment.provider.to_owned(),
             name: deployment.config.model.clone(),
+            share,
             ..Default::default()
         };
         let of_step = |(name, step): (&str, &Self)| {
             let models = step.models().into_iter();
             models.map(|model| v1::Model { deployment: format!("{name}.{}", model.deployment), ..model }).collect::<Vec<_>>()
         };
-        self.deployments.iter().map(model).chain(self.named_steps().flat_map(of_step)).collect()
+        self.deployments.iter().zip(shares(&self.weights())).map(model).chain(self.named_steps().flat_map(of_step)).collect()
     }
 
     /// The endpoint as clients see it.
@@ -210,7 +211,26 @@ impl Endpoint {
             models: self.models(),
             capabilities: self.capabilities().into_iter().map(Into::into).collect(),
             signature: None,
+            rollout: None,
         }
+    }
+
+    /// What each deployment weighs in the split; `None` where a condition or a signal decides.
+    fn weights(&self) -> Vec<Option<f64>> {
+        let has_weights = self.deployments.iter().any(|deployment| deployment.config.weight.is_some());
+        let mut is_first = true;
+        let weight = |deployment: &Arc<Deployment>| {
+            if deployment.config.condition.is_some() || self.config.routing.prefer.is_some() {
+                None
+            } else if deployment.dialect.is_none() {
+                Some(0.0)
+            } else if has_weights {
+                Some(f64::from(deployment.config.weight.unwrap_or(0)))
+            } else {
+                Some(if std::mem::take(&mut is_first) { 1.0 } else { 0.0 })
+            }
+        };
+        self.deployments.iter().map(weight).collect()
     }
 
     /// What every deployment of the endpoint can do; for a chain what is left of that at its last step, which gets texts only.
@@ -243,6 +263,12 @@ fn made_once<'a>(
     let endpoint = Arc::new(Endpoint::new(config, steps, asks(config, all, MOST_HOPS)));
     made.insert(config.name.as_str(), Arc::clone(&endpoint));
     endpoint
+}
+
+/// Weights as shares of their sum.
+pub fn shares(weights: &[Option<f64>]) -> Vec<Option<f64>> {
+    let sum: f64 = weights.iter().flatten().sum();
+    weights.iter().map(|weight| weight.map(|weight| if sum > 0.0 { weight / sum } else { 0.0 })).collect()
 }
 
 /// Whether an endpoint's own keys, or those of endpoints that it sends calls on to, ask about the request.

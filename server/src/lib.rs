@@ -12,7 +12,7 @@ use tokio::{net::TcpListener, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::Readiness,
+    admin::{Access, Readiness},
     api::{Gate, edge::Edge, grpc::Health},
     config::Config,
     error::{Error, Result},
@@ -51,7 +51,7 @@ const SCRAPE: Duration = Duration::from_secs(1);
 pub struct Listeners {
     /// gRPC, gRPC-Web and JSON over HTTP.
     pub data: TcpListener,
-    /// Metrics and probes.
+    /// Metrics, probes and admin services.
     pub admin: TcpListener,
 }
 
@@ -62,6 +62,7 @@ pub struct Gateway {
     grounds: Grounds,
     health: Health,
     readiness: Readiness,
+    access: Arc<Access>,
     reloading: tokio::sync::Mutex<()>,
 }
 
@@ -86,6 +87,7 @@ impl Gateway {
         let snapshot = Snapshot::build(config, &grounds)?;
         let health = Health::new();
         health.publish(&snapshot.catalog).await;
+        snapshot.announce(&grounds.metrics);
         let gate = Arc::new(Gate {
             snapshot: ArcSwap::from_pointee(snapshot),
             identity: Identity::new(&config.keys),
@@ -93,11 +95,12 @@ impl Gateway {
             max_request_bytes: config.max_request_bytes,
             cut: Cut::default(),
         });
-        Ok(Arc::new(Self { gate, grounds, health, readiness: Readiness::default(), reloading: tokio::sync::Mutex::default() }))
+        let (readiness, access) = (Readiness::default(), Arc::new(Access::new(config)));
+        Ok(Arc::new(Self { gate, grounds, health, readiness, access, reloading: tokio::sync::Mutex::default() }))
     }
 
-    /// Takes over another configuration: endpoints, deployments and keys at once; calls in flight keep what they began with.
-    /// Listeners, TLS, CORS and sizes stay as they were at the start.
+    /// Takes over another configuration: endpoints, deployments and keys, the admin's too, at once; calls in flight keep what they
+    /// began with. Listeners, TLS, CORS and sizes stay as they were at the start.
     ///
     /// # Errors
     /// As [`Gateway::new`]; the old configuration then stays in use.
@@ -106,7 +109,9 @@ impl Gateway {
         let snapshot = Snapshot::build(config, &self.grounds).inspect_err(|_| self.gate.metrics.reload_refused())?;
         let snapshot = Arc::new(snapshot);
         self.gate.identity.replace(&config.keys);
+        self.access.replace(config);
         self.gate.snapshot.store(Arc::clone(&snapshot));
+        snapshot.announce(&self.gate.metrics);
         // After the snapshot, so that nobody is told of an endpoint before it answers.
         self.health.publish(&snapshot.catalog).await;
         self.gate.metrics.reloaded();
@@ -128,7 +133,7 @@ impl Gateway {
         let options = listen::Options { cut: self.gate.cut.clone(), ..listen::Options::new(config)? };
         let (tasks, closing) = (Tasks::default(), CancellationToken::new());
         let (admin_tasks, admin_shutdown) = (Tasks::default(), CancellationToken::new());
-        let admin = TowerToHyperService::new(admin::router(Arc::clone(&self.gate.metrics), self.readiness.clone()));
+        let admin = TowerToHyperService::new(admin::router(&self.gate, self.readiness.clone(), &self.access)?);
         let admin_options = listen::Options { grace: SCRAPE, ..listen::Options::new(&Config { tls: None, ..config.clone() })? };
         let data = async {
             self.readiness.set(true);

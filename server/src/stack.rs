@@ -1,14 +1,20 @@
 //! The only place that orders policies: builds the services over a catalog and publishes both as one snapshot.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use flowgate_proto::v1::{self, ErrorReason};
 
 use crate::{
     balance::{
         Balance, Choice,
-        vitals::{Vitals, Ward},
+        rollout::{Rollout, Rollouts, Trial},
+        vitals::Ward,
     },
     call::{Attempt, Call, Service},
-    catalog::{Catalog, Deployment, Endpoint},
+    catalog::{Catalog, Deployment, Endpoint, shares},
     chain::{Chain, Stage},
     config::{Config, Step},
     error::{Error, Result},
@@ -39,6 +45,8 @@ pub struct Grounds {
     pub connections: Connections,
     /// What is known of deployments.
     pub ward: Ward,
+    /// How far rollouts are.
+    pub rollouts: Rollouts,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -49,6 +57,7 @@ pub struct Snapshot {
     /// What can be called.
     pub catalog: Catalog,
     services: HashMap<Arc<str>, Service<Call>>,
+    rollouts: BTreeMap<Arc<str>, Arc<Rollout>>,
 }
 
 /// An endpoint and what carries its calls out, of one snapshot.
@@ -69,13 +78,14 @@ struct Choose(Arc<Balance>);
 struct Build<'a> {
     catalog: &'a Catalog,
     grounds: &'a Grounds,
+    rollouts: &'a BTreeMap<Arc<str>, Arc<Rollout>>,
     routings: HashMap<Arc<str>, Service<Call>>,
 }
 
 impl Default for Grounds {
     fn default() -> Self {
         let metrics = Arc::new(Metrics::new());
-        Self { connections: Connections::new(metrics.upstreams().clone()), ward: Ward::default(), metrics }
+        Self { connections: Connections::new(metrics.upstreams().clone()), ward: Ward::default(), rollouts: Rollouts::default(), metrics }
     }
 }
 
@@ -98,19 +108,63 @@ impl Snapshot {
     /// What makes a deployment impossible to reach, for example an unreadable `upstream.ca`.
     pub fn build(config: &Config, grounds: &Grounds) -> Result<Self> {
         let catalog = Catalog::new(config);
-        let mut build = Build { catalog: &catalog, grounds, routings: HashMap::new() };
+        let routing = grounds.metrics.routing();
+        let rollouts =
+            catalog.all().iter().filter_map(|endpoint| Some((Arc::clone(&endpoint.name), grounds.rollouts.of(endpoint, routing)?)));
+        let rollouts = rollouts.collect();
+        let mut build = Build { catalog: &catalog, grounds, rollouts: &rollouts, routings: HashMap::new() };
         let services = catalog.all().iter().map(|endpoint| {
             let service = build.call_stack(endpoint)?;
             Ok((Arc::clone(&endpoint.name), service))
         });
         let services = services.collect::<Result<_>>()?;
-        Ok(Self { catalog, services })
+        Ok(Self { catalog, services, rollouts })
     }
 
     /// A snapshot with services made by hand.
     #[cfg(test)]
     pub(crate) fn of(catalog: Catalog, services: HashMap<Arc<str>, Service<Call>>) -> Self {
-        Self { catalog, services }
+        Self { catalog, services, rollouts: BTreeMap::new() }
+    }
+
+    /// An endpoint as clients see it.
+    pub fn describe(&self, endpoint: &Endpoint) -> v1::Endpoint {
+        let mut described = endpoint.describe();
+        let Some(rollout) = self.rollouts.get(&endpoint.name) else { return described };
+        let told = rollout.describe();
+        let weight = |deployment: &Arc<Deployment>| {
+            let trial = Trial::of(rollout, endpoint, deployment)?;
+            Some(trial.weight(told.share_percent).filter(|_| deployment.dialect.is_some()).unwrap_or(0.0))
+        };
+        let weights: Vec<_> = endpoint.deployments.iter().map(weight).collect();
+        for (model, share) in described.models.iter_mut().zip(shares(&weights)) {
+            model.share = share;
+        }
+        described.rollout = Some(told);
+        described
+    }
+
+    /// The rollout of an endpoint.
+    ///
+    /// # Errors
+    /// `CALLER_ENDPOINT_NOT_FOUND`, `CALLER_ROLLOUT_NOT_FOUND`.
+    pub fn rollout(&self, endpoint: &str) -> Result<&Arc<Rollout>> {
+        let endpoint = self.catalog.endpoint(endpoint)?;
+        self.rollouts.get(&endpoint.name).ok_or_else(|| {
+            let message = "the endpoint has no rollout; the operator gives it one by `rollout` in the configuration";
+            Error::new(ErrorReason::CallerRolloutNotFound, message)
+        })
+    }
+
+    /// All rollouts, by the endpoint's name.
+    pub fn rollouts(&self) -> impl Iterator<Item = &Arc<Rollout>> {
+        self.rollouts.values()
+    }
+
+    /// Says what moves by itself, once this snapshot is the one in use.
+    pub fn announce(&self, metrics: &Metrics) {
+        metrics.routing().forget_shares();
+        self.rollouts.values().for_each(|rollout| rollout.announce());
     }
 
     /// The endpoint that `find` picks, with what carries its calls out.
@@ -189,26 +243,22 @@ impl Build<'_> {
         let choice = |deployment: &Arc<Deployment>| {
             let upstream = Arc::new(self.grounds.connections.upstream(deployment, &endpoint.config.timeouts)?);
             let vitals = self.grounds.ward.of(endpoint, deployment);
-            let service = self.attempt_stack(endpoint, deployment, &upstream, &vitals);
-            Ok(Choice::new(deployment, vitals, upstream, service))
+            let trial = self.rollouts.get(&endpoint.name).and_then(|rollout| Trial::of(rollout, endpoint, deployment));
+            let meter = self.grounds.metrics.routing().deployment(&endpoint.name, &deployment.alias);
+            let attribution = Attribution::new(Arc::clone(&vitals), Arc::clone(&upstream), meter, trial.clone());
+            let service = Self::attempt_stack(endpoint, &upstream, attribution);
+            Ok(Choice::new(deployment, vitals, upstream, service).on_trial(trial))
         };
         callable.map(choice).collect()
     }
 
     /// Steps 9 and 10, outermost first.
-    fn attempt_stack(
-        &self,
-        endpoint: &Endpoint,
-        deployment: &Deployment,
-        upstream: &Arc<Upstream>,
-        vitals: &Arc<Vitals>,
-    ) -> Service<Attempt> {
-        let meter = self.grounds.metrics.routing().deployment(&endpoint.name, &deployment.alias);
+    fn attempt_stack(endpoint: &Endpoint, upstream: &Arc<Upstream>, attribution: Attribution) -> Service<Attempt> {
         // Nearest to the exchange: the span covers what is spent on the upstream and nothing else.
         let span = Over(Span, Send(Arc::clone(upstream)));
         let bounded = Over(Try(endpoint.config.timeouts), span);
         // Over the timeouts: a server that says nothing has failed, too.
-        let attributed = Over(Attribution::new(Arc::clone(vitals), Arc::clone(upstream), meter), bounded);
+        let attributed = Over(attribution, bounded);
         // Before anything reads the request: from here on it is what the upstream gets.
         let defaults = Over(Defaults, attributed);
         erase(defaults)

@@ -18,6 +18,7 @@ mod metrics;
 mod openapi;
 mod predict;
 mod reload;
+mod rollouts;
 mod scoring;
 mod speech;
 mod split;

@@ -324,6 +324,7 @@ fn principal(gate: &Gate, permission: Permission, headers: &HeaderMap) -> Result
         Permission::Public => Ok(gate.identity.nobody()),
         Permission::List | Permission::Invoke => gate.identity.authenticate(headers),
         Permission::Unspecified => Err(Error::new(ErrorReason::CallerUnknownPath, "this RPC is not served: it declares no permission")),
+        Permission::Admin => Err(Error::new(ErrorReason::CallerUnknownPath, "this RPC is served on the admin listener only")),
     }
 }
 

@@ -17,7 +17,12 @@ pub const DOMAIN: &str = "flowgate";
 
 /// The gRPC status of an error, with `ErrorInfo` and, where they apply, `BadRequest`, `RetryInfo` and `QuotaFailure`.
 pub fn status(error: &Error, visit: &Visit) -> Status {
-    let mut details = ErrorDetails::with_error_info(error.reason_name(), DOMAIN, metadata(error, visit));
+    detailed(error, metadata(error, visit))
+}
+
+/// The same with other `ErrorInfo.metadata`, where there is no visit to tell of.
+pub fn detailed(error: &Error, metadata: HashMap<String, String>) -> Status {
+    let mut details = ErrorDetails::with_error_info(error.reason_name(), DOMAIN, metadata);
     if !error.violations().is_empty() {
         for violation in error.violations() {
             details.add_bad_request_violation(&violation.field, &violation.description);

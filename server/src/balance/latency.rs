@@ -36,10 +36,14 @@ pub struct Quantiles {
     generations: [Generation; 2],
 }
 
+/// Counts of durations since it was made.
+#[derive(Debug)]
+pub struct Histogram(Box<[AtomicU32]>);
+
 #[derive(Debug)]
 struct Generation {
     number: AtomicU64,
-    counts: Box<[AtomicU32]>,
+    counts: Histogram,
 }
 
 impl Average {
@@ -82,32 +86,20 @@ impl Default for Average {
 impl Quantiles {
     /// Nothing is known yet.
     pub fn new() -> Self {
-        let generation = || Generation { number: AtomicU64::new(0), counts: (0..BUCKETS).map(|_| AtomicU32::new(0)).collect() };
+        let generation = || Generation { number: AtomicU64::new(0), counts: Histogram::new() };
         Self { born: Instant::now(), generations: [generation(), generation()] }
     }
 
     /// Counts a duration.
     pub fn add(&self, duration: Duration) {
-        if let Some(count) = self.now().counts.get(bucket(duration)) {
-            count.fetch_add(1, Relaxed);
-        }
+        self.now().counts.add(duration);
     }
 
     /// The duration that a share of the recent ones stayed below; `None` when they are too few to tell.
     pub fn get(&self, quantile: f64) -> Option<Duration> {
         let number = self.number();
         let fresh: Vec<_> = self.generations.iter().filter(|each| each.number.load(Acquire) + 1 >= number).collect();
-        let count = |bucket: usize| fresh.iter().map(|each| each.counts[bucket].load(Relaxed)).sum::<u32>();
-        let total: u32 = (0..BUCKETS).map(count).sum();
-        if total < LEAST {
-            return None;
-        }
-        let mut left = f64::from(total) * quantile;
-        let place = (0..BUCKETS).find(|bucket| {
-            left -= f64::from(count(*bucket));
-            left <= 0.0
-        });
-        Some(upper(place.unwrap_or(BUCKETS - 1)))
+        find(|bucket| fresh.iter().map(|each| each.counts.count(bucket)).sum(), quantile, LEAST)
     }
 
     fn number(&self) -> u64 {
@@ -119,7 +111,7 @@ impl Quantiles {
         let generation = &self.generations[usize::from(number % 2 == 1)];
         let known = generation.number.load(Acquire);
         if known != number && generation.number.compare_exchange(known, number, AcqRel, Relaxed).is_ok() {
-            generation.counts.iter().for_each(|count| count.store(0, Relaxed));
+            generation.counts.0.iter().for_each(|count| count.store(0, Relaxed));
         }
         generation
     }
@@ -129,6 +121,49 @@ impl Default for Quantiles {
     fn default() -> Self {
         Self::new()
     }
+}
+
+impl Histogram {
+    /// Nothing is counted yet.
+    pub fn new() -> Self {
+        Self((0..BUCKETS).map(|_| AtomicU32::new(0)).collect())
+    }
+
+    /// Counts a duration.
+    pub fn add(&self, duration: Duration) {
+        if let Some(count) = self.0.get(bucket(duration)) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The duration that a share of them stayed below; `None` when there are fewer than `least`.
+    pub fn get(&self, quantile: f64, least: u32) -> Option<Duration> {
+        find(|bucket| self.count(bucket), quantile, least)
+    }
+
+    fn count(&self, bucket: usize) -> u32 {
+        self.0.get(bucket).map_or(0, |count| count.load(Relaxed))
+    }
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The upper bound of the bucket below whose end a share of all that is counted lies.
+fn find(count: impl Fn(usize) -> u32, quantile: f64, least: u32) -> Option<Duration> {
+    let total: u32 = (0..BUCKETS).map(&count).sum();
+    if total < least.max(1) {
+        return None;
+    }
+    let mut left = f64::from(total) * quantile;
+    let place = (0..BUCKETS).find(|bucket| {
+        left -= f64::from(count(*bucket));
+        left <= 0.0
+    });
+    Some(upper(place.unwrap_or(BUCKETS - 1)))
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float as an integer saturates, and the place is bounded")]

@@ -14,17 +14,20 @@ use crate::{
     upstream::Upstream,
 };
 
+pub mod blame;
 pub mod breaker;
 pub mod budget;
 pub mod credentials;
 pub mod latency;
 mod needs;
 mod order;
+pub mod rollout;
 #[cfg(test)]
 mod tests;
 pub mod vitals;
 
 use order::{By, Complaints};
+use rollout::Trial;
 use vitals::{Fitness, Vitals};
 
 /// Without `retry.attempts`, so many attempts at most, or one at each deployment.
@@ -59,6 +62,8 @@ pub struct Choice {
     pub upstream: Arc<Upstream>,
     /// The attempt stack.
     pub service: Service<Attempt>,
+    /// Its part in a rollout.
+    trial: Option<Trial>,
     complaints: Complaints,
 }
 
@@ -74,7 +79,13 @@ pub struct Further {
 impl Choice {
     /// A deployment as it is called.
     pub fn new(deployment: &Arc<Deployment>, vitals: Arc<Vitals>, upstream: Arc<Upstream>, service: Service<Attempt>) -> Self {
-        Self { deployment: Arc::clone(deployment), vitals, upstream, service, complaints: Complaints::new() }
+        Self { deployment: Arc::clone(deployment), vitals, upstream, service, trial: None, complaints: Complaints::new() }
+    }
+
+    /// The same with a part in a rollout.
+    #[must_use]
+    pub fn on_trial(self, trial: Option<Trial>) -> Self {
+        Self { trial, ..self }
     }
 
     /// Whether the deployment that failed has another server or credential that this fault does not concern.
@@ -103,10 +114,12 @@ impl Balance {
     pub fn new(endpoint: &Endpoint, choices: Vec<Choice>, meter: EndpointMeter) -> Self {
         let routing = &endpoint.config.routing;
         let has_weights = endpoint.deployments.iter().any(|deployment| deployment.config.weight.is_some());
-        let by = match routing.prefer {
-            Some(signal) => By::Signal(signal),
-            None if has_weights => By::Weight,
-            None => By::File,
+        let rollout = choices.iter().find_map(|choice| Some(Arc::clone(&choice.trial.as_ref()?.rollout)));
+        let by = match (rollout, routing.prefer) {
+            (Some(rollout), _) => By::Rollout(rollout),
+            (None, Some(signal)) => By::Signal(signal),
+            (None, None) if has_weights => By::Weight,
+            (None, None) => By::File,
         };
         let traits = |choice: &Choice| (choice.deployment.capabilities().to_vec(), choice.deployment.config.traits.context_window);
         Self {
@@ -137,6 +150,9 @@ impl Balance {
             let was_at = |place: usize| steps.tried.iter().any(|tried| tried.deployment == place);
             let best = order.iter().copied().min_by_key(|place| (self.choices[*place].fitness(self.min_throughput), was_at(*place)));
             let Some(best) = best else { return Err(Error::internal("a call has nowhere to go")) };
+            if steps.tried.is_empty() {
+                self.note_passed_over(order, best);
+            }
             let place = self.settle(best, &steps.tried);
             if !was_at(best) {
                 self.choices[best].vitals.retries.deposit();
@@ -144,6 +160,14 @@ impl Balance {
             steps.tried.push(place);
             Ok(place)
         })
+    }
+
+    /// Tells the rollout that a call goes elsewhere than it was meant to.
+    fn note_passed_over(&self, order: &[usize], best: usize) {
+        let meant = order.first().filter(|meant| **meant != best).map(|meant| &self.choices[*meant]);
+        if let Some(Choice { trial: Some(trial), .. }) = meant.filter(|meant| meant.fitness(None) > Fitness::Fit) {
+            trial.passed_over();
+        }
     }
 
     /// Where a call goes after it failed at a place; `None` when it has failed for good.

@@ -12,7 +12,7 @@ use std::{
 use flowgate_proto::v1::ErrorReason;
 use tokio::time::Instant;
 
-use super::{Balance, Choice, needs::Needs};
+use super::{Balance, Choice, needs::Needs, rollout::Rollout};
 use crate::{
     call::Call,
     config::{Affinity, Prefer, Price, Tags},
@@ -39,6 +39,8 @@ pub(super) enum By {
     File,
     /// A draw by weight, or by what pins the caller.
     Weight,
+    /// The same, by weights that a rollout moves.
+    Rollout(Arc<Rollout>),
     /// A signal.
     Signal(Prefer),
 }
@@ -85,6 +87,7 @@ impl Balance {
         if let [only] = self.choices.as_slice()
             && only.deployment.config.condition.is_none()
             && only.deployment.config.weight != Some(0)
+            && only.trial.is_none()
         {
             return vec![0];
         }
@@ -92,10 +95,17 @@ impl Balance {
             (0..self.choices.len()).partition(|place| self.choices[*place].deployment.config.condition.is_some());
         let mut order = bound;
         order.retain(|place| self.holds(&self.choices[*place], call));
-        match self.by {
+        match &self.by {
             By::File => {}
-            By::Weight => self.draw(call, &mut free),
-            By::Signal(signal) => free.sort_by(|a, b| compare(signal, &self.choices[*a], &self.choices[*b])),
+            By::Weight => {
+                let weight = |choice: &Choice| choice.deployment.config.weight.map(f64::from).filter(|weight| *weight > 0.0);
+                self.draw(call, &mut free, weight);
+            }
+            By::Rollout(rollout) => {
+                let share = rollout.share();
+                self.draw(call, &mut free, |choice| choice.trial.as_ref()?.weight(share));
+            }
+            By::Signal(signal) => free.sort_by(|a, b| compare(*signal, &self.choices[*a], &self.choices[*b])),
         }
         order.extend(free);
         order
@@ -124,21 +134,24 @@ impl Balance {
     }
 
     /// Orders by weight: each place gets a lot, and the smaller its lot in proportion to its weight, the earlier it comes. With a lot
-    /// from what pins the caller, a change of weights moves only as many callers as it must.
-    fn draw(&self, call: &Call, places: &mut Vec<usize>) {
+    /// from what pins the caller, a change of weights moves only as many callers as it must. A weight of 0 comes after all others, in
+    /// the order of the file; what has none is left out.
+    fn draw(&self, call: &Call, places: &mut Vec<usize>, weight: impl Fn(&Choice) -> Option<f64>) {
         let pin = self.affinity.as_ref().and_then(|affinity| pin(affinity, call));
         let mut lots: Vec<(f64, usize)> = Vec::with_capacity(places.len());
         for place in places.iter().copied() {
             let choice = &self.choices[place];
-            let weight = f64::from(choice.deployment.config.weight.unwrap_or(0));
-            if weight > 0.0 {
-                let lot = match &pin {
-                    Some(pin) => pinned(pin, &choice.deployment.alias),
-                    None => (self.draw)(),
-                };
-                // A lot of 0 would win against any weight.
-                lots.push((-lot.max(f64::MIN_POSITIVE).ln() / weight, place));
+            let Some(weight) = weight(choice) else { continue };
+            if weight == 0.0 {
+                lots.push((f64::INFINITY, place));
+                continue;
             }
+            let lot = match &pin {
+                Some(pin) => pinned(pin, &choice.deployment.alias),
+                None => (self.draw)(),
+            };
+            // A lot of 0 would win against any weight.
+            lots.push((-lot.max(f64::MIN_POSITIVE).ln() / weight, place));
         }
         lots.sort_by(|a, b| a.0.total_cmp(&b.0));
         places.clear();

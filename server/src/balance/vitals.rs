@@ -86,6 +86,15 @@ impl Vitals {
         if too_slow { Fitness::Slow } else { Fitness::Fit }
     }
 
+    /// It answered after so long, and then wrote so many tokens in a time, where that is known.
+    pub fn answered(&self, latency: Duration, (tokens, writing): (u32, Duration)) {
+        self.latency.add(latency);
+        self.pace.add(latency.as_secs_f64());
+        if tokens > 0 && !writing.is_zero() {
+            self.throughput.add(f64::from(tokens) / writing.as_secs_f64());
+        }
+    }
+
     /// The average time it takes, in seconds, if it was called of late.
     pub fn recent_pace(&self) -> Option<f64> {
         self.pace.get(FRESH)

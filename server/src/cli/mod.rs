@@ -1,4 +1,4 @@
-//! The command line: `start`, `check`, `schema`, `call`, and the spellings that MLflow's documentation uses.
+//! The command line: `start`, `check`, `schema`, `call`, `rollback`, and the spellings that MLflow's documentation uses.
 
 use std::{ffi::OsString, io::Write as _, process::ExitCode};
 
@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 mod call;
 mod check;
+mod rollback;
 mod start;
 
 /// What a bad command line or configuration exits with (`EX_USAGE` of sysexits.h).
@@ -33,6 +34,8 @@ enum Command {
     Schema,
     /// Call an endpoint of a running gateway.
     Call(call::Call),
+    /// End the rollout of an endpoint of a running gateway: its canary gets no calls any more.
+    Rollback(rollback::Rollback),
     /// MLflow's spelling: `flowgate gateway start --config-path FILE`.
     #[command(hide = true)]
     Gateway(Gateway),
@@ -78,6 +81,7 @@ fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some(Command::Call(call)) => call::run(&call),
+        Some(Command::Rollback(rollback)) => rollback::run(&rollback),
     }
 }
 

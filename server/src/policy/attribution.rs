@@ -1,13 +1,13 @@
-//! Attribution: whose fault a failed attempt is, told to those who should know: replica, credential or breaker. Never the caller's to them.
+//! Attribution: whose fault a failed attempt is, told to those who should know: replica, credential, breaker or rollout. Never the
+//! caller's to them.
 
 use std::sync::Arc;
 
-use flowgate_proto::v1::ErrorReason;
 use tokio::time::Instant;
 
 use super::{Next, Policy};
 use crate::{
-    balance::{breaker::Change, credentials::Fault, vitals::Vitals},
+    balance::{blame::Blame, breaker::Change, credentials::Fault, rollout::Trial, vitals::Vitals},
     call::{Attempt, ReplicaId},
     error::{Error, Result},
     event::{Event, Reply},
@@ -24,6 +24,7 @@ struct Parts {
     vitals: Arc<Vitals>,
     upstream: Arc<Upstream>,
     meter: DeploymentMeter,
+    trial: Option<Trial>,
 }
 
 /// One attempt as it is watched. Dropped without a verdict it tells only how long nothing was heard.
@@ -38,30 +39,23 @@ struct Watch {
 }
 
 impl Attribution {
-    /// For the attempts at one deployment.
-    pub fn new(vitals: Arc<Vitals>, upstream: Arc<Upstream>, meter: DeploymentMeter) -> Self {
-        Self(Arc::new(Parts { vitals, upstream, meter }))
+    /// For the attempts at one deployment, which may be on trial.
+    pub fn new(vitals: Arc<Vitals>, upstream: Arc<Upstream>, meter: DeploymentMeter, trial: Option<Trial>) -> Self {
+        Self(Arc::new(Parts { vitals, upstream, meter, trial }))
     }
 }
 
 impl Policy<Attempt> for Attribution {
     async fn handle(&self, attempt: Attempt, next: &impl Next<Attempt>) -> Result<Reply> {
-        let mut watch = Watch {
-            parts: Arc::clone(&self.0),
-            replica: attempt.replica,
-            credential: attempt.credential,
-            begun: Instant::now(),
-            first: None,
-            tokens: 0,
-            is_over: false,
-        };
+        let (parts, begun) = (Arc::clone(&self.0), Instant::now());
+        let Attempt { replica, credential, .. } = attempt;
+        let mut watch = Watch { parts, replica, credential, begun, first: None, tokens: 0, is_over: false };
         match next.call(attempt).await {
             Err(error) => {
                 watch.failed(&error);
                 Err(error)
             }
             Ok(reply) if reply.is_unary() => {
-                watch.first = Some(Instant::now());
                 watch.answered();
                 Ok(reply)
             }
@@ -91,72 +85,48 @@ impl Watch {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
-        let Parts { vitals, meter, .. } = &*self.parts;
+        let Parts { vitals, meter, trial, .. } = &*self.parts;
         let now = Instant::now();
         let first = self.first.unwrap_or(now);
         let latency = first - self.begun;
-        vitals.latency.add(latency);
-        vitals.pace.add(latency.as_secs_f64());
-        let writing = (now - first).as_secs_f64();
-        if self.tokens > 0 && writing > 0.0 {
-            vitals.throughput.add(f64::from(self.tokens) / writing);
-        }
+        vitals.answered(latency, (self.tokens, now - first));
         vitals.credentials.good(self.credential);
         meter.answered();
-        self.tell(Seen::Answered(latency));
-        self.note(vitals.breaker.success());
+        trial.as_ref().inspect(|trial| trial.answered(latency));
+        self.tell(Seen::Answered(latency), vitals.breaker.success());
     }
 
     fn failed(&mut self, error: &Error) {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
-        let Parts { vitals, meter, .. } = &*self.parts;
+        let Parts { vitals, meter, trial, .. } = &*self.parts;
         meter.failed(error.reason_name());
         let waited = self.begun.elapsed();
-        match error.reason() {
-            ErrorReason::ProviderUnavailable
-            | ErrorReason::ProviderFailed
-            | ErrorReason::ProviderTimeout
-            | ErrorReason::ProviderBadAnswer
-            | ErrorReason::ProviderStreamCut => {
+        trial.as_ref().inspect(|trial| trial.failed(error, waited));
+        match Blame::of(error) {
+            Blame::Server => {
                 // One that says when to come back is left alone until then.
                 if error.retry_after_hint().is_some() {
                     vitals.credentials.bench(self.credential, Fault::Limited(error.retry_after_hint()));
                 }
-                self.tell(Seen::Failed);
-                self.note(vitals.breaker.fault());
+                self.tell(Seen::Failed, vitals.breaker.fault());
             }
-            ErrorReason::ProviderRateLimited => {
-                self.bench(Fault::Limited(error.retry_after_hint()), error);
-                self.tell(Seen::Answered(waited));
+            Blame::Credential(fault) => {
+                let rest = vitals.credentials.bench(self.credential, fault);
+                meter.benched(self.credential, error.reason_name(), rest);
+                self.tell(Seen::Answered(waited), None);
             }
-            ErrorReason::ProviderCredentialRejected => {
-                self.bench(Fault::Refused, error);
-                self.tell(Seen::Answered(waited));
-            }
-            // The server is well: it told the caller, or the operator, what is wrong with the request, or the model did.
-            _ if error.upstream_status_code().is_some() => {
-                self.tell(Seen::Answered(waited));
-                self.note(vitals.breaker.success());
-            }
+            Blame::Nobody => self.tell(Seen::Answered(waited), vitals.breaker.success()),
             // Nothing was sent: it could not be written in the words of the protocol.
-            _ => {}
+            Blame::Unknown => {}
         }
     }
 
-    fn bench(&self, fault: Fault, error: &Error) {
-        let rest = self.parts.vitals.credentials.bench(self.credential, fault);
-        self.parts.meter.benched(self.credential, error.reason_name(), rest);
-    }
-
-    fn tell(&self, seen: Seen) {
+    fn tell(&self, seen: Seen, change: Option<Change>) {
         if let Some(replica) = self.replica {
             self.parts.upstream.report(replica, seen);
         }
-    }
-
-    fn note(&self, change: Option<Change>) {
         match change {
             Some(Change::Opened(open)) => self.parts.meter.opened(open),
             Some(Change::Closed) => self.parts.meter.closed(),
@@ -167,17 +137,19 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if !self.is_over {
-            self.tell(match self.first {
-                Some(first) => Seen::Answered(first - self.begun),
-                None => Seen::Abandoned(self.begun.elapsed()),
-            });
+        if self.is_over {
+            return;
         }
+        let (latency, trial) = (self.first.map(|first| first - self.begun), self.parts.trial.as_ref());
+        let waited = latency.unwrap_or_else(|| self.begun.elapsed());
+        trial.inspect(|trial| if latency.is_some() { trial.answered(waited) } else { trial.given_up(waited) });
+        self.tell(if latency.is_some() { Seen::Answered(waited) } else { Seen::Abandoned(waited) }, None);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use flowgate_proto::v1::ErrorReason;
     use futures_util::{StreamExt as _, stream};
     use http::StatusCode;
     use tokio::time::{Duration, advance};
@@ -186,11 +158,12 @@ mod tests {
     use crate::{
         balance::{
             breaker::State,
+            rollout::Rollouts,
             vitals::{Fitness, Ward},
         },
-        config::Timeouts,
+        config::{self, Timeouts},
         event::Task,
-        policy::testing::{Once, attempt, streamed, text, unary},
+        policy::testing::{Once, Then, attempt, catalog, deployment, endpoint, streamed, text, unary},
         telemetry::metrics::Metrics,
         upstream::Connections,
     };
@@ -205,7 +178,7 @@ mod tests {
         let vitals = Ward::default().of(&call.endpoint, &deployment);
         let upstream = Arc::new(Connections::default().upstream(&deployment, &Timeouts::defaults(Task::Chat)).unwrap());
         let meter = Metrics::new().routing().deployment(&"e".into(), &"only".into());
-        Bench { policy: Attribution::new(Arc::clone(&vitals), upstream, meter), vitals }
+        Bench { policy: Attribution::new(Arc::clone(&vitals), upstream, meter, None), vitals }
     }
 
     impl Bench {
@@ -250,6 +223,33 @@ mod tests {
             assert_eq!(reply.count().await, 2);
         }
         assert_eq!(bench.vitals.breaker.state(), State::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rollout_is_told_what_each_attempt_came_to() {
+        let mut config = endpoint("e", vec![deployment("stable"), deployment("only")]);
+        let (canary, steps, every) = ("only".to_owned(), vec![5], Duration::from_secs(60));
+        config.routing.rollout = Some(config::Rollout { canary, steps, every, error_rate: None, p95: None, min_calls: 1 });
+        let catalog = catalog(vec![config]);
+        let endpoint = catalog.endpoint("e").unwrap();
+        let rollout = Rollouts::default().of(endpoint, Metrics::new().routing()).unwrap();
+        let mut bench = bench();
+        let parts = Arc::get_mut(&mut bench.policy.0).unwrap();
+        parts.trial = Trial::of(&rollout, endpoint, &endpoint.deployments[1]);
+        for error in [Error::new(ErrorReason::ProviderTimeout, "x"), Error::new(ErrorReason::ProviderRejectedRequest, "x")] {
+            bench.fails(error).await;
+        }
+        let slow = Then(|_: Attempt| async {
+            advance(Duration::from_secs(1)).await;
+            Ok(unary())
+        });
+        assert!(bench.policy.handle(attempt(false), &slow).await.is_ok());
+        for (events, ends) in [(vec![Ok(text("a")), Err(Error::stream_cut())], 2), (vec![Ok(text("a")), Ok(Event::End)], 1)] {
+            let next = Once::new(Ok(streamed(stream::iter(events))));
+            bench.policy.handle(attempt(true), &next).await.unwrap().take(ends).count().await;
+        }
+        let tally = rollout.describe().canary_tally.unwrap();
+        assert_eq!((tally.calls, tally.failures, tally.p95.unwrap().seconds), (4, 2, 1), "the last one was left after its first event");
     }
 
     #[tokio::test(start_paused = true)]

@@ -71,7 +71,7 @@ pub(crate) mod testing {
 
     use super::{Arc, Future, Next, Reply, Result};
     use crate::{
-        balance::{self, Balance},
+        balance::{self, Balance, rollout::Trial},
         call::{Attempt, Call, Choice, Record},
         catalog::Catalog,
         config::{self, Mock, Place},
@@ -185,11 +185,13 @@ pub(crate) mod testing {
         let catalog = catalog(vec![config.clone()]);
         let endpoint = Arc::clone(catalog.endpoint(&config.name).unwrap());
         let grounds = Grounds::default();
+        let rollout = grounds.rollouts.of(&endpoint, grounds.metrics.routing());
         let callable = endpoint.deployments.iter().filter(|deployment| deployment.dialect.is_some());
         let choices = callable.map(|deployment| {
             let upstream = Arc::new(grounds.connections.upstream(deployment, &endpoint.config.timeouts).unwrap());
             let service = super::erase(Then(|_: Attempt| async { Ok(unary()) }));
-            balance::Choice::new(deployment, grounds.ward.of(&endpoint, deployment), upstream, service)
+            let choice = balance::Choice::new(deployment, grounds.ward.of(&endpoint, deployment), upstream, service);
+            choice.on_trial(rollout.as_ref().and_then(|rollout| Trial::of(rollout, &endpoint, deployment)))
         });
         let balance = Balance::new(&endpoint, choices.collect(), meter());
         (Arc::new(balance), Call { endpoint, ..call(false) })

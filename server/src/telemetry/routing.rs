@@ -1,6 +1,9 @@
 //! Metrics of routing: attempts, retries, fallbacks, breakers and credentials, by handles that are found once per endpoint.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -19,6 +22,8 @@ pub struct Routing {
     retries: Family<EndpointLabels, Counter>,
     fallbacks: Family<EndpointLabels, Counter>,
     conditions: Family<EndpointLabels, Counter>,
+    shares: Family<DeploymentLabels, Gauge<f64, AtomicU64>>,
+    rollbacks: Family<RollbackLabels, Counter>,
 }
 
 /// What is counted of one endpoint.
@@ -40,6 +45,25 @@ pub struct DeploymentMeter {
     benched: Counter,
 }
 
+/// What is told of one rollout.
+#[derive(Clone, Debug)]
+pub struct RolloutMeter {
+    labels: DeploymentLabels,
+    shares: Family<DeploymentLabels, Gauge<f64, AtomicU64>>,
+    rollbacks: Family<RollbackLabels, Counter>,
+}
+
+/// What a rollout is rolled back by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The canary failed too often.
+    ErrorRate,
+    /// It was too slow.
+    P95,
+    /// An operator.
+    Operator,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AttemptLabels {
     endpoint: Name,
@@ -52,6 +76,13 @@ struct AttemptLabels {
 struct DeploymentLabels {
     endpoint: Name,
     deployment: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RollbackLabels {
+    endpoint: Name,
+    deployment: Name,
+    cause: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -69,6 +100,8 @@ impl Routing {
         registry.register("retries", "Attempts after a failed one, within an endpoint", routing.retries.clone());
         registry.register("fallbacks", "Calls that were sent on to another endpoint after a failure", routing.fallbacks.clone());
         registry.register("condition_failures", "Conditions that could not be told and counted as false", routing.conditions.clone());
+        registry.register("rollout_share", "The share of calls that the canary of a rollout gets, from 0 to 1", routing.shares.clone());
+        registry.register("rollout_rollbacks", "How often a rollout was rolled back, and by what", routing.rollbacks.clone());
         routing
     }
 
@@ -92,6 +125,17 @@ impl Routing {
             benched: self.benched.get_or_create_owned(&labels),
             labels,
         }
+    }
+
+    /// The handles of a rollout, by its canary.
+    pub fn rollout(&self, endpoint: &Arc<str>, canary: &Arc<str>) -> RolloutMeter {
+        let labels = DeploymentLabels { endpoint: Name(Arc::clone(endpoint)), deployment: Name(Arc::clone(canary)) };
+        RolloutMeter { labels, shares: self.shares.clone(), rollbacks: self.rollbacks.clone() }
+    }
+
+    /// Forgets the shares of all rollouts, so that only those are shown that there are.
+    pub fn forget_shares(&self) {
+        self.shares.clear();
     }
 }
 
@@ -144,7 +188,63 @@ impl DeploymentMeter {
     }
 }
 
+impl RolloutMeter {
+    /// The canary's share is so much, in percent.
+    pub fn show(&self, share: u32) {
+        self.shares.get_or_create(&self.labels).set(f64::from(share) / 100.0);
+        for cause in [Cause::ErrorRate, Cause::P95, Cause::Operator] {
+            drop(self.rollbacks.get_or_create(&self.labels.rollback(cause)));
+        }
+    }
+
+    /// It begins with this share.
+    pub fn began(&self, share: u32) {
+        let (endpoint, canary) = self.names();
+        tracing::info!(endpoint, canary, share, "a rollout begins");
+    }
+
+    /// It moves on to this share.
+    pub fn moved(&self, share: u32) {
+        self.show(share);
+        let (endpoint, canary) = self.names();
+        tracing::info!(endpoint, canary, share, "a rollout moves on");
+    }
+
+    /// Its last step is over, with this share.
+    pub fn finished(&self, share: u32) {
+        let (endpoint, canary) = self.names();
+        tracing::info!(endpoint, canary, share, "a rollout is finished");
+    }
+
+    /// It is rolled back, from this share.
+    pub fn rolled_back(&self, cause: Cause, why: &str, share: u32) {
+        self.show(0);
+        self.rollbacks.get_or_create(&self.labels.rollback(cause)).inc();
+        let (endpoint, canary) = self.names();
+        tracing::warn!(endpoint, canary, cause = cause.name(), why, share, "a rollout is rolled back");
+    }
+
+    fn names(&self) -> (&str, &str) {
+        (&self.labels.endpoint.0, &self.labels.deployment.0)
+    }
+}
+
+impl Cause {
+    /// The name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ErrorRate => "error_rate",
+            Self::P95 => "p95",
+            Self::Operator => "operator",
+        }
+    }
+}
+
 impl DeploymentLabels {
+    fn rollback(&self, cause: Cause) -> RollbackLabels {
+        RollbackLabels { endpoint: self.endpoint.clone(), deployment: self.deployment.clone(), cause: cause.name() }
+    }
+
     fn attempt(&self, outcome: &'static str) -> AttemptLabels {
         AttemptLabels { endpoint: self.endpoint.clone(), deployment: self.deployment.clone(), outcome }
     }

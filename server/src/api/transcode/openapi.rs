@@ -128,7 +128,7 @@ fn operation_id(row: &Row) -> String {
 fn security(permission: Permission) -> Value {
     match permission {
         Permission::Public | Permission::Unspecified => json!([]),
-        Permission::List | Permission::Invoke => json!([{"bearer": []}, {"api_key": []}]),
+        Permission::List | Permission::Invoke | Permission::Admin => json!([{"bearer": []}, {"api_key": []}]),
     }
 }
 
