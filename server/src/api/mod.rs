@@ -1,9 +1,6 @@
 //! The doors: they route and let in; dialects translate. Only this room knows HTTP paths.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use flowgate_proto::v1::ErrorReason;
@@ -15,7 +12,7 @@ use crate::{
     catalog::{Catalog, Endpoint},
     error::{Error, Result},
     event::{Payload, Reply, Task},
-    expression::Request,
+    expression::{Request, Seen},
     identity::{Identity, Peer, Principal},
     stack::{Served, Snapshot},
     task::Cut,
@@ -115,7 +112,7 @@ impl Visit {
             headers,
             principal: Arc::clone(&self.principal.name),
             payload: payload.clone(),
-            json: OnceLock::new(),
+            seen: Seen::default(),
         }
     }
 }

@@ -223,16 +223,7 @@ fn pin(affinity: &Affinity, call: &Call) -> Option<Vec<u8>> {
             };
             Some(metadata.get(key)?.as_bytes().to_vec())
         }
-        Affinity::Field(path) => {
-            let mut value = request?.json()?;
-            for key in path {
-                value = match value {
-                    serde_json::Value::Array(items) => items.get(key.parse::<usize>().ok()?)?,
-                    other => other.get(key)?,
-                };
-            }
-            Some(serde_json::to_vec(value).ok()?).filter(|_| !value.is_null())
-        }
+        Affinity::Field(path) => request?.field(path).map(String::into_bytes),
     }
 }
 

@@ -45,7 +45,7 @@ fn request(path: &str, payload: &Payload) -> Arc<expression::Request> {
         headers: http::HeaderMap::from_iter([(http::HeaderName::from_static("x-user"), path.parse().unwrap())]),
         principal: "tester".into(),
         payload: payload.clone(),
-        json: std::sync::OnceLock::new(),
+        seen: expression::Seen::default(),
     })
 }
 

@@ -1,6 +1,6 @@
 //! Chains over endpoints that answer as told.
 
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 
 use flowgate_proto::{
     v1::{
@@ -92,7 +92,7 @@ fn asking(task: Task, request: Request) -> Call {
         headers: HeaderMap::new(),
         principal: "tester".into(),
         payload,
-        json: OnceLock::new(),
+        seen: expression::Seen::default(),
     }));
     call
 }

@@ -196,7 +196,7 @@ fn a_deployments_upstream_wins_over_its_endpoints() {
 fn splits_multiply_weights() {
     let text = "endpoints:\n  \
         - { name: a, endpoint_type: llm/v1/chat, timeouts: { total: 5s }, deployments: [{ alias: p, weight: 1, model: { provider: mock } }, { alias: q, weight: 2, model: { provider: mock } }] }\n  \
-        - { name: b, endpoint_type: llm/v1/chat, deployments: [{ alias: p, when: x, model: { provider: mock } }, { alias: q, model: { provider: mock } }, { alias: r, model: { provider: mock } }] }\n\
+        - { name: b, endpoint_type: llm/v1/chat, deployments: [{ alias: p, when: 'True', model: { provider: mock } }, { alias: q, model: { provider: mock } }, { alias: r, model: { provider: mock } }] }\n\
         routes: [{ name: s, task_type: llm/v1/chat, destinations: [{ name: a, traffic_percentage: 40 }, { name: b, traffic_percentage: 60 }] }]\n";
     let config = env().load(text).config;
     let split = endpoint(&config, "s");

@@ -95,6 +95,8 @@ pub enum Unsupported {
     Refuse,
     /// Leave it out.
     Drop,
+    /// Leave it out without a word: the body is only looked at.
+    Ignore,
 }
 
 /// Whom a request goes to.

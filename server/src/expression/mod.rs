@@ -1,37 +1,52 @@
 //! Python-flavoured expressions and templates over a request: compiled once at load, bounded in work, memory and time. Pure.
 
-mod request;
-
 use std::{fmt, ops::Range, sync::Arc, sync::LazyLock};
 
-use minijinja::{Environment, Value};
+use minijinja::{Environment, Value, value::Object};
 
-pub use request::Request;
+mod arguments;
+mod functions;
+mod json;
+mod lower;
+mod meter;
+mod methods;
+mod names;
+mod operators;
+mod request;
+mod syntax;
+#[cfg(test)]
+mod tests;
 
-/// Instructions that one evaluation may take.
+pub use request::{Request, Seen};
+
+/// Instructions that one evaluation may take. There are no loops, so a source of [`syntax::MAX_CONDITION`] never gets near it.
 const FUEL: u64 = 10_000;
+/// The longest text that a template may make, in bytes.
+const MAX_OUTPUT: usize = 4 << 20;
 
-static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
-    let mut engine = Environment::new();
-    engine.set_fuel(Some(FUEL));
-    engine.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    engine
-});
+static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| names::engine(FUEL));
 
 /// A condition of a configuration, compiled. Cloning shares.
 #[derive(Clone)]
-pub struct Expression(Arc<Compiled>);
-
-struct Compiled {
-    text: String,
-    expression: minijinja::Expression<'static, 'static>,
-}
+pub struct Expression(Arc<Compiled<minijinja::Expression<'static, 'static>>>);
 
 /// A text with `{{ … }}` of a configuration, compiled. Cloning shares.
-#[derive(Clone, Debug)]
-pub struct Template(Arc<str>);
+#[derive(Clone)]
+pub struct Template(Arc<Compiled<Vec<Piece>>>);
 
-/// What is wrong with a text.
+struct Compiled<T> {
+    text: String,
+    reads_body: bool,
+    steps: Vec<String>,
+    code: T,
+}
+
+enum Piece {
+    Text(String),
+    Expression(minijinja::Expression<'static, 'static>),
+}
+
+/// What is wrong with a text, in words that say what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// What.
@@ -40,15 +55,28 @@ pub struct Fault {
     pub range: Option<Range<usize>>,
 }
 
+/// What a template sees: the request, and the steps that came before.
+#[derive(Debug)]
+struct Scope {
+    request: Arc<Request>,
+    steps: Value,
+}
+
+impl Fault {
+    fn at(range: Range<usize>, message: impl Into<String>) -> Self {
+        Self { message: message.into(), range: Some(range) }
+    }
+}
+
 impl Expression {
-    /// Compiles a text.
+    /// Compiles a text: parses it, checks every name in it, and bounds its work.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with it, and where.
     pub fn compile(text: &str) -> Result<Self, Fault> {
-        let expression =
-            ENGINE.compile_expression_owned(text.to_owned()).map_err(|error| Fault { message: error.to_string(), range: error.range() })?;
-        Ok(Self(Arc::new(Compiled { text: text.to_owned(), expression })))
+        let lowered = lower::condition(text)?;
+        let code = code(&lowered, text)?;
+        Ok(Self(Arc::new(Compiled { text: text.to_owned(), reads_body: lowered.reads_body, steps: Vec::new(), code })))
     }
 
     /// The text as it is written.
@@ -56,46 +84,112 @@ impl Expression {
         &self.0.text
     }
 
+    /// Whether it may read the request's body; one that does not never has it parsed.
+    pub fn reads_body(&self) -> bool {
+        self.0.reads_body
+    }
+
     /// Whether it is true of a request.
     ///
     /// # Errors
-    /// Why it cannot be told.
+    /// Why it cannot be told, in words that hold nothing of the request; whoever asks takes it for false.
     pub fn holds(&self, request: &Arc<Request>) -> Result<bool, String> {
-        let scope = minijinja::context! { request => Value::from_dyn_object(Arc::clone(request)) };
-        self.0.expression.eval(scope).map(|value| value.is_true()).map_err(|error| error.to_string())
+        meter::start(meter::CONDITION);
+        let value = self.0.code.eval(Value::from_dyn_object(Arc::clone(request))).map_err(|error| meter::reason(&error))?;
+        if value.is_undefined() { Err(meter::MISSING.to_owned()) } else { Ok(value.is_true()) }
     }
 }
 
 impl Template {
-    /// Compiles a text.
+    /// Compiles a text. It has `{{ … }}` with the same expressions as conditions, and `steps`; no statements.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with it, and where.
     pub fn compile(text: &str) -> Result<Self, Fault> {
-        ENGINE.template_from_str(text).map_err(|error| Fault { message: error.to_string(), range: error.range() })?;
-        Ok(Self(text.into()))
+        let (mut pieces, mut reads_body, mut steps) = (Vec::new(), false, Vec::new());
+        for piece in lower::template(text)? {
+            pieces.push(match piece {
+                lower::Piece::Text(raw) => Piece::Text(raw),
+                lower::Piece::Expression(lowered) => {
+                    reads_body |= lowered.reads_body;
+                    steps.extend(lowered.steps.iter().filter(|step| !steps.contains(*step)).cloned().collect::<Vec<_>>());
+                    Piece::Expression(code(&lowered, text)?)
+                }
+            });
+        }
+        Ok(Self(Arc::new(Compiled { text: text.to_owned(), reads_body, steps, code: pieces })))
     }
 
     /// The text as it is written.
     pub fn text(&self) -> &str {
-        &self.0
+        &self.0.text
     }
 
-    /// The text with what it names, of a request and of the steps that came before.
+    /// Whether it may read the request's body.
+    pub fn reads_body(&self) -> bool {
+        self.0.reads_body
+    }
+
+    /// The steps that it names.
+    pub fn steps(&self) -> &[String] {
+        &self.0.steps
+    }
+
+    /// The text with what it names, of a request and of the steps that came before. Texts are written as they are, everything else as
+    /// JSON.
     ///
     /// # Errors
-    /// Why it cannot be told.
+    /// Why it cannot be told: something is missing, or the result would be longer than 4 MiB.
     pub fn render(&self, request: &Arc<Request>, steps: &serde_json::Value) -> Result<String, String> {
-        let scope = Value::from_pairs([
-            ("request", Value::from_dyn_object(Arc::clone(request))),
-            ("steps", Value::from(minijinja::value::Serde(steps))),
-        ]);
-        ENGINE.render_str(&self.0, scope).map_err(|error| error.to_string())
+        meter::start(meter::RENDERING);
+        let named = self.0.steps.iter().filter_map(|name| Some((Value::from(name.as_str()), json::of_tree(steps.get(name)?))));
+        let steps = Value::from_object(json::Table::new(named.collect()));
+        let scope = Value::from_object(Scope { request: Arc::clone(request), steps });
+        let mut out = String::new();
+        for piece in &self.0.code {
+            let value;
+            let made;
+            let text = match piece {
+                Piece::Text(text) => text.as_str(),
+                Piece::Expression(code) => {
+                    value = code.eval(scope.clone()).map_err(|error| meter::reason(&error))?;
+                    if let Some(text) = value.as_str() {
+                        text
+                    } else {
+                        made = json::text(&value).map_err(|error| meter::reason(&error))?;
+                        &made
+                    }
+                }
+            };
+            if out.len() + text.len() > MAX_OUTPUT {
+                return Err(format!("the text would be longer than {MAX_OUTPUT} bytes"));
+            }
+            out.push_str(text);
+        }
+        Ok(out)
+    }
+}
+
+fn code(lowered: &lower::Lowered, text: &str) -> Result<minijinja::Expression<'static, 'static>, Fault> {
+    let compiled = ENGINE.compile_expression_owned(lowered.text.clone());
+    // Places in the lowered text mean nothing to whoever wrote the other.
+    compiled.map_err(|error| Fault::at(0..text.len(), error.detail().unwrap_or("the expression cannot be compiled").to_owned()))
+}
+
+impl Object for Scope {
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        if key == "_steps" { Some(self.steps.clone()) } else { self.request.get_value_by_str(key) }
     }
 }
 
 impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Expression").field(&self.0.text).finish()
+    }
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Template").field(&self.0.text).finish()
     }
 }

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use flowgate_proto::v1::ErrorReason;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 
-use super::{Ask, Decoder, Dialect, Target};
+use super::{Ask, Decoder, Dialect, Quirks, Target, Unsupported};
 use crate::{
     error::{Error, Result},
-    event::{Answer, Lane, Protocol, Request, Task},
+    event::{Answer, Lane, Payload, Protocol, Request, Task},
 };
 
 mod answer;
@@ -94,6 +94,29 @@ pub fn decode_answer(task: Task, body: &[u8]) -> Result<Answer> {
         Task::Embed => embed::decode(body).map(Answer::Embed),
         Task::Predict => Err(wrong_task()),
     }
+}
+
+/// A typed request as the body that the protocol's owner would get, for whoever only looks at it. What the protocol lacks is left out; the
+/// model is the endpoint.
+///
+/// # Errors
+/// What the protocol cannot express, by field.
+pub fn json_view(payload: &Payload) -> Result<Bytes> {
+    let (task, endpoint) = match payload.typed()? {
+        Request::Chat(request) => (Task::Chat, &request.endpoint),
+        Request::Complete(request) => (Task::Complete, &request.endpoint),
+        Request::Embed(request) => (Task::Embed, &request.endpoint),
+        Request::Predict(_) => return Err(wrong_task()),
+    };
+    let target = Target {
+        provider: "",
+        base: Uri::default(),
+        model: endpoint.clone(),
+        credential: None,
+        headers: HeaderMap::new(),
+        quirks: &Quirks::NONE,
+    };
+    typed_body(&Ask { task, streaming: false, lane: Lane::Typed, payload, unsupported: Unsupported::Ignore }, &target)
 }
 
 fn typed_body(ask: &Ask<'_>, target: &Target) -> Result<Bytes> {

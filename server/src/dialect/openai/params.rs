@@ -51,6 +51,7 @@ impl Rules<'_> {
                 tracing::warn!(%field, provider = self.target.provider, "a parameter was left out: the provider does not have it");
                 Ok(())
             }
+            Unsupported::Ignore => Ok(()),
         }
     }
 

@@ -31,6 +31,14 @@ pub fn predictions(body: &Bytes) -> Result<Bytes> {
     answer::predictions(body).map(|predictions| predictions.json)
 }
 
+pub use request::json_view;
+
+/// JSON text in which the tokens that only Python writes (`NaN`, `Infinity`) are `null`, as MLflow reads them; as wrong as it was in every
+/// other respect.
+pub fn without_python_tokens(text: &[u8]) -> Vec<u8> {
+    json::legal(text).text
+}
+
 /// The dialect.
 pub static SCORING: Scoring = Scoring;
 

@@ -11,7 +11,7 @@ use super::{
     value,
 };
 use crate::{
-    dialect::{Ask, Target},
+    dialect::{Ask, Target, is_json},
     error::{Error, Result},
     event::{Lane, Payload, Request},
 };
@@ -30,6 +30,13 @@ pub(super) fn encode(ask: &Ask<'_>, target: &Target) -> Result<http::Request<Byt
     // An address may be written with the path, as MLflow's own clients take it.
     let is_whole = target.base.path().trim_end_matches('/').ends_with(PATH);
     target.post(if is_whole { "" } else { PATH }, content_type, body)
+}
+
+/// A request as the JSON that the scoring server would get, for whoever only looks at it. `None`: it has no JSON form.
+pub fn json_view(request: &PredictRequest) -> Option<Bytes> {
+    let (content_type, body) = body(request).ok()?;
+    let media_type = content_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    is_json(media_type).then_some(body)
 }
 
 /// The typed request.
