@@ -16,11 +16,13 @@ use crate::{
         Next, Over,
         attribution::Attribution,
         commit::Commit,
+        concurrency::Concurrency,
         defaults::Defaults,
         erase,
         fallback::Fallback,
         meter::Meter,
         retry::Retry,
+        shed::{Shed, UnderWay},
         span::Span,
         timeouts::{Total, Try},
     },
@@ -38,6 +40,8 @@ pub struct Grounds {
     pub connections: Connections,
     /// What is known of deployments.
     pub ward: Ward,
+    /// The calls under way.
+    pub under_way: Arc<UnderWay>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -68,6 +72,8 @@ struct Choose(Arc<Balance>);
 struct Build<'a> {
     catalog: &'a Catalog,
     grounds: &'a Grounds,
+    /// `max_in_flight`.
+    most_calls: u32,
     routings: HashMap<Arc<str>, Service<Call>>,
 }
 
@@ -90,7 +96,7 @@ impl Snapshot {
     /// What makes a deployment impossible to reach, for example an unreadable `upstream.ca`.
     pub fn build(config: &Config, grounds: &Grounds) -> Result<Self> {
         let catalog = Catalog::new(config);
-        let mut build = Build { catalog: &catalog, grounds, routings: HashMap::new() };
+        let mut build = Build { catalog: &catalog, grounds, most_calls: config.max_in_flight, routings: HashMap::new() };
         let services = catalog.all().iter().map(|endpoint| {
             let service = build.call_stack(endpoint)?;
             Ok((Arc::clone(&endpoint.name), service))
@@ -132,8 +138,10 @@ impl Build<'_> {
         let routing = self.routing(endpoint, MOST_HOPS)?;
         // Over all attempts, so that several tries share one time.
         let total = Over(Total(endpoint.config.timeouts), routing);
+        // Over all that costs anything: a gateway with too much to do does nothing for a call that it turns away.
+        let shed = Over(Shed::new(Arc::clone(&self.grounds.under_way), self.most_calls, self.grounds.metrics.load().shed()), total);
         // Outermost: sees just what the client gets, refusals of the policies below included.
-        let meter = Over(Meter, total);
+        let meter = Over(Meter, shed);
         Ok(erase(meter))
     }
 
@@ -189,8 +197,21 @@ impl Build<'_> {
         let bounded = Over(Try(endpoint.config.timeouts), span);
         // Over the timeouts: a server that says nothing has failed, too.
         let attributed = Over(Attribution::new(Arc::clone(vitals), Arc::clone(upstream), meter), bounded);
+        // Over both: to wait for a place is neither the provider's time nor its fault.
+        let limited = Over(self.concurrency(endpoint, deployment, vitals), attributed);
         // Before anything reads the request: from here on it is what the upstream gets.
-        let defaults = Over(Defaults, attributed);
+        let defaults = Over(Defaults, limited);
         erase(defaults)
+    }
+
+    fn concurrency(&self, endpoint: &Endpoint, deployment: &Deployment, vitals: &Vitals) -> Concurrency {
+        let load = self.grounds.metrics.load();
+        match &vitals.limiter {
+            Some(limiter) => Concurrency::limited(limiter.clone(), load.deployment(&endpoint.name, &deployment.alias)),
+            None => {
+                load.unlimited(&endpoint.name, &deployment.alias);
+                Concurrency::unlimited()
+            }
+        }
     }
 }
