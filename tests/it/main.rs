@@ -13,6 +13,7 @@ mod gateway;
 mod health;
 mod lanes;
 mod limits;
+mod load;
 mod metrics;
 mod openapi;
 mod predict;
