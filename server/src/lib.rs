@@ -9,7 +9,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use hyper_util::service::TowerToHyperService;
 use tokio::{net::TcpListener, time::sleep};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     admin::{Access, Readiness},
@@ -156,8 +156,21 @@ impl Gateway {
             self.health.end().await;
         };
         let admin = listen::serve(listeners.admin, admin, admin_options, admin_shutdown.clone(), &admin_tasks);
+        let _measured_until_here = self.measure_delay();
         let (left, (), _) = tokio::join!(data, drain, admin);
         Ok(self.gate.cut.counted() + left)
+    }
+
+    /// Measures how late calls get their turn, until what is returned is dropped.
+    fn measure_delay(&self) -> DropGuard {
+        let end = CancellationToken::new();
+        let (until, lag, metrics) = (end.clone(), self.grounds.under_way.lag.clone(), Arc::clone(&self.gate.metrics));
+        Tasks::default().spawn(async move {
+            let watch = lag.watch(|delay| metrics.load().delayed(delay));
+            // It ends by the token alone.
+            until.run_until_cancelled(watch).await;
+        });
+        end.drop_guard()
     }
 }
 

@@ -11,23 +11,25 @@ use crate::{
     balance::{
         Balance, Choice,
         rollout::{Rollout, Rollouts, Trial},
-        vitals::Ward,
+        vitals::{Vitals, Ward},
     },
     call::{Attempt, Call, Service},
     catalog::{Catalog, Deployment, Endpoint, shares},
     chain::{Chain, Stage},
-    config::{Config, Step},
+    config::{Config, Step, Timeouts},
     error::{Error, Result},
     event::Reply,
     policy::{
         Next, Over,
         attribution::Attribution,
         commit::Commit,
+        concurrency::Concurrency,
         defaults::Defaults,
         erase,
         fallback::Fallback,
         meter::Meter,
         retry::Retry,
+        shed::{Shed, UnderWay},
         span::Span,
         timeouts::{Total, Try},
     },
@@ -47,6 +49,8 @@ pub struct Grounds {
     pub ward: Ward,
     /// How far rollouts are.
     pub rollouts: Rollouts,
+    /// The calls under way.
+    pub under_way: Arc<UnderWay>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -79,13 +83,21 @@ struct Build<'a> {
     catalog: &'a Catalog,
     grounds: &'a Grounds,
     rollouts: &'a BTreeMap<Arc<str>, Arc<Rollout>>,
+    /// `max_in_flight`.
+    most_calls: u32,
     routings: HashMap<Arc<str>, Service<Call>>,
 }
 
 impl Default for Grounds {
     fn default() -> Self {
         let metrics = Arc::new(Metrics::new());
-        Self { connections: Connections::new(metrics.upstreams().clone()), ward: Ward::default(), rollouts: Rollouts::default(), metrics }
+        Self {
+            connections: Connections::new(metrics.upstreams().clone()),
+            ward: Ward::default(),
+            rollouts: Rollouts::default(),
+            under_way: Arc::default(),
+            metrics,
+        }
     }
 }
 
@@ -112,7 +124,8 @@ impl Snapshot {
         let rollouts =
             catalog.all().iter().filter_map(|endpoint| Some((Arc::clone(&endpoint.name), grounds.rollouts.of(endpoint, routing)?)));
         let rollouts = rollouts.collect();
-        let mut build = Build { catalog: &catalog, grounds, rollouts: &rollouts, routings: HashMap::new() };
+        let mut build =
+            Build { catalog: &catalog, grounds, rollouts: &rollouts, most_calls: config.max_in_flight, routings: HashMap::new() };
         let services = catalog.all().iter().map(|endpoint| {
             let service = build.call_stack(endpoint)?;
             Ok((Arc::clone(&endpoint.name), service))
@@ -194,8 +207,10 @@ impl Build<'_> {
         let routing = self.routing(endpoint, MOST_HOPS)?;
         // Over all attempts, so that several tries share one time.
         let total = Over(Total(endpoint.config.timeouts), routing);
+        // Over all that costs anything: a gateway with too much to do does nothing for a call that it turns away.
+        let shed = Over(Shed::new(Arc::clone(&self.grounds.under_way), self.most_calls, self.grounds.metrics.load().shed()), total);
         // Outermost: sees just what the client gets, refusals of the policies below included.
-        let meter = Over(Meter, total);
+        let meter = Over(Meter, shed);
         Ok(erase(meter))
     }
 
@@ -246,21 +261,35 @@ impl Build<'_> {
             let trial = self.rollouts.get(&endpoint.name).and_then(|rollout| Trial::of(rollout, endpoint, deployment));
             let meter = self.grounds.metrics.routing().deployment(&endpoint.name, &deployment.alias);
             let attribution = Attribution::new(Arc::clone(&vitals), Arc::clone(&upstream), meter, trial.clone());
-            let service = Self::attempt_stack(endpoint, &upstream, attribution);
+            let concurrency = self.concurrency(endpoint, deployment, &vitals);
+            let service = attempt_stack(endpoint.config.timeouts, &upstream, attribution, concurrency);
             Ok(Choice::new(deployment, vitals, upstream, service).on_trial(trial))
         };
         callable.map(choice).collect()
     }
 
-    /// Steps 9 and 10, outermost first.
-    fn attempt_stack(endpoint: &Endpoint, upstream: &Arc<Upstream>, attribution: Attribution) -> Service<Attempt> {
-        // Nearest to the exchange: the span covers what is spent on the upstream and nothing else.
-        let span = Over(Span, Send(Arc::clone(upstream)));
-        let bounded = Over(Try(endpoint.config.timeouts), span);
-        // Over the timeouts: a server that says nothing has failed, too.
-        let attributed = Over(attribution, bounded);
-        // Before anything reads the request: from here on it is what the upstream gets.
-        let defaults = Over(Defaults, attributed);
-        erase(defaults)
+    fn concurrency(&self, endpoint: &Endpoint, deployment: &Deployment, vitals: &Vitals) -> Concurrency {
+        let load = self.grounds.metrics.load();
+        match &vitals.limiter {
+            Some(limiter) => Concurrency::limited(limiter.clone(), load.deployment(&endpoint.name, &deployment.alias)),
+            None => {
+                load.unlimited(&endpoint.name, &deployment.alias);
+                Concurrency::unlimited()
+            }
+        }
     }
+}
+
+/// Steps 9 and 10, outermost first.
+fn attempt_stack(timeouts: Timeouts, upstream: &Arc<Upstream>, attribution: Attribution, concurrency: Concurrency) -> Service<Attempt> {
+    // Nearest to the exchange: the span covers what is spent on the upstream and nothing else.
+    let span = Over(Span, Send(Arc::clone(upstream)));
+    let bounded = Over(Try(timeouts), span);
+    // Over the timeouts: a server that says nothing has failed, too.
+    let attributed = Over(attribution, bounded);
+    // Over both: to wait for a place is neither the provider's time nor its fault.
+    let limited = Over(concurrency, attributed);
+    // Before anything reads the request: from here on it is what the upstream gets.
+    let defaults = Over(Defaults, limited);
+    erase(defaults)
 }

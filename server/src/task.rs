@@ -1,12 +1,14 @@
-//! The only place that spawns tasks, so that whoever owns some can wait for them, and the end of that wait.
+//! The only place that spawns tasks, so that whoever owns some can wait for them, the end of that wait, and how late they run.
 
 use std::future::Future;
 
 use tokio_util::task::TaskTracker;
 
 mod cut;
+mod lag;
 
 pub use cut::Cut;
+pub use lag::Lag;
 
 /// The tasks of one owner, for example of a listener. Cloning shares.
 #[derive(Clone, Debug, Default)]

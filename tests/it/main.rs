@@ -14,6 +14,7 @@ mod gateway;
 mod health;
 mod lanes;
 mod limits;
+mod load;
 mod metrics;
 mod openapi;
 mod predict;

@@ -18,7 +18,9 @@ pub mod blame;
 pub mod breaker;
 pub mod budget;
 pub mod credentials;
+mod gradient;
 pub mod latency;
+pub mod limiter;
 mod needs;
 mod order;
 pub mod rollout;
@@ -208,8 +210,8 @@ impl Balance {
     /// the operator wants it, one that was tried, after a pause.
     fn next(&self, order: &[usize], tried: &[Place], failed: Place, error: &Error) -> Option<(usize, bool)> {
         let choice = self.choices.get(failed.deployment)?;
-        let is_fit = |place: usize| self.choices[place].fitness(self.min_throughput) == Fitness::Fit;
-        if choice.has_other(tried, failed, error) && is_fit(failed.deployment) && choice.vitals.retries.withdraw() {
+        let fitness = |place: usize| self.choices[place].fitness(self.min_throughput);
+        if choice.has_other(tried, failed, error) && fitness(failed.deployment) == Fitness::Fit && choice.vitals.retries.withdraw() {
             return Some((failed.deployment, false));
         }
         let outgrown = self.window_of(failed).filter(|_| error.reason() == ErrorReason::CallerContextTooLong);
@@ -218,7 +220,10 @@ impl Balance {
             None => true,
         };
         let was_at = |place: usize| tried.iter().any(|tried| tried.deployment == place);
-        if let Some(other) = order.iter().copied().find(|place| !was_at(*place) && is_fit(*place) && is_large(*place)) {
+        let others = order.iter().copied().filter(|place| !was_at(*place) && is_large(*place));
+        // One that is slow, or has a queue, is better than none.
+        let others = others.map(|place| (fitness(place), place)).filter(|(fitness, _)| *fitness <= Fitness::Busy);
+        if let Some((_, other)) = others.min_by_key(|(fitness, _)| *fitness) {
             self.choices[other].vitals.retries.deposit();
             return Some((other, false));
         }
@@ -226,7 +231,7 @@ impl Balance {
             return None;
         }
         // One whose credentials rest is worth the wait: that is what the pause is for.
-        let same = order.iter().copied().find(|place| self.choices[*place].fitness(self.min_throughput) <= Fitness::Resting)?;
+        let same = order.iter().copied().find(|place| fitness(*place) <= Fitness::Resting)?;
         self.choices[same].vitals.retries.withdraw().then_some((same, true))
     }
 

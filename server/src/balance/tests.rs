@@ -277,3 +277,27 @@ fn another_credential_of_the_same_deployment_comes_before_another_deployment() {
     assert_eq!(way(&balance, &call, &[ErrorReason::ProviderRateLimited; 3]), ["a", "a", "b"]);
     assert_eq!(way(&balance, &call, &[ErrorReason::ProviderFailed; 3]), ["a", "b"], "a failing server has nothing to do with the key");
 }
+
+#[test]
+fn another_deployment_is_taken_while_one_is_busy_and_the_first_that_has_a_queue_when_all_are() {
+    let limited = |alias: &str, queue: usize| {
+        let mut deployment = deployment(alias);
+        let limit = config::ConcurrencyLimit::Fixed(1);
+        deployment.traits.concurrency = Some(config::Concurrency { limit, queue, wait: Duration::from_secs(1) });
+        deployment
+    };
+    let (balance, call) = of(vec![limited("a", 0), limited("b", 1), limited("c", 1)]);
+    let enter = |place: usize| balance.choices[place].vitals.limiter.as_ref().unwrap().enter(call.choice.priority).unwrap();
+    let first = || way(&balance, &call, &[]).remove(0);
+    assert_eq!(first(), "a");
+    let _a = enter(0);
+    assert_eq!(first(), "b");
+    let _b = enter(1);
+    assert_eq!(first(), "c");
+    assert_eq!(way(&balance, &call, &[ErrorReason::ProviderFailed; 3]), ["c", "b"], "b has a queue, and a has none");
+    let _c = enter(2);
+    assert_eq!(first(), "b");
+    let _queue = [enter(1), enter(2)];
+    assert_eq!(first(), "a", "when nothing is left, the first says so");
+    assert_eq!(way(&balance, &call, &[ErrorReason::GatewayOverloaded; 3]), ["a"]);
+}

@@ -1,4 +1,4 @@
-//! What is known of a deployment from the calls it got: breaker, credentials, speed. It outlives a reload that leaves the deployment alone.
+//! What is known of a deployment from the calls it got: breaker, credentials, speed, places. It outlives a reload that leaves the deployment alone.
 
 use std::{
     collections::HashMap,
@@ -13,6 +13,7 @@ use super::{
     budget::Budget,
     credentials::Credentials,
     latency::{Average, Quantiles},
+    limiter::{Limiter, Room},
 };
 use crate::{
     catalog::{Deployment, Endpoint},
@@ -39,6 +40,8 @@ pub struct Vitals {
     pub throughput: Average,
     /// How many repeated attempts it may get.
     pub retries: Budget,
+    /// How many calls it gets at once. `None`: as many as there are.
+    pub limiter: Option<Limiter>,
 }
 
 /// How fit a deployment is to get a call now; what is worse comes later.
@@ -48,6 +51,10 @@ pub enum Fitness {
     Fit,
     /// Its streams are slower than the endpoint wants them.
     Slow,
+    /// It has as many calls as it may have at once; others wait for a place.
+    Busy,
+    /// So has its queue.
+    Full,
     /// All its credentials rest.
     Resting,
     /// All its replicas are out.
@@ -70,6 +77,7 @@ impl Vitals {
             pace: Average::new(),
             throughput: Average::new(),
             retries: Budget::new(routing.retry.budget, FREE_RETRIES),
+            limiter: deployment.config.traits.concurrency.map(Limiter::new),
         }
     }
 
@@ -80,6 +88,11 @@ impl Vitals {
         }
         if !self.credentials.has_free(|_| false) {
             return Fitness::Resting;
+        }
+        match self.limiter.as_ref().map(Limiter::room) {
+            Some(Room::None) => return Fitness::Full,
+            Some(Room::Queue) => return Fitness::Busy,
+            Some(Room::Free) | None => {}
         }
         // What was found slow is left alone until that is forgotten, and then tried again.
         let too_slow = min_throughput.is_some_and(|least| self.throughput.get(FRESH).is_some_and(|pace| pace < least));
@@ -133,7 +146,8 @@ fn key(endpoint: &Endpoint, deployment: &Deployment) -> [u8; 32] {
 mod tests {
     use super::*;
     use crate::{
-        config,
+        call::Priority,
+        config::{self, Concurrency, ConcurrencyLimit},
         policy::testing::{catalog, deployment, endpoint},
     };
 
@@ -145,6 +159,10 @@ mod tests {
         ward.of(endpoint, &endpoint.deployments[0])
     }
 
+    fn limit_of(limit: u32) -> Concurrency {
+        Concurrency { limit: ConcurrencyLimit::Fixed(limit), queue: 1, wait: FRESH }
+    }
+
     #[test]
     fn vitals_outlive_a_reload_that_leaves_the_deployment_alone() {
         let ward = Ward::default();
@@ -154,6 +172,9 @@ mod tests {
         drop(first);
         of(&ward, |config| config.traits.breaker.failures = 2);
         assert_eq!(ward.0.lock().unwrap().len(), 1, "what nobody uses is forgotten");
+        let limited = |limit| of(&ward, |config| config.traits.concurrency = Some(limit_of(limit)));
+        let (few, many) = (limited(1), limited(2));
+        assert!(Arc::ptr_eq(&few, &limited(1)) && !Arc::ptr_eq(&few, &many));
     }
 
     #[tokio::test(start_paused = true)]
@@ -168,5 +189,18 @@ mod tests {
         assert_eq!(vitals.fitness(None), Fitness::Resting);
         (0..5).for_each(|_| _ = vitals.breaker.fault());
         assert_eq!(vitals.fitness(None), Fitness::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_free_place_it_is_busy_and_without_one_in_the_queue_full() {
+        let vitals = of(&Ward::default(), |config| config.traits.concurrency = Some(limit_of(1)));
+        let enter = || vitals.limiter.as_ref().unwrap().enter(Priority::Interactive).unwrap();
+        assert_eq!(vitals.fitness(None), Fitness::Fit);
+        let _in = enter();
+        assert_eq!(vitals.fitness(None), Fitness::Busy);
+        let _queued = enter();
+        assert_eq!(vitals.fitness(None), Fitness::Full);
+        vitals.credentials.bench(0, super::super::credentials::Fault::Refused);
+        assert_eq!(vitals.fitness(None), Fitness::Resting);
     }
 }

@@ -10,10 +10,12 @@ use crate::{call::Service, error::Result, event::Reply};
 
 pub mod attribution;
 pub mod commit;
+pub mod concurrency;
 pub mod defaults;
 pub mod fallback;
 pub mod meter;
 pub mod retry;
+pub mod shed;
 pub mod span;
 pub mod timeouts;
 

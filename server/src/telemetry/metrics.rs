@@ -14,7 +14,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{logs, routing::Routing, upstreams::Upstreams};
+use super::{load::Load, logs, routing::Routing, upstreams::Upstreams};
 
 /// Seconds; from half a millisecond to ten minutes.
 const SECONDS: [f64; 16] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0];
@@ -28,6 +28,7 @@ pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     errors: Family<ErrorLabels, Counter>,
     routing: Routing,
+    load: Load,
     duration: Family<EndpointLabels, Histogram, Buckets>,
     first_event: Family<EndpointLabels, Histogram, Buckets>,
     overhead: Family<DoorLabels, Histogram, OwnBuckets>,
@@ -97,7 +98,7 @@ struct TokenLabels {
 }
 
 #[derive(Clone, Debug)]
-struct Buckets;
+pub(super) struct Buckets;
 
 #[derive(Clone, Debug)]
 struct OwnBuckets;
@@ -119,6 +120,7 @@ impl Metrics {
         let errors = Family::default();
         registry.register("errors", "Failed requests, by reason and by whose fault it was", errors.clone());
         let routing = Routing::register(&mut registry);
+        let load = Load::register(&mut registry);
         let duration = Family::new_with_constructor(Buckets);
         registry.register_with_unit(
             "call_duration",
@@ -146,6 +148,7 @@ impl Metrics {
             calls,
             errors,
             routing,
+            load,
             duration,
             first_event,
             overhead,
@@ -191,6 +194,11 @@ impl Metrics {
     /// What is counted of routing.
     pub fn routing(&self) -> &Routing {
         &self.routing
+    }
+
+    /// What is counted of load.
+    pub fn load(&self) -> &Load {
+        &self.load
     }
 
     /// A configuration was taken over.

@@ -2,6 +2,7 @@
 
 mod json;
 pub mod lines;
+pub mod load;
 pub mod logs;
 pub mod metrics;
 pub mod routing;

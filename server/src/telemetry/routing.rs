@@ -73,7 +73,7 @@ struct AttemptLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DeploymentLabels {
+pub(super) struct DeploymentLabels {
     endpoint: Name,
     deployment: Name,
 }
@@ -117,7 +117,7 @@ impl Routing {
 
     /// The handles of a deployment.
     pub fn deployment(&self, endpoint: &Arc<str>, alias: &Arc<str>) -> DeploymentMeter {
-        let labels = DeploymentLabels { endpoint: Name(Arc::clone(endpoint)), deployment: Name(Arc::clone(alias)) };
+        let labels = DeploymentLabels::new(endpoint, alias);
         DeploymentMeter {
             attempts: self.attempts.clone(),
             ok: self.attempts.get_or_create_owned(&labels.attempt("ok")),
@@ -241,6 +241,10 @@ impl Cause {
 }
 
 impl DeploymentLabels {
+    pub(super) fn new(endpoint: &Arc<str>, alias: &Arc<str>) -> Self {
+        Self { endpoint: Name(Arc::clone(endpoint)), deployment: Name(Arc::clone(alias)) }
+    }
+
     fn rollback(&self, cause: Cause) -> RollbackLabels {
         RollbackLabels { endpoint: self.endpoint.clone(), deployment: self.deployment.clone(), cause: cause.name() }
     }
