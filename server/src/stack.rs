@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     balance::{
         Balance, Choice,
+        tempo::Tempi,
         vitals::{Vitals, Ward},
     },
     call::{Attempt, Call, Service},
@@ -19,11 +20,14 @@ use crate::{
         defaults::Defaults,
         erase,
         fallback::Fallback,
+        hedge::Hedge,
         meter::Meter,
+        mirror::{Image, Mirror},
         retry::Retry,
         span::Span,
         timeouts::{Total, Try},
     },
+    task::Tasks,
     telemetry::metrics::Metrics,
     upstream::{Connections, Upstream},
 };
@@ -38,6 +42,10 @@ pub struct Grounds {
     pub connections: Connections,
     /// What is known of deployments.
     pub ward: Ward,
+    /// What is known of endpoints that hedge.
+    pub tempi: Tempi,
+    /// Copies of calls under way to mirrors; nobody waits for them.
+    pub mirrors: Tasks,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -130,8 +138,10 @@ impl Build<'_> {
     /// Step 6 of a request's life, outermost first: what a caller meets at the endpoint that it named.
     fn call_stack(&mut self, endpoint: &Arc<Endpoint>) -> Result<Service<Call>> {
         let routing = self.routing(endpoint, MOST_HOPS)?;
+        // Directly over the routing: a copy is sent when a call is, and outlives it.
+        let mirror = Over(self.mirror(endpoint)?, routing);
         // Over all attempts, so that several tries share one time.
-        let total = Over(Total(endpoint.config.timeouts), routing);
+        let total = Over(Total(endpoint.config.timeouts), mirror);
         // Outermost: sees just what the client gets, refusals of the policies below included.
         let meter = Over(Meter, total);
         Ok(erase(meter))
@@ -148,12 +158,25 @@ impl Build<'_> {
         // Nearest to the choice: what passes it has its first content, so nothing above it ever sees a failure that could be retried.
         let commit = Over(Commit, Choose(Arc::clone(&balance)));
         let retry = Over(Retry::new(Arc::clone(&balance), routing.retry, meter.clone()), commit);
+        // Either of two attempts side by side has its own retries, and wins by what passes the commit point.
+        let tempo = routing.hedge.map(|hedge| self.grounds.tempi.of(&endpoint.name, hedge));
+        let hedge = Over(Hedge { tempo, meter: meter.clone() }, retry);
         // Over all attempts at the endpoint's own deployments: others serve only when these cannot.
         let others = routing.fallback.iter().map(|name| self.other(name, hops)).collect::<Result<_>>()?;
-        let fallback = Over(Fallback { balance, others, meter }, retry);
+        let fallback = Over(Fallback { balance, others, meter }, hedge);
         let service = erase(fallback);
         self.routings.insert(Arc::clone(&endpoint.name), service.clone());
         Ok(service)
+    }
+
+    /// Where copies of an endpoint's calls go: to a routing, which has no mirrors.
+    fn mirror(&mut self, endpoint: &Endpoint) -> Result<Mirror> {
+        let images = endpoint.config.routing.mirrors.iter().map(|mirror| {
+            let other = self.other(&mirror.endpoint, MOST_HOPS)?;
+            let meter = self.grounds.metrics.routing().mirrors().mirror(&endpoint.name, &other.0.name);
+            Ok(Image::new(other, mirror.share, meter))
+        });
+        Ok(Mirror::new(images.collect::<Result<_>>()?, self.grounds.mirrors.clone()))
     }
 
     /// An endpoint that calls are sent on to.

@@ -26,8 +26,14 @@ pub struct Running {
 impl Running {
     /// Serves the endpoints of a YAML text; `listen` and `admin` are set here.
     pub async fn start(yaml: &str) -> Self {
+        Self::start_with(yaml, |_| {}).await
+    }
+
+    /// As [`Running::start`], once the configuration is changed.
+    pub async fn start_with(yaml: &str, change: impl FnOnce(&mut Config)) -> Self {
         flowgate_server::install_crypto();
-        let config = parse(yaml);
+        let mut config = parse(yaml);
+        change(&mut config);
         let listeners = Listeners::bind(&config).await.unwrap();
         let (data, admin) = (listeners.data.local_addr().unwrap(), listeners.admin.local_addr().unwrap());
         let gateway = Gateway::new(&config).await.unwrap();

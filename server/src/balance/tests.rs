@@ -277,3 +277,18 @@ fn another_credential_of_the_same_deployment_comes_before_another_deployment() {
     assert_eq!(way(&balance, &call, &[ErrorReason::ProviderRateLimited; 3]), ["a", "a", "b"]);
     assert_eq!(way(&balance, &call, &[ErrorReason::ProviderFailed; 3]), ["a", "b"], "a failing server has nothing to do with the key");
 }
+
+#[test]
+fn a_second_attempt_beside_the_first_goes_where_none_is_yet() {
+    let beside = |deployments: Vec<config::Deployment>, attempts: usize| {
+        let (balance, call) = of(deployments);
+        (0..attempts).map(|_| balance.first(&call).unwrap().deployment).collect::<Vec<_>>()
+    };
+    let replicated = |alias: &str| {
+        let address = |n: u8| http::Uri::try_from(format!("http://10.0.0.{n}")).unwrap();
+        config::Deployment { place: config::Place::Http(vec![address(1), address(2)]), ..deployment(alias) }
+    };
+    assert_eq!(beside(vec![deployment("a")], 2), [0, 0], "the only place there is");
+    assert_eq!(beside(vec![deployment("a"), deployment("b")], 3), [0, 1, 0]);
+    assert_eq!(beside(vec![replicated("a"), deployment("b")], 3), [0, 0, 1], "another replica says the same");
+}

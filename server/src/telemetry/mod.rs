@@ -4,4 +4,5 @@ mod json;
 pub mod lines;
 pub mod logs;
 pub mod metrics;
+pub mod mirrors;
 pub mod routing;
