@@ -207,6 +207,21 @@ impl Call {
         self
     }
 
+    /// A copy for an endpoint whose answer no caller waits for: with a route, a record and a time of its own, which is that endpoint's
+    /// `total`, or `most` where it has none.
+    #[must_use]
+    pub fn mirrored(&self, endpoint: &Arc<Endpoint>, most: Duration) -> Self {
+        let mut copy = self.clone().into_endpoint(Arc::clone(endpoint));
+        let timeouts = &endpoint.config.timeouts;
+        let total = if self.streaming { timeouts.total_stream } else { timeouts.total_unary };
+        copy.deadline = Some(Instant::now() + total.unwrap_or(most));
+        copy.record = Arc::default();
+        copy.choice.priority = Priority::Batch;
+        // Two calls under one key would get one answer, be it the other's.
+        copy.headers.remove("idempotency-key");
+        copy
+    }
+
     /// The time that is left.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))

@@ -11,6 +11,7 @@ use crate::{
     balance::{
         Balance, Choice,
         rollout::{Rollout, Rollouts, Trial},
+        tempo::Tempi,
         vitals::{Vitals, Ward},
     },
     call::{Attempt, Call, Service},
@@ -27,12 +28,15 @@ use crate::{
         defaults::Defaults,
         erase,
         fallback::Fallback,
+        hedge::Hedge,
         meter::Meter,
+        mirror::{Image, Mirror},
         retry::Retry,
         shed::{Shed, UnderWay},
         span::Span,
         timeouts::{Total, Try},
     },
+    task::Tasks,
     telemetry::metrics::Metrics,
     upstream::{Connections, Upstream},
 };
@@ -51,6 +55,10 @@ pub struct Grounds {
     pub rollouts: Rollouts,
     /// The calls under way.
     pub under_way: Arc<UnderWay>,
+    /// What is known of endpoints that hedge.
+    pub tempi: Tempi,
+    /// Copies of calls under way to mirrors; nobody waits for them.
+    pub mirrors: Tasks,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -96,6 +104,8 @@ impl Default for Grounds {
             ward: Ward::default(),
             rollouts: Rollouts::default(),
             under_way: Arc::default(),
+            tempi: Tempi::default(),
+            mirrors: Tasks::default(),
             metrics,
         }
     }
@@ -205,8 +215,10 @@ impl Build<'_> {
     /// Step 6 of a request's life, outermost first: what a caller meets at the endpoint that it named.
     fn call_stack(&mut self, endpoint: &Arc<Endpoint>) -> Result<Service<Call>> {
         let routing = self.routing(endpoint, MOST_HOPS)?;
+        // Directly over the routing: a copy is sent when a call is, and outlives it.
+        let mirror = Over(self.mirror(endpoint)?, routing);
         // Over all attempts, so that several tries share one time.
-        let total = Over(Total(endpoint.config.timeouts), routing);
+        let total = Over(Total(endpoint.config.timeouts), mirror);
         // Over all that costs anything: a gateway with too much to do does nothing for a call that it turns away.
         let shed = Over(Shed::new(Arc::clone(&self.grounds.under_way), self.most_calls, self.grounds.metrics.load().shed()), total);
         // Outermost: sees just what the client gets, refusals of the policies below included.
@@ -231,10 +243,23 @@ impl Build<'_> {
         } else {
             // Nearest to the choice: what passes it has its first content, so nothing above it ever sees a failure that could be retried.
             let commit = Over(Commit, Choose(Arc::clone(&balance)));
-            erase(Over(fallback, Over(Retry::new(balance, routing.retry, meter), commit)))
+            let retry = Over(Retry::new(balance, routing.retry, meter.clone()), commit);
+            // Either of two attempts side by side has its own retries, and wins by what passes the commit point.
+            let tempo = routing.hedge.map(|hedge| self.grounds.tempi.of(&endpoint.name, hedge));
+            erase(Over(fallback, Over(Hedge { tempo, meter }, retry)))
         };
         self.routings.insert(Arc::clone(&endpoint.name), service.clone());
         Ok(service)
+    }
+
+    /// Where copies of an endpoint's calls go: to a routing, which has no mirrors.
+    fn mirror(&mut self, endpoint: &Endpoint) -> Result<Mirror> {
+        let images = endpoint.config.routing.mirrors.iter().map(|mirror| {
+            let other = self.other(&mirror.endpoint, MOST_HOPS)?;
+            let meter = self.grounds.metrics.routing().mirrors().mirror(&endpoint.name, &other.0.name);
+            Ok(Image::new(other, mirror.share, meter))
+        });
+        Ok(Mirror::new(images.collect::<Result<_>>()?, self.grounds.mirrors.clone()))
     }
 
     /// An endpoint that calls are sent on to.

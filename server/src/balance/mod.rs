@@ -24,6 +24,7 @@ pub mod limiter;
 mod needs;
 mod order;
 pub mod rollout;
+pub mod tempo;
 #[cfg(test)]
 mod tests;
 pub mod vitals;
@@ -105,6 +106,17 @@ impl Choice {
         }
     }
 
+    /// How well it serves beside attempts that are under way, the lowest best: another replica of the same deployment, since what it
+    /// says is the same; another deployment; the very same place.
+    fn nearness(&self, place: usize, tried: &[Place]) -> u8 {
+        let here = || tried.iter().filter(|tried| tried.deployment == place);
+        if here().next().is_none() {
+            return 1;
+        }
+        let replicas: Vec<ReplicaId> = here().filter_map(|tried| tried.replica).collect();
+        if self.upstream.has_untried(&replicas) { 0 } else { 2 }
+    }
+
     fn fitness(&self, min_throughput: Option<f64>) -> Fitness {
         let own = self.vitals.fitness(min_throughput);
         if own < Fitness::Out && !self.upstream.is_fit() { Fitness::Out } else { own }
@@ -150,7 +162,10 @@ impl Balance {
             }
             let order = steps.order.as_deref().unwrap_or_default();
             let was_at = |place: usize| steps.tried.iter().any(|tried| tried.deployment == place);
-            let best = order.iter().copied().min_by_key(|place| (self.choices[*place].fitness(self.min_throughput), was_at(*place)));
+            let best = order.iter().copied().min_by_key(|place| {
+                let choice = &self.choices[*place];
+                (choice.fitness(self.min_throughput), choice.nearness(*place, &steps.tried))
+            });
             let Some(best) = best else { return Err(Error::internal("a call has nowhere to go")) };
             if steps.tried.is_empty() {
                 self.note_passed_over(order, best);

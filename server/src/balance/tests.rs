@@ -301,3 +301,18 @@ fn another_deployment_is_taken_while_one_is_busy_and_the_first_that_has_a_queue_
     assert_eq!(first(), "a", "when nothing is left, the first says so");
     assert_eq!(way(&balance, &call, &[ErrorReason::GatewayOverloaded; 3]), ["a"]);
 }
+
+#[test]
+fn a_second_attempt_beside_the_first_goes_where_none_is_yet() {
+    let beside = |deployments: Vec<config::Deployment>, attempts: usize| {
+        let (balance, call) = of(deployments);
+        (0..attempts).map(|_| balance.first(&call).unwrap().deployment).collect::<Vec<_>>()
+    };
+    let replicated = |alias: &str| {
+        let address = |n: u8| http::Uri::try_from(format!("http://10.0.0.{n}")).unwrap();
+        config::Deployment { place: config::Place::Http(vec![address(1), address(2)]), ..deployment(alias) }
+    };
+    assert_eq!(beside(vec![deployment("a")], 2), [0, 0], "the only place there is");
+    assert_eq!(beside(vec![deployment("a"), deployment("b")], 3), [0, 1, 0]);
+    assert_eq!(beside(vec![replicated("a"), deployment("b")], 3), [0, 0, 1], "another replica says the same");
+}

@@ -11,6 +11,7 @@ use crate::{
     event::{Answer, Event, Lane, Payload, Protocol, Task},
 };
 
+pub mod compare;
 pub mod failure;
 pub mod hint;
 pub mod openai;

@@ -17,7 +17,7 @@ use prometheus_client::{
 use super::{load::Load, logs, routing::Routing, upstreams::Upstreams};
 
 /// Seconds; from half a millisecond to ten minutes.
-const SECONDS: [f64; 16] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0];
+pub(super) const SECONDS: [f64; 16] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0];
 /// Seconds of the gateway's own; from ten microseconds to a tenth of a second.
 const OWN_SECONDS: [f64; 12] = [0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.01, 0.03, 0.1];
 

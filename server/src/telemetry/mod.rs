@@ -5,5 +5,6 @@ pub mod lines;
 pub mod load;
 pub mod logs;
 pub mod metrics;
+pub mod mirrors;
 pub mod routing;
 pub mod upstreams;

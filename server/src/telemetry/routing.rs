@@ -1,4 +1,4 @@
-//! Metrics of routing: attempts, retries, fallbacks, breakers and credentials, by handles that are found once per endpoint.
+//! Metrics of routing: attempts, retries, hedges, fallbacks, breakers and credentials, by handles that are found once per endpoint.
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::metrics::Name;
+use super::{metrics::Name, mirrors::Mirrors};
 
 /// All families of this room. Cloning shares.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +24,9 @@ pub struct Routing {
     conditions: Family<EndpointLabels, Counter>,
     shares: Family<DeploymentLabels, Gauge<f64, AtomicU64>>,
     rollbacks: Family<RollbackLabels, Counter>,
+    hedges: Family<EndpointLabels, Counter>,
+    hedges_won: Family<EndpointLabels, Counter>,
+    mirrors: Mirrors,
 }
 
 /// What is counted of one endpoint.
@@ -31,6 +34,8 @@ pub struct Routing {
 pub struct EndpointMeter {
     retries: Counter,
     fallbacks: Counter,
+    hedges: Counter,
+    hedges_won: Counter,
     /// Conditions that could not be told.
     pub failed_conditions: Counter,
 }
@@ -93,7 +98,7 @@ struct EndpointLabels {
 impl Routing {
     /// The families, to be read with all others.
     pub fn register(registry: &mut Registry) -> Self {
-        let routing = Self::default();
+        let routing = Self { mirrors: Mirrors::register(registry), ..Self::default() };
         registry.register("attempts", "Attempts at deployments, by how they ended", routing.attempts.clone());
         registry.register("breaker_open", "Whether a deployment is left alone after it failed too often", routing.open.clone());
         registry.register("credentials_benched", "How often a credential was rested", routing.benched.clone());
@@ -102,7 +107,14 @@ impl Routing {
         registry.register("condition_failures", "Conditions that could not be told and counted as false", routing.conditions.clone());
         registry.register("rollout_share", "The share of calls that the canary of a rollout gets, from 0 to 1", routing.shares.clone());
         registry.register("rollout_rollbacks", "How often a rollout was rolled back, and by what", routing.rollbacks.clone());
+        registry.register("hedges", "Second attempts beside one that was slow", routing.hedges.clone());
+        registry.register("hedges_won", "Second attempts that answered before the first", routing.hedges_won.clone());
         routing
+    }
+
+    /// What is counted of mirroring.
+    pub fn mirrors(&self) -> &Mirrors {
+        &self.mirrors
     }
 
     /// The handles of an endpoint.
@@ -111,6 +123,8 @@ impl Routing {
         EndpointMeter {
             retries: self.retries.get_or_create_owned(&labels),
             fallbacks: self.fallbacks.get_or_create_owned(&labels),
+            hedges: self.hedges.get_or_create_owned(&labels),
+            hedges_won: self.hedges_won.get_or_create_owned(&labels),
             failed_conditions: self.conditions.get_or_create_owned(&labels),
         }
     }
@@ -148,6 +162,22 @@ impl EndpointMeter {
     /// Another endpoint is asked.
     pub fn fell_back(&self) {
         self.fallbacks.inc();
+    }
+
+    /// A second attempt begins beside the first.
+    pub fn hedged(&self) {
+        self.hedges.inc();
+    }
+
+    /// The second attempt was faster.
+    pub fn hedge_won(&self) {
+        self.hedges_won.inc();
+    }
+
+    /// Second attempts so far, and those of them that won.
+    #[cfg(test)]
+    pub(crate) fn hedges(&self) -> (u64, u64) {
+        (self.hedges.get(), self.hedges_won.get())
     }
 }
 

@@ -20,6 +20,7 @@ mod door_chat;
 mod embed;
 mod errors;
 mod json;
+mod kept;
 mod logprobs;
 mod message;
 mod params;
@@ -32,6 +33,7 @@ mod usage;
 
 pub use answer::{chat_to_complete, complete_to_chat};
 pub use embed::Encoding;
+pub use kept::read_frames;
 
 /// The dialect.
 pub static OPENAI: OpenAi = OpenAi;

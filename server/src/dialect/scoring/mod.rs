@@ -12,6 +12,7 @@ use crate::{
 
 mod answer;
 pub mod door;
+pub mod drift;
 mod errors;
 mod frame;
 mod json;
