@@ -2,6 +2,7 @@
 
 import pytest
 import requests
+from google.protobuf.json_format import ParseDict
 
 from gateway import Gateway
 from rpc import SECONDS, predict, predict_stub
@@ -53,7 +54,7 @@ def test_condition_over_grpc(sentiment, text, alias):
     frame = {"columns": [{"name": "text", "strings": {"values": [text]}}]}
     with sentiment.channel() as channel:
         for form in (split(text), {"frame": frame}):
-            answer = predict_stub(channel).Predict(predict.PredictRequest(endpoint="sentiment", **form), timeout=SECONDS)
+            answer = predict_stub(channel).Predict(ParseDict({"endpoint": "sentiment", **form}, predict.PredictRequest()), timeout=SECONDS)
             assert answer.call.deployment == alias, form
 
 
