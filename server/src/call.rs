@@ -56,6 +56,8 @@ pub struct Choice {
     pub request: Option<Arc<Request>>,
     /// The endpoints that sent it on to this one: what they require goes on counting.
     pub via: Vec<Arc<Endpoint>>,
+    /// Whether it comes here because another endpoint could not serve it: what is left alone here then stays so.
+    pub spare: bool,
     /// The context window that was too small for it, in tokens; only a larger one will do. 0: none was.
     pub outgrown: u32,
     /// Where it may go within its endpoint, and where it has been.
@@ -94,6 +96,10 @@ pub struct Route(Mutex<Steps>);
 pub struct Steps {
     /// Positions of deployments within the endpoint, the best first; decided when the first place is chosen.
     pub order: Option<Vec<usize>>,
+    /// Whether the first of them was chosen for this call: by a condition, by what pins the caller, or by its wish.
+    pub chosen: bool,
+    /// Positions whose conditions were not asked, since an earlier one held.
+    pub unasked: Vec<usize>,
     /// The places that were tried, in order.
     pub tried: Vec<Place>,
 }
@@ -203,7 +209,7 @@ impl Call {
     #[must_use]
     pub fn into_endpoint(mut self, endpoint: Arc<Endpoint>) -> Self {
         self.choice.via.push(std::mem::replace(&mut self.endpoint, endpoint));
-        self.choice = Choice { forced: None, route: Arc::default(), place: None, ..self.choice };
+        self.choice = Choice { forced: None, spare: false, route: Arc::default(), place: None, ..self.choice };
         self
     }
 
@@ -225,6 +231,13 @@ impl Call {
     /// The time that is left.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl Steps {
+    /// An order in which nothing was tried yet.
+    pub fn of(order: Vec<usize>) -> Self {
+        Self { order: Some(order), ..Self::default() }
     }
 }
 

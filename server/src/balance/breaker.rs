@@ -16,8 +16,8 @@ use crate::config;
 const PARTS: usize = 10;
 /// How long a probing call keeps others away if nothing is heard of it.
 const PROBE: Duration = Duration::from_secs(30);
-/// How often the time of being open doubles at most.
-const MOST_DOUBLINGS: u32 = 10;
+/// How many times as long as the first time it is open at most.
+const MOST_TIMES: u32 = 10;
 
 /// The state of one deployment, as its provider's faults made it.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub enum State {
 }
 
 /// What a call changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub enum Change {
     /// It opened, for so long.
     Opened(Duration),
@@ -88,8 +88,17 @@ impl Breaker {
 
     /// A call is on its way there: of those that may try while it is half open, only the first finds it so.
     pub fn enter(&self) {
+        let probing = self.probing_until.load(Relaxed);
         if self.state() == State::HalfOpen {
-            self.probing_until.store(self.now() + millis(PROBE), Relaxed);
+            // Who comes second has been chosen already, and goes too.
+            let _first = self.probing_until.compare_exchange(probing, self.now() + millis(PROBE), Relaxed, Relaxed);
+        }
+    }
+
+    /// A call is over that says nothing of the provider; if it was to find out, another one may.
+    pub fn leave(&self) {
+        if self.open_until.load(Acquire) > 0 && self.probing_until.load(Relaxed) > 0 {
+            self.probing_until.store(0, Relaxed);
         }
     }
 
@@ -124,8 +133,7 @@ impl Breaker {
         if !trips {
             return None;
         }
-        let doublings = self.trips.load(Relaxed).min(MOST_DOUBLINGS);
-        let open = self.config.open * 2_u32.pow(doublings);
+        let open = self.config.open * 2_u32.saturating_pow(self.trips.load(Relaxed)).min(MOST_TIMES);
         if self.open_until.compare_exchange(open_until, now + millis(open).max(1), AcqRel, Relaxed).is_err() {
             return None;
         }
@@ -206,6 +214,9 @@ mod tests {
         (0..3).for_each(|_| _ = breaker.fault());
         advance(5 * SECOND).await;
         breaker.enter();
+        breaker.leave();
+        assert_eq!(breaker.state(), State::HalfOpen, "a probe that says nothing lets the next try at once");
+        breaker.enter();
         assert_eq!(breaker.fault(), Some(Change::Opened(10 * SECOND)));
         advance(10 * SECOND).await;
         breaker.enter();
@@ -213,6 +224,11 @@ mod tests {
         assert_eq!(breaker.state(), State::Open);
         advance(2 * SECOND).await;
         assert_eq!(breaker.state(), State::HalfOpen);
+        for _ in 0..10 {
+            let longest = breaker.fault();
+            assert!(longest <= Some(Change::Opened(50 * SECOND)), "{longest:?}");
+            advance(50 * SECOND).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]

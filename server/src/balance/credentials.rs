@@ -31,6 +31,8 @@ pub struct Credentials {
 struct Slot {
     /// Until when it rests, in milliseconds after `born`.
     until: AtomicU64,
+    /// When it was benched, likewise.
+    since: AtomicU64,
     /// How often it was benched without a good answer between.
     strikes: AtomicU32,
 }
@@ -78,24 +80,32 @@ impl Credentials {
     /// Benches one, and tells for how long.
     pub fn bench(&self, place: usize, fault: Fault) -> Duration {
         let Some(slot) = self.slots.get(place) else { return Duration::ZERO };
-        let doublings = slot.strikes.fetch_add(1, Relaxed).min(10);
+        let now = self.now();
+        // Calls that were under way together find the same fault together, which is one strike.
+        let is_new = slot.until.load(Acquire) <= now;
+        let strikes = if is_new { slot.strikes.fetch_add(1, Relaxed) } else { slot.strikes.load(Relaxed).saturating_sub(1) };
+        let doublings = strikes.min(10);
         let rest = match fault {
             Fault::Limited(Some(hint)) => hint.min(MOST_HINTED),
             Fault::Limited(None) => (LIMITED * 2_u32.pow(doublings)).min(MOST_LIMITED),
             Fault::Refused => (REFUSED * 2_u32.pow(doublings)).min(MOST_REFUSED),
         };
-        let until = self.now() + u64::try_from(rest.as_millis()).unwrap_or(u64::MAX / 2);
-        slot.until.fetch_max(until, Release);
+        slot.since.store(now, Relaxed);
+        slot.until.fetch_max(now + u64::try_from(rest.as_millis()).unwrap_or(u64::MAX / 2), Release);
         rest
     }
 
-    /// One was good for an answer.
-    pub fn good(&self, place: usize) {
-        if let Some(slot) = self.slots.get(place) {
-            // Read first: a write would take the line from other cores at each call.
-            if slot.strikes.load(Relaxed) > 0 {
-                slot.strikes.store(0, Relaxed);
-            }
+    /// One was good for the answer to an attempt that began then. It need not rest any more if it was benched before.
+    pub fn good(&self, place: usize, begun: Instant) {
+        let Some(slot) = self.slots.get(place) else { return };
+        // Read first: a write would take the line from other cores at each call.
+        if slot.strikes.load(Relaxed) == 0 {
+            return;
+        }
+        let begun = u64::try_from(begun.saturating_duration_since(self.born).as_millis()).unwrap_or(u64::MAX / 2);
+        if begun > slot.since.load(Relaxed) {
+            slot.strikes.store(0, Relaxed);
+            slot.until.store(0, Release);
         }
     }
 
@@ -135,9 +145,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn strikes_lengthen_the_rest_until_an_answer_is_good() {
         let credentials = Credentials::new(1);
-        assert_eq!([0, 0].map(|place| credentials.bench(place, Fault::Limited(None))), [LIMITED, 2 * LIMITED]);
-        credentials.good(0);
+        let begun = Instant::now();
+        assert_eq!([0; 8].map(|place| credentials.bench(place, Fault::Limited(None))), [LIMITED; 8], "a burst is one strike");
+        advance(LIMITED).await;
+        assert_eq!(credentials.bench(0, Fault::Limited(None)), 2 * LIMITED);
+        credentials.good(0, begun);
+        assert_eq!(credentials.free_in(), 2 * LIMITED, "an answer to a call from before says nothing");
+        advance(Duration::from_millis(1)).await;
+        credentials.good(0, Instant::now());
+        assert_eq!(credentials.free_in(), Duration::ZERO);
         assert_eq!(credentials.bench(0, Fault::Limited(None)), LIMITED);
-        assert_eq!((0..40).map(|_| credentials.bench(0, Fault::Refused)).max(), Some(MOST_REFUSED));
+        let mut longest = Duration::ZERO;
+        for _ in 0..20 {
+            advance(MOST_REFUSED).await;
+            longest = longest.max(credentials.bench(0, Fault::Refused));
+        }
+        assert_eq!(longest, MOST_REFUSED);
     }
 }

@@ -216,13 +216,12 @@ impl State {
 }
 
 impl Queued {
-    /// Waits for a place, as long as the deployment's `wait` and the call's deadline allow.
+    /// Waits for a place, as long as the deployment's `wait` allows. The caller's own time is for the time's policy to watch.
     ///
     /// # Errors
     /// [`Full`] when that is over, or when another call needed the place in the queue more.
-    pub async fn wait(mut self, deadline: Option<Instant>) -> Result<Permit, Full> {
-        let until = deadline.map_or(self.until, |deadline| deadline.min(self.until));
-        match timeout_at(until, &mut self.receiver).await {
+    pub async fn wait(mut self) -> Result<Permit, Full> {
+        match timeout_at(self.until, &mut self.receiver).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(Full),
         }

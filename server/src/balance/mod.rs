@@ -1,11 +1,11 @@
 //! Chooses where a call goes, and where it goes next when it failed there: deployment, replica, credential.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use flowgate_proto::v1::ErrorReason;
 
 use crate::{
-    call::{Attempt, Call, Place, ReplicaId, Service},
+    call::{Attempt, Call, Place, ReplicaId, Service, Steps},
     catalog::{Deployment, Endpoint},
     config::{Affinity, Require, Retry},
     error::{Again, Error, Result},
@@ -75,8 +75,8 @@ pub struct Choice {
 pub struct Further {
     /// The place.
     pub place: Place,
-    /// Whether it should wait before, since it was there already.
-    pub pause: bool,
+    /// Set where it was already: it should wait before, at least so long.
+    pub pause: Option<Duration>,
 }
 
 impl Choice {
@@ -98,23 +98,13 @@ impl Choice {
             ErrorReason::ProviderRateLimited | ErrorReason::ProviderCredentialRejected => {
                 self.vitals.credentials.has_free(|credential| here().any(|tried| tried.credential == credential))
             }
-            _ if error.again() == Again::Anywhere => {
+            // One server may lack what another one has.
+            reason if error.again() == Again::Anywhere || reason == ErrorReason::ProviderNotFound => {
                 let replicas: Vec<ReplicaId> = here().filter_map(|tried| tried.replica).collect();
                 self.upstream.has_untried(&replicas)
             }
             _ => false,
         }
-    }
-
-    /// How well it serves beside attempts that are under way, the lowest best: another replica of the same deployment, since what it
-    /// says is the same; another deployment; the very same place.
-    fn nearness(&self, place: usize, tried: &[Place]) -> u8 {
-        let here = || tried.iter().filter(|tried| tried.deployment == place);
-        if here().next().is_none() {
-            return 1;
-        }
-        let replicas: Vec<ReplicaId> = here().filter_map(|tried| tried.replica).collect();
-        if self.upstream.has_untried(&replicas) { 0 } else { 2 }
     }
 
     fn fitness(&self, min_throughput: Option<f64>) -> Fitness {
@@ -151,32 +141,57 @@ impl Balance {
         }
     }
 
+    /// Whether a deployment would get a call now that is not left alone for what is known of it.
+    pub fn is_ready(&self, call: &Call) -> bool {
+        // A chain has no deployments, and what cannot be ordered says so when it is called.
+        self.choices.is_empty()
+            || call.choice.route.with(|steps| match self.ordered(call, steps) {
+                Ok(()) => self.best(steps).is_some_and(|(fitness, _)| fitness <= Fitness::Busy),
+                Err(_) => true,
+            })
+    }
+
     /// Where a call goes first, or where a second attempt beside its first one goes.
     ///
     /// # Errors
-    /// `GATEWAY_NOT_SERVING` when there is nothing to choose from, and that a deployment was wished for which does not exist.
+    /// `GATEWAY_NOT_SERVING` when there is nothing to choose from, and that a deployment was wished for which does not exist;
+    /// `PROVIDER_UNAVAILABLE` when the call is a spare one and all deployments are left alone.
     pub fn first(&self, call: &Call) -> Result<Place> {
         call.choice.route.with(|steps| {
-            if steps.order.is_none() {
-                steps.order = Some(self.order(call)?);
+            self.ordered(call, steps)?;
+            let Some((fitness, best)) = self.best(steps) else { return Err(Error::internal("a call has nowhere to go")) };
+            if call.choice.spare && steps.tried.is_empty() && fitness > Fitness::Full {
+                let message = "every deployment of the endpoint is left alone after failures; try again later";
+                return Err(Error::new(ErrorReason::ProviderUnavailable, message));
             }
-            let order = steps.order.as_deref().unwrap_or_default();
-            let was_at = |place: usize| steps.tried.iter().any(|tried| tried.deployment == place);
-            let best = order.iter().copied().min_by_key(|place| {
-                let choice = &self.choices[*place];
-                (choice.fitness(self.min_throughput), choice.nearness(*place, &steps.tried))
-            });
-            let Some(best) = best else { return Err(Error::internal("a call has nowhere to go")) };
             if steps.tried.is_empty() {
-                self.note_passed_over(order, best);
-            }
-            let place = self.settle(best, &steps.tried);
-            if !was_at(best) {
+                self.note_passed_over(steps.order.as_deref().unwrap_or_default(), best);
                 self.choices[best].vitals.retries.deposit();
             }
+            let place = self.settle(best, &steps.tried);
             steps.tried.push(place);
             Ok(place)
         })
+    }
+
+    fn ordered(&self, call: &Call, steps: &mut Steps) -> Result<()> {
+        if steps.order.is_none() {
+            *steps = self.order(call)?;
+        }
+        Ok(())
+    }
+
+    /// The fittest deployment and how fit it is. One that was tried comes first among equals: a second attempt beside the first wants the
+    /// same answer. One that was chosen for the call may have a queue.
+    fn best(&self, steps: &Steps) -> Option<(Fitness, usize)> {
+        let order = steps.order.as_deref().unwrap_or_default();
+        let was_at = |place: usize| steps.tried.iter().any(|tried| tried.deployment == place);
+        let fitness = |position: usize, place: usize| match self.choices[place].fitness(self.min_throughput) {
+            Fitness::Busy if steps.chosen && position == 0 => Fitness::Fit,
+            fitness => fitness,
+        };
+        let all = order.iter().enumerate().map(|(position, place)| (fitness(position, *place), *place));
+        all.min_by_key(|(fitness, place)| (*fitness, !was_at(*place)))
     }
 
     /// Tells the rollout that a call goes elsewhere than it was meant to.
@@ -192,6 +207,7 @@ impl Balance {
         let failed = call.choice.place?;
         let again = error.again();
         call.choice.route.with(|steps| {
+            self.ask_rest(call, steps);
             let order = steps.order.as_deref().unwrap_or_default();
             let most = self.retry.attempts.map_or(order.len().max(ATTEMPTS), |attempts| attempts as usize);
             if again == Again::Nowhere || steps.tried.len() >= most {
@@ -202,6 +218,12 @@ impl Balance {
             steps.tried.push(place);
             Some(Further { place, pause })
         })
+    }
+
+    /// What is known of the deployment of a place.
+    #[cfg(test)]
+    pub(crate) fn vitals(&self, place: Place) -> &Vitals {
+        &self.choices[place.deployment].vitals
     }
 
     /// Carries one attempt out, at the place that was chosen for it.
@@ -223,11 +245,11 @@ impl Balance {
 
     /// The deployment for a further attempt: another server or credential of the one that failed; else another deployment; else, where
     /// the operator wants it, one that was tried, after a pause.
-    fn next(&self, order: &[usize], tried: &[Place], failed: Place, error: &Error) -> Option<(usize, bool)> {
+    fn next(&self, order: &[usize], tried: &[Place], failed: Place, error: &Error) -> Option<(usize, Option<Duration>)> {
         let choice = self.choices.get(failed.deployment)?;
         let fitness = |place: usize| self.choices[place].fitness(self.min_throughput);
-        if choice.has_other(tried, failed, error) && fitness(failed.deployment) == Fitness::Fit && choice.vitals.retries.withdraw() {
-            return Some((failed.deployment, false));
+        if choice.has_other(tried, failed, error) && fitness(failed.deployment) <= Fitness::Busy && choice.vitals.retries.withdraw() {
+            return Some((failed.deployment, None));
         }
         let outgrown = self.window_of(failed).filter(|_| error.reason() == ErrorReason::CallerContextTooLong);
         let is_large = |place: usize| match outgrown {
@@ -240,14 +262,15 @@ impl Balance {
         let others = others.map(|place| (fitness(place), place)).filter(|(fitness, _)| *fitness <= Fitness::Busy);
         if let Some((_, other)) = others.min_by_key(|(fitness, _)| *fitness) {
             self.choices[other].vitals.retries.deposit();
-            return Some((other, false));
+            return Some((other, None));
         }
         if error.again() != Again::Anywhere || self.retry.attempts.is_none() {
             return None;
         }
-        // One whose credentials rest is worth the wait: that is what the pause is for.
-        let same = order.iter().copied().find(|place| fitness(*place) <= Fitness::Resting)?;
-        self.choices[same].vitals.retries.withdraw().then_some((same, true))
+        // One whose credentials rest, or whose servers cannot be reached just now, is worth the wait: that is what the pause is for.
+        let same = order.iter().copied().find(|place| fitness(*place) <= Fitness::Out)?;
+        let vitals = &self.choices[same].vitals;
+        vitals.retries.withdraw().then(|| (same, Some(vitals.credentials.free_in())))
     }
 
     fn window_of(&self, place: Place) -> Option<u32> {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{Balance, Choice, needs::Needs, rollout::Rollout};
 use crate::{
-    call::Call,
+    call::{Call, Steps},
     config::{Affinity, Prefer, Price, Tags},
     error::{Error, Result},
     event::Request,
@@ -23,6 +23,8 @@ use crate::{
 
 /// How often a condition that fails is logged at most.
 const QUIET: Duration = Duration::from_secs(60);
+/// The share of calls that find out how fast a deployment is that was not called of late.
+const CURIOSITY: f64 = 0.02;
 
 /// When a condition was last complained of.
 #[derive(Debug)]
@@ -46,33 +48,53 @@ pub(super) enum By {
 }
 
 impl Balance {
-    /// The deployments that may serve a call, the best first. At least one.
+    /// Decides in which order the deployments may serve a call, the best first. At least one.
     ///
     /// # Errors
     /// `GATEWAY_NOT_SERVING` when there is none, `CALLER_INVALID_REQUEST` when the one that was wished for does not exist.
-    pub(super) fn order(&self, call: &Call) -> Result<Vec<usize>> {
+    pub(super) fn order(&self, call: &Call) -> Result<Steps> {
         if let Some(why) = &self.not_serving {
             return Err(Error::new(ErrorReason::GatewayNotServing, format!("the endpoint is not serving: {why}")));
         }
-        let mut order = match &call.choice.forced {
-            Some(alias) => vec![self.wished(alias)?],
+        let mut steps = match &call.choice.forced {
+            Some(alias) => Steps { chosen: true, ..Steps::of(vec![self.wished(alias)?]) },
             None => self.by_choice(call),
         };
-        self.keep_allowed(call, &mut order)?;
-        if self.is_mixed || call.choice.outgrown > 0 {
-            let needs = Needs::of(call);
-            let able = |place: &usize| needs.are_met_by(&self.choices[*place].deployment);
-            // Where none is able the first is tried: the provider knows better than an estimate.
-            if needs.outgrown > 0 || order.iter().any(able) {
-                order.retain(able);
-            }
-        }
+        let order = steps.order.get_or_insert_default();
+        self.keep_allowed(call, order)?;
+        self.keep_able(call, order);
         if order.is_empty() {
             let message = "the endpoint is not serving this call: its deployments have weight 0, a condition that does not hold, or too \
                            small a context window";
             return Err(Error::new(ErrorReason::GatewayNotServing, message));
         }
-        Ok(order)
+        Ok(steps)
+    }
+
+    /// Asks the conditions that were not asked yet; those that hold come behind the first.
+    pub(super) fn ask_rest(&self, call: &Call, steps: &mut Steps) {
+        let mut more: Vec<usize> = std::mem::take(&mut steps.unasked);
+        more.retain(|place| self.holds(&self.choices[*place], call));
+        if more.is_empty() || self.keep_allowed(call, &mut more).is_err() {
+            return;
+        }
+        self.keep_able(call, &mut more);
+        let order = steps.order.get_or_insert_default();
+        let behind = order.len().min(1);
+        order.splice(behind..behind, more);
+    }
+
+    /// Leaves out the deployments that cannot do what a call needs.
+    fn keep_able(&self, call: &Call, order: &mut Vec<usize>) {
+        if !self.is_mixed && call.choice.outgrown == 0 {
+            return;
+        }
+        let needs = Needs::of(call);
+        let able = |place: &usize| needs.are_met_by(&self.choices[*place].deployment);
+        // Where none is able the first is tried: the provider knows better than an estimate.
+        if needs.outgrown > 0 || order.iter().any(able) {
+            order.retain(able);
+        }
     }
 
     fn wished(&self, alias: &str) -> Result<usize> {
@@ -83,42 +105,64 @@ impl Balance {
         })
     }
 
-    fn by_choice(&self, call: &Call) -> Vec<usize> {
+    fn by_choice(&self, call: &Call) -> Steps {
         if let [only] = self.choices.as_slice()
             && only.deployment.config.condition.is_none()
             && only.deployment.config.weight != Some(0)
             && only.trial.is_none()
         {
-            return vec![0];
+            return Steps::of(vec![0]);
         }
         let (bound, mut free): (Vec<usize>, Vec<usize>) =
             (0..self.choices.len()).partition(|place| self.choices[*place].deployment.config.condition.is_some());
-        let mut order = bound;
-        order.retain(|place| self.holds(&self.choices[*place], call));
-        match &self.by {
-            By::File => {}
+        // What a later condition would say is asked only when it matters.
+        let held = bound.iter().position(|place| self.holds(&self.choices[*place], call));
+        let (first, unasked) = match held {
+            Some(held) => (bound.get(held).copied(), bound.get(held + 1..).unwrap_or_default().to_vec()),
+            None => (None, Vec::new()),
+        };
+        let pinned = match &self.by {
+            By::File => false,
             By::Weight => {
                 let weight = |choice: &Choice| choice.deployment.config.weight.map(f64::from).filter(|weight| *weight > 0.0);
-                self.draw(call, &mut free, weight);
+                self.draw(call, &mut free, weight)
             }
             By::Rollout(rollout) => {
                 let share = rollout.share();
-                self.draw(call, &mut free, |choice| choice.trial.as_ref()?.weight(share));
+                self.draw(call, &mut free, |choice| choice.trial.as_ref()?.weight(share))
             }
-            By::Signal(signal) => free.sort_by(|a, b| compare(*signal, &self.choices[*a], &self.choices[*b])),
+            By::Signal(signal) => {
+                self.sort(*signal, &mut free);
+                false
+            }
+        };
+        Steps { chosen: first.is_some() || pinned, unasked, ..Steps::of(first.into_iter().chain(free).collect()) }
+    }
+
+    /// Orders by a signal. One that was not called of late may have become the fastest: now and then a call finds out.
+    fn sort(&self, signal: Prefer, places: &mut [usize]) {
+        places.sort_by(|a, b| compare(signal, &self.choices[*a], &self.choices[*b]));
+        if signal != Prefer::Fastest || (self.draw)() >= CURIOSITY {
+            return;
         }
-        order.extend(free);
-        order
+        if let Some(forgotten) = places.iter().position(|place| self.choices[*place].vitals.recent_pace().is_none()) {
+            places[..=forgotten].rotate_right(1);
+        }
     }
 
     fn holds(&self, choice: &Choice, call: &Call) -> bool {
-        choice.deployment.config.condition.as_ref().is_some_and(|condition| self.judge(condition, &choice.complaints, call))
+        choice
+            .deployment
+            .config
+            .condition
+            .as_ref()
+            .is_some_and(|condition| self.judge(condition, &choice.complaints, call).unwrap_or(false))
     }
 
-    /// Whether a condition holds. One that fails counts as false, is counted, and complained of now and then.
-    fn judge(&self, condition: &Expression, complaints: &Complaints, call: &Call) -> bool {
-        let Some(request) = &call.choice.request else { return false };
-        condition.holds(request).unwrap_or_else(|cause| {
+    /// Whether a condition holds; `None` when that cannot be told, which is counted, and complained of now and then.
+    fn judge(&self, condition: &Expression, complaints: &Complaints, call: &Call) -> Option<bool> {
+        let request = call.choice.request.as_ref()?;
+        let told = condition.holds(request).map_err(|cause| {
             self.meter.failed_conditions.inc();
             if complaints.is_due() {
                 tracing::warn!(
@@ -126,17 +170,17 @@ impl Balance {
                     condition = condition.text(),
                     cause,
                     request_id = &*call.id,
-                    "a condition failed and counts as false"
+                    "a condition failed"
                 );
             }
-            false
-        })
+        });
+        told.ok()
     }
 
     /// Orders by weight: each place gets a lot, and the smaller its lot in proportion to its weight, the earlier it comes. With a lot
     /// from what pins the caller, a change of weights moves only as many callers as it must. A weight of 0 comes after all others, in
-    /// the order of the file; what has none is left out.
-    fn draw(&self, call: &Call, places: &mut Vec<usize>, weight: impl Fn(&Choice) -> Option<f64>) {
+    /// the order of the file; what has none is left out. Tells whether the call was pinned.
+    fn draw(&self, call: &Call, places: &mut Vec<usize>, weight: impl Fn(&Choice) -> Option<f64>) -> bool {
         let pin = self.affinity.as_ref().and_then(|affinity| pin(affinity, call));
         let mut lots: Vec<(f64, usize)> = Vec::with_capacity(places.len());
         for place in places.iter().copied() {
@@ -156,6 +200,7 @@ impl Balance {
         lots.sort_by(|a, b| a.0.total_cmp(&b.0));
         places.clear();
         places.extend(lots.into_iter().map(|(_, place)| place));
+        pin.is_some()
     }
 
     /// Leaves out the deployments that lack a tag which is required by an endpoint on the way or by the caller's key.
@@ -166,7 +211,9 @@ impl Balance {
         }
         let endpoints = call.choice.via.iter().chain([&call.endpoint]);
         let entries = endpoints.flat_map(|endpoint| &endpoint.config.routing.require);
-        let wanted = entries.filter(|entry| entry.when.as_ref().is_none_or(|when| self.judge(when, &self.complaints, call)));
+        // What cannot be told may be just the call that the tags are for.
+        let wanted =
+            entries.filter(|entry| entry.when.as_ref().is_none_or(|when| self.judge(when, &self.complaints, call).unwrap_or(true)));
         let wanted: Vec<&Tags> = wanted.map(|entry| &entry.tags).chain([principal]).collect();
         let had_none = order.is_empty();
         order.retain(|place| wanted.iter().all(|tags| has(&self.choices[*place].deployment.config.traits.tags, tags)));
@@ -187,7 +234,7 @@ impl Complaints {
         let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
         let last = self.last.load(Relaxed);
         let quiet = u64::try_from(QUIET.as_millis()).unwrap_or(u64::MAX);
-        (last == 0 || now - last >= quiet) && self.last.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
+        (last == 0 || now.saturating_sub(last) >= quiet) && self.last.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
     }
 }
 
@@ -202,8 +249,8 @@ fn compare(signal: Prefer, a: &Choice, b: &Choice) -> Ordering {
         Prefer::Cheapest => {
             by(|choice| choice.deployment.config.traits.price.map_or(f64::INFINITY, |Price { input, output }| input + output))
         }
-        // One that was not called of late may have become the fastest.
-        Prefer::Fastest => by(|choice| choice.vitals.recent_pace().unwrap_or(0.0)),
+        // One that was never called is tried at once.
+        Prefer::Fastest => by(|choice| choice.vitals.pace.get(Duration::MAX).unwrap_or(0.0)),
         Prefer::LeastLoaded => a.upstream.load().cmp(&b.upstream.load()),
     }
 }

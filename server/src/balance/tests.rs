@@ -32,7 +32,9 @@ fn fresh(call: &Call) -> Call {
 }
 
 fn order(balance: &Balance, call: &Call) -> Vec<String> {
-    let places = balance.order(call).unwrap();
+    let mut steps = balance.order(call).unwrap();
+    balance.ask_rest(call, &mut steps);
+    let places = steps.order.unwrap();
     places.into_iter().map(|place| balance.choices[place].deployment.alias.to_string()).collect()
 }
 
@@ -65,7 +67,7 @@ fn way(balance: &Balance, call: &Call, reasons: &[ErrorReason]) -> Vec<String> {
     for reason in reasons {
         let Some(further) = balance.further(&call, &Error::new(*reason, "x")) else { break };
         call.choice.place = Some(further.place);
-        way.push(format!("{}{}", alias(further.place), if further.pause { " after a pause" } else { "" }));
+        way.push(format!("{}{}", alias(further.place), if further.pause.is_some() { " after a pause" } else { "" }));
     }
     way
 }
@@ -114,6 +116,18 @@ fn the_first_condition_that_holds_wins_and_the_others_serve_what_they_match() {
 }
 
 #[test]
+fn a_later_condition_is_asked_only_when_it_matters() {
+    let (balance, call) = of(vec![conditional("first", "request.path == '/'"), conditional("broken", "request.path['x'] > 1")]);
+    let call = asking(&call, "/");
+    assert_eq!(balance.first(&call).unwrap().deployment, 0);
+    assert_eq!(balance.meter.failed_conditions.get(), 0);
+    let mut failed = call.clone();
+    failed.choice.place = Some(Place { deployment: 0, replica: None, credential: 0 });
+    assert!(balance.further(&failed, &Error::new(ErrorReason::ProviderNotFound, "x")).is_none());
+    assert_eq!(balance.meter.failed_conditions.get(), 1);
+}
+
+#[test]
 fn a_condition_that_fails_is_false_and_counted() {
     let (balance, call) = of(vec![conditional("broken", "request.path['x']['y'] > 1"), deployment("default")]);
     let call = asking(&call, "/");
@@ -153,6 +167,15 @@ fn tagged(alias: &str, region: &str) -> config::Deployment {
     let mut deployment = deployment(alias);
     deployment.traits.tags = vec![("region".to_owned(), vec![region.to_owned()])];
     deployment
+}
+
+#[test]
+fn a_requirement_that_cannot_be_told_holds() {
+    let mut config = endpoint("e", vec![tagged("us", "us"), tagged("eu", "eu")]);
+    let when = Some(Expression::compile("request.path['x'] == 'personal'").unwrap());
+    config.routing.require = vec![Require { when, tags: vec![("region".to_owned(), vec!["eu".to_owned()])] }];
+    let (balance, call) = testing::balance(&config);
+    assert_eq!(order(&balance, &asking(&call, "/")), ["eu"]);
 }
 
 #[test]
@@ -303,16 +326,17 @@ fn another_deployment_is_taken_while_one_is_busy_and_the_first_that_has_a_queue_
 }
 
 #[test]
-fn a_second_attempt_beside_the_first_goes_where_none_is_yet() {
+fn a_second_attempt_beside_the_first_wants_the_same_answer() {
     let beside = |deployments: Vec<config::Deployment>, attempts: usize| {
         let (balance, call) = of(deployments);
-        (0..attempts).map(|_| balance.first(&call).unwrap().deployment).collect::<Vec<_>>()
+        (0..attempts).map(|_| balance.first(&call).unwrap()).collect::<Vec<_>>()
     };
     let replicated = |alias: &str| {
         let address = |n: u8| http::Uri::try_from(format!("http://10.0.0.{n}")).unwrap();
         config::Deployment { place: config::Place::Http(vec![address(1), address(2)]), ..deployment(alias) }
     };
-    assert_eq!(beside(vec![deployment("a")], 2), [0, 0], "the only place there is");
-    assert_eq!(beside(vec![deployment("a"), deployment("b")], 3), [0, 1, 0]);
-    assert_eq!(beside(vec![replicated("a"), deployment("b")], 3), [0, 0, 1], "another replica says the same");
+    let deployments = |places: &[Place]| places.iter().map(|place| place.deployment).collect::<Vec<_>>();
+    assert_eq!(deployments(&beside(vec![deployment("a"), deployment("b")], 2)), [0, 0]);
+    let two = beside(vec![replicated("a"), deployment("b")], 2);
+    assert!(deployments(&two) == [0, 0] && two[0].replica != two[1].replica, "another replica says the same: {two:?}");
 }

@@ -90,7 +90,7 @@ impl Watch {
         let first = self.first.unwrap_or(now);
         let latency = first - self.begun;
         vitals.answered(latency, (self.tokens, now - first));
-        vitals.credentials.good(self.credential);
+        vitals.credentials.good(self.credential, self.begun);
         meter.answered();
         trial.as_ref().inspect(|trial| trial.answered(latency));
         self.tell(Seen::Answered(latency), vitals.breaker.success());

@@ -78,7 +78,7 @@ impl Places {
             Ok(Entry::In(permit)) => Ok(permit),
             Ok(Entry::Queued(queued)) => {
                 let waiting = self.meter.queued();
-                let place = queued.wait(call.deadline).await;
+                let place = queued.wait().await;
                 call.record.note(|facts| facts.upstream += waiting.elapsed());
                 place
             }

@@ -31,32 +31,40 @@ impl Policy<Call> for Fallback {
         if self.others.is_empty() || call.choice.forced.is_some() {
             return next.call(call).await;
         }
-        let error = match pin!(next.call(call.clone())).await {
-            Ok(reply) => return Ok(reply),
-            Err(error) => error,
-        };
-        let mut last = error.clone();
+        // Where all of its own are left alone, they are what is tried last.
+        let mut own = None;
+        if self.balance.is_ready(&call) {
+            match pin!(next.call(call.clone())).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => own = Some(error),
+            }
+        }
+        let mut last = own.clone();
         let mut outgrown = call.choice.outgrown;
         for (endpoint, service) in &self.others {
-            if last.again() == Again::Nowhere {
-                return Err(last);
+            if let Some(error) = last.take_if(|error| error.again() == Again::Nowhere) {
+                return Err(error);
             }
-            if last.reason() == ErrorReason::CallerContextTooLong {
+            if last.as_ref().is_some_and(|error| error.reason() == ErrorReason::CallerContextTooLong) {
                 outgrown = outgrown.max(self.balance.outgrown(&call));
             }
             let mut elsewhere = call.clone().into_endpoint(Arc::clone(endpoint));
-            elsewhere.choice.outgrown = outgrown;
+            (elsewhere.choice.outgrown, elsewhere.choice.spare) = (outgrown, true);
             self.meter.fell_back();
             match service.call(elsewhere).await {
                 Ok(mut reply) => {
                     reply.head.deployment = format!("{}.{}", endpoint.name, reply.head.deployment).into();
                     return Ok(reply);
                 }
-                Err(error) => last = error,
+                Err(error) => last = Some(error),
             }
         }
-        // What the endpoint itself failed with says more than that there is nothing beside it.
-        Err(if last.again() == Again::Nowhere { last } else { error })
+        match (last, own) {
+            (Some(last), _) if last.again() == Again::Nowhere => Err(last),
+            // What the endpoint itself failed with says more than that there is nothing beside it.
+            (_, Some(own)) => Err(own),
+            (_, None) => next.call(call).await,
+        }
     }
 }
 
@@ -102,6 +110,26 @@ mod tests {
         for reason in [ErrorReason::ProviderRejectedRequest, ErrorReason::CallerInvalidRequest, ErrorReason::ProviderModelFailed] {
             assert_eq!(run(reason, vec![other("b", Ok(()))]).await, Err(reason));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_alone_is_tried_last() {
+        let (balance, call) = balance(&endpoint("e", vec![deployment("only")]));
+        let place = balance.first(&call).unwrap();
+        balance.vitals(place).credentials.bench(0, crate::balance::credentials::Fault::Limited(None));
+        let run = |others| {
+            let fallback = Fallback { balance: Arc::clone(&balance), others, meter: meter() };
+            let call = call.clone();
+            async move { fallback.handle(call, &Once::new(Ok(unary()))).await.unwrap().head.deployment.to_string() }
+        };
+        assert_eq!(run(vec![other("b", Ok(()))]).await, "b.only");
+        assert_eq!(
+            run(vec![other("b", Err(ErrorReason::ProviderUnavailable))]).await,
+            "only",
+            "the least bad of its own is better than nothing"
+        );
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        assert_eq!(run(vec![other("b", Ok(()))]).await, "only");
     }
 
     #[tokio::test]

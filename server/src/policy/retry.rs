@@ -42,8 +42,8 @@ impl Policy<Call> for Retry {
                 Err(error) => error,
             };
             let Some(further) = self.balance.further(&call, &error) else { return Err(error) };
-            if further.pause {
-                let pause = self.pause(pauses, error.retry_after_hint());
+            if let Some(rest) = further.pause {
+                let pause = self.pause(pauses, error.retry_after_hint().max(Some(rest)));
                 if pause > MOST_PATIENCE || call.remaining().is_some_and(|left| left <= pause) {
                     return Err(error);
                 }

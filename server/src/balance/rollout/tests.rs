@@ -259,7 +259,7 @@ async fn only_another_rollout_or_another_canary_begins_anew() {
 fn order(balance: &Balance, call: &Call) -> Vec<String> {
     let mut call = call.clone();
     call.choice.route = Arc::default();
-    balance.order(&call).unwrap().into_iter().map(|place| balance.choices[place].deployment.alias.to_string()).collect()
+    balance.order(&call).unwrap().order.unwrap().into_iter().map(|place| balance.choices[place].deployment.alias.to_string()).collect()
 }
 
 fn rollout_of(balance: &Balance) -> &Arc<Rollout> {
