@@ -179,10 +179,10 @@ impl Balance {
         })
     }
 
-    /// Tells the rollout that a call goes elsewhere than it was meant to.
+    /// Tells the rollout that a call goes elsewhere than it was meant to, since that does not work. To have enough to do is no fault.
     fn note_passed_over(&self, order: &[usize], best: usize) {
         let meant = order.first().filter(|meant| **meant != best).map(|meant| &self.choices[*meant]);
-        if let Some(Choice { trial: Some(trial), .. }) = meant.filter(|meant| meant.fitness(None) > Fitness::Fit) {
+        if let Some(Choice { trial: Some(trial), .. }) = meant.filter(|meant| meant.fitness(None) > Fitness::Full) {
             trial.passed_over();
         }
     }

@@ -5,7 +5,7 @@ use tokio::time::advance;
 
 use super::*;
 use crate::{
-    balance::{Balance, breaker::State},
+    balance::{Balance, breaker::State, credentials::Fault, vitals::Fitness},
     call::Call,
     config::Affinity,
     error::Error,
@@ -347,4 +347,28 @@ async fn calls_that_a_broken_canary_is_not_asked_for_count_against_it() {
         assert_eq!(balance.first(&call).unwrap().deployment, 0, "the stable one stands in");
     }
     assert_eq!(rollout.share(), 0);
+}
+
+/// It has as much to do as it may; that is no failure.
+#[tokio::test(start_paused = true)]
+async fn calls_that_go_elsewhere_since_the_canary_is_busy_say_nothing_of_it() {
+    let config = ranker(|config| {
+        config.routing.rollout.as_mut().unwrap().steps = vec![100];
+        let limit = config::ConcurrencyLimit::Fixed(1);
+        config.deployments[1].traits.concurrency = Some(config::Concurrency { limit, queue: 1, wait: EVERY });
+    });
+    let (balance, call) = testing::balance(&config);
+    let (vitals, rollout) = (&balance.choices[1].vitals, rollout_of(&balance));
+    let first = || balance.first(&Call { choice: crate::call::Choice::default(), ..call.clone() }).unwrap().deployment;
+    let counted = || rollout.describe().canary_tally.unwrap().calls;
+    let enter = || vitals.limiter.as_ref().unwrap().enter(call.choice.priority).unwrap();
+    let mut entered = Vec::new();
+    for fitness in [Fitness::Busy, Fitness::Full] {
+        entered.push(enter());
+        assert_eq!(vitals.fitness(None), fitness);
+        assert!((0..100).all(|_| first() == 0), "the stable one stands in");
+        assert_eq!((counted(), rollout.share()), (0, 100));
+    }
+    vitals.credentials.bench(0, Fault::Refused);
+    assert_eq!((first(), counted()), (0, 1), "a key that rests is a fault");
 }
