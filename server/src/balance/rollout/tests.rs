@@ -372,3 +372,47 @@ async fn calls_that_go_elsewhere_since_the_canary_is_busy_say_nothing_of_it() {
     vitals.credentials.bench(0, Fault::Refused);
     assert_eq!((first(), counted()), (0, 1), "a key that rests is a fault");
 }
+
+/// Both fail once in a hundred, which is allowed twice as often. Each rollout makes its judgement anew after each call.
+#[tokio::test(start_paused = true)]
+async fn a_canary_as_good_as_the_others_is_not_rolled_back_by_chance() {
+    let mut draw = fastrand::Rng::with_seed(7);
+    let mut rolled_back = |rate: f64| {
+        let bench = bench();
+        for _ in 0..2000 {
+            let trial = if draw.f64() < 0.25 { &bench.canary } else { &bench.stable };
+            if draw.f64() < rate { fails(trial, 1) } else { trial.answered(FAST.mul_f64(0.5 + draw.f64())) }
+        }
+        u32::from(bench.rollout.share() == 0)
+    };
+    let mut of_100 = |rate: f64| (0..100).map(|_| rolled_back(rate)).sum::<u32>();
+    let (good, poor) = (of_100(0.01), of_100(0.04));
+    assert!(good <= 1 && poor <= 8, "{good} and {poor} of 100");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_few_slow_answers_are_chance_and_half_of_them_are_not() {
+    let bench = bench();
+    answers(&bench.stable, 100, FAST);
+    answers(&bench.canary, 18, FAST);
+    answers(&bench.canary, 2, FAST * 9);
+    assert_eq!(bench.rollout.share(), 5, "2 of 20");
+    answers(&bench.canary, 20, FAST * 9);
+    assert_eq!(bench.rollout.share(), 5, "not looked at again so soon");
+    advance(LOOK).await;
+    answers(&bench.canary, 1, FAST);
+    assert_eq!(bench.stands(), (RolloutState::RolledBack, 0, 1), "half of them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_soon_as_there_are_enough_calls_what_is_plain_is_seen() {
+    for failures in [5, 10, 20] {
+        let bench = bench();
+        answers(&bench.stable, 20, FAST);
+        answers(&bench.canary, 20 - failures, FAST);
+        fails(&bench.canary, failures - 1);
+        assert_eq!(bench.rollout.share(), 5);
+        fails(&bench.canary, 1);
+        assert_eq!(bench.rollout.share(), 0, "{failures} of 20");
+    }
+}

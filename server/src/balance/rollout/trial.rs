@@ -96,7 +96,7 @@ impl Trial {
         match self.role {
             Role::Canary => {
                 count(&leg.canary, &leg);
-                self.rollout.judge(&leg);
+                self.rollout.judge(&leg, false);
             }
             Role::Stable { .. } => count(&leg.stable, &leg),
         }
