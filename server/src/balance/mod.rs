@@ -259,12 +259,13 @@ impl Balance {
         let choice = &self.choices[deployment];
         choice.vitals.breaker.enter();
         if tried.is_empty() {
-            return Place { deployment, replica: choice.upstream.choose(&[]), credential: choice.vitals.credentials.choose(|_| false) };
+            let credential = choice.vitals.credentials.choose(|_| false);
+            return Place { deployment, replica: choice.upstream.choose(&[]), credential, is_first: true };
         }
         let here = || tried.iter().filter(|tried| tried.deployment == deployment);
         let replicas: Vec<ReplicaId> = here().filter_map(|tried| tried.replica).collect();
         let credential = choice.vitals.credentials.choose(|credential| here().any(|tried| tried.credential == credential));
-        Place { deployment, replica: choice.upstream.choose(&replicas), credential }
+        Place { deployment, replica: choice.upstream.choose(&replicas), credential, is_first: false }
     }
 }
 

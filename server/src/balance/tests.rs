@@ -316,3 +316,13 @@ fn a_second_attempt_beside_the_first_goes_where_none_is_yet() {
     assert_eq!(beside(vec![deployment("a"), deployment("b")], 3), [0, 1, 0]);
     assert_eq!(beside(vec![replicated("a"), deployment("b")], 3), [0, 0, 1], "another replica says the same");
 }
+
+#[test]
+fn only_the_first_place_of_a_call_is_its_first() {
+    let (balance, mut call) = of(vec![deployment("a"), deployment("b"), deployment("c")]);
+    let first = balance.first(&call).unwrap();
+    call.choice.place = Some(first);
+    let beside = balance.first(&call).unwrap();
+    let after = balance.further(&call, &Error::new(ErrorReason::ProviderFailed, "x")).unwrap().place;
+    assert_eq!([first, beside, after].map(|place| (place.deployment, place.is_first)), [(0, true), (1, false), (2, false)]);
+}
