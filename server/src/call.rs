@@ -35,8 +35,10 @@ pub struct Call {
     pub streaming: bool,
     /// The request.
     pub payload: Payload,
-    /// When the caller stops waiting.
+    /// When the caller stops waiting, or nobody waits any more.
     pub deadline: Option<Instant>,
+    /// The endpoint's own `total`, where `deadline` is its end and not the caller's.
+    pub own_total: Option<Duration>,
     /// Client headers that may cross to the upstream.
     pub headers: HeaderMap,
     /// What becomes of it.
@@ -85,6 +87,8 @@ pub struct Place {
     pub replica: Option<ReplicaId>,
     /// The position of the credential among the deployment's.
     pub credential: usize,
+    /// Whether the call was nowhere before.
+    pub is_first: bool,
 }
 
 /// The deployments that may serve a call, in order of choice, and the places that were tried. Shared by the attempts of a call.
@@ -221,11 +225,19 @@ impl Call {
         let timeouts = &endpoint.config.timeouts;
         let total = if self.streaming { timeouts.total_stream } else { timeouts.total_unary };
         copy.deadline = Some(Instant::now() + total.unwrap_or(most));
+        copy.own_total = total;
         copy.record = Arc::default();
         copy.choice.priority = Priority::Batch;
         // Two calls under one key would get one answer, be it the other's.
         copy.headers.remove("idempotency-key");
         copy
+    }
+
+    /// From when on a provider is at fault that was asked at this time and has said nothing: the end of the endpoint's own `total`, if
+    /// it had at least half of that. `None`: never, since the caller's deadline is nearer, or others took most of the time.
+    pub fn end_of_patience(&self, asked: Instant) -> Option<Instant> {
+        let (total, end) = (self.own_total?, self.deadline?);
+        (end.saturating_duration_since(asked) >= total / 2).then_some(end)
     }
 
     /// The time that is left.

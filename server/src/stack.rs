@@ -10,6 +10,7 @@ use flowgate_proto::v1::{self, ErrorReason};
 use crate::{
     balance::{
         Balance, Choice,
+        breaker::State,
         rollout::{Rollout, Rollouts, Trial},
         tempo::Tempi,
         vitals::{Vitals, Ward},
@@ -285,6 +286,8 @@ impl Build<'_> {
             let vitals = self.grounds.ward.of(endpoint, deployment);
             let trial = self.rollouts.get(&endpoint.name).and_then(|rollout| Trial::of(rollout, endpoint, deployment));
             let meter = self.grounds.metrics.routing().deployment(&endpoint.name, &deployment.alias);
+            // A deployment that is another one since a reload has a breaker of its own.
+            meter.breaker(vitals.breaker.state() != State::Closed);
             let attribution = Attribution::new(Arc::clone(&vitals), Arc::clone(&upstream), meter, trial.clone());
             let concurrency = self.concurrency(endpoint, deployment, &vitals);
             let service = attempt_stack(endpoint.config.timeouts, &upstream, attribution, concurrency);

@@ -20,6 +20,7 @@ use tonic_reflection::pb::v1::{
 };
 
 use crate::{
+    doors::chat,
     fake::{Answer, Fake, soon},
     gateway::Running,
     predict::request,
@@ -103,6 +104,29 @@ async fn a_canary_that_fails_at_its_second_step_is_back_at_0_and_says_why() {
     assert_eq!(next.seen().len(), asked);
     let plain = running.client().get_endpoint("plain").await.unwrap();
     assert_eq!((shares(&plain), plain.rollout), (vec![1.0], None));
+}
+
+/// An LLM's answer has no time of its own, only the endpoint's `total`: its end is the provider's failure.
+#[tokio::test]
+async fn a_canary_that_never_answers_is_back_at_0() {
+    let silent = Fake::start(|_| Answer::Silence).await;
+    let model = |alias: &str| {
+        let config = format!("{{ api_key: k, api_base: \"{}/v1\" }}", silent.url);
+        format!("      - {{ alias: {alias}, model: {{ provider: openai, name: m, config: {config} }} }}\n")
+    };
+    let rollout = "    rollout: { steps: [100], every: 1h, abort_if: { error_rate: 2%, min_calls: 3 } }\n    timeouts: { total: 100ms }\n";
+    let plain = config(&[predict_endpoint("plain", &silent.url, "")]);
+    let deployments = model("stable") + &model("next");
+    let text = format!("{plain}  - name: chat\n    endpoint_type: llm/v1/chat\n{rollout}    deployments:\n{deployments}");
+    let running = Running::start(&text).await;
+    for calls in 0..3 {
+        let share = running.client().get_endpoint("chat").await.unwrap().rollout.unwrap().share_percent;
+        assert_eq!((share, silent.seen().len()), (100, calls));
+        let error = running.client().chat(chat("chat", "hi")).await.unwrap_err();
+        assert_eq!(error.reason(), Some(ErrorReason::ProviderTimeout));
+    }
+    let rollout = running.client().get_endpoint("chat").await.unwrap().rollout.unwrap();
+    assert_eq!((rollout.share_percent, rollout.state()), (0, RolloutState::RolledBack));
 }
 
 #[tokio::test]

@@ -172,6 +172,7 @@ impl Gate {
             streaming: knock.streaming,
             payload: knock.payload,
             deadline: deadline(headers)?.map(|left| Instant::now() + left),
+            own_total: None,
             headers: forwarded(headers),
             record: Arc::clone(&visit.record),
             choice,

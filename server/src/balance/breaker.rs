@@ -33,6 +33,8 @@ pub struct Breaker {
     trips: AtomicU32,
     /// Until when a probing call keeps others away, likewise.
     probing_until: AtomicU64,
+    /// When it last opened or closed, likewise.
+    changed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +75,7 @@ impl Breaker {
             open_until: AtomicU64::new(0),
             trips: AtomicU32::new(0),
             probing_until: AtomicU64::new(0),
+            changed: AtomicU64::new(0),
         }
     }
 
@@ -102,23 +105,27 @@ impl Breaker {
         }
     }
 
-    /// The call got an answer, be it that the caller was wrong.
-    pub fn success(&self) -> Option<Change> {
+    /// A call that began then got an answer, be it that the caller was wrong.
+    pub fn success(&self, begun: Instant) -> Option<Change> {
         self.run.store(0, Relaxed);
         self.part().calls.fetch_add(1, Relaxed);
         let open_until = self.open_until.load(Acquire);
         // An answer to a call from before it opened says nothing of now.
-        if open_until == 0 || self.now() < open_until {
+        if open_until == 0 || self.now() < open_until || self.is_old(begun) {
             return None;
         }
         let closed = self.open_until.compare_exchange(open_until, 0, AcqRel, Relaxed).is_ok();
+        self.changed.store(self.now(), Relaxed);
         self.trips.store(0, Relaxed);
         self.parts.iter().for_each(Part::forget);
         closed.then_some(Change::Closed)
     }
 
-    /// The provider failed.
-    pub fn fault(&self) -> Option<Change> {
+    /// The provider failed a call that began then; what is older than the last change was counted by it.
+    pub fn fault(&self, begun: Instant) -> Option<Change> {
+        if self.is_old(begun) {
+            return None;
+        }
         let run = self.run.fetch_add(1, Relaxed) + 1;
         let part = self.part();
         part.calls.fetch_add(1, Relaxed);
@@ -138,6 +145,7 @@ impl Breaker {
             return None;
         }
         self.trips.fetch_add(1, Relaxed);
+        self.changed.store(now, Relaxed);
         self.probing_until.store(0, Relaxed);
         Some(Change::Opened(open))
     }
@@ -148,6 +156,10 @@ impl Breaker {
         let (calls, faults) =
             fresh.fold((0, 0), |(calls, faults), part| (calls + part.calls.load(Relaxed), faults + part.faults.load(Relaxed)));
         calls >= self.config.min_calls && f64::from(faults) >= f64::from(calls) * self.config.error_rate
+    }
+
+    fn is_old(&self, begun: Instant) -> bool {
+        millis(begun.saturating_duration_since(self.born)) < self.changed.load(Relaxed)
     }
 
     fn now(&self) -> u64 {
@@ -196,28 +208,41 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn opens_after_a_run_of_faults_and_closes_after_a_good_probe() {
         let breaker = breaker();
-        assert_eq!([breaker.fault(), breaker.fault(), breaker.success(), breaker.fault(), breaker.fault()], [None; 5]);
-        assert_eq!(breaker.fault(), Some(Change::Opened(5 * SECOND)));
+        let before = Instant::now();
+        advance(SECOND).await;
+        assert_eq!(
+            [
+                breaker.fault(Instant::now()),
+                breaker.fault(Instant::now()),
+                breaker.success(Instant::now()),
+                breaker.fault(Instant::now()),
+                breaker.fault(Instant::now())
+            ],
+            [None; 5]
+        );
+        assert_eq!(breaker.fault(Instant::now()), Some(Change::Opened(5 * SECOND)));
         assert_eq!(breaker.state(), State::Open);
-        assert_eq!((breaker.fault(), breaker.success()), (None, None), "calls from before change nothing");
+        assert_eq!((breaker.fault(Instant::now()), breaker.success(Instant::now())), (None, None), "calls from before change nothing");
         advance(5 * SECOND).await;
         assert_eq!(breaker.state(), State::HalfOpen);
         breaker.enter();
         assert_eq!(breaker.state(), State::Open, "one call probes, the others wait");
-        assert_eq!(breaker.success(), Some(Change::Closed));
+        assert_eq!(breaker.success(before), None, "an answer to a call from before it opened says nothing of now");
+        assert_eq!(breaker.success(Instant::now()), Some(Change::Closed));
         assert_eq!(breaker.state(), State::Closed);
+        assert!((0..9).all(|_| breaker.fault(before).is_none()), "nor do faults of calls from then");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_failed_probe_opens_it_for_longer_and_a_lost_one_lets_the_next_try() {
         let breaker = breaker();
-        (0..3).for_each(|_| _ = breaker.fault());
+        (0..3).for_each(|_| _ = breaker.fault(Instant::now()));
         advance(5 * SECOND).await;
         breaker.enter();
         breaker.leave();
         assert_eq!(breaker.state(), State::HalfOpen, "a probe that says nothing lets the next try at once");
         breaker.enter();
-        assert_eq!(breaker.fault(), Some(Change::Opened(10 * SECOND)));
+        assert_eq!(breaker.fault(Instant::now()), Some(Change::Opened(10 * SECOND)));
         advance(10 * SECOND).await;
         breaker.enter();
         advance(29 * SECOND).await;
@@ -225,7 +250,7 @@ mod tests {
         advance(2 * SECOND).await;
         assert_eq!(breaker.state(), State::HalfOpen);
         for _ in 0..10 {
-            let longest = breaker.fault();
+            let longest = breaker.fault(Instant::now());
             assert!(longest <= Some(Change::Opened(50 * SECOND)), "{longest:?}");
             advance(50 * SECOND).await;
         }
@@ -235,16 +260,20 @@ mod tests {
     async fn opens_by_rate_when_faults_are_scattered() {
         let breaker = breaker();
         for _ in 0..4 {
-            assert_eq!([breaker.fault(), breaker.success()], [None, None]);
+            assert_eq!([breaker.fault(Instant::now()), breaker.success(Instant::now())], [None, None]);
         }
-        assert_eq!(breaker.fault(), None, "nine calls are too few to judge");
-        assert_eq!(breaker.fault(), Some(Change::Opened(5 * SECOND)));
+        assert_eq!(breaker.fault(Instant::now()), None, "nine calls are too few to judge");
+        assert_eq!(breaker.fault(Instant::now()), Some(Change::Opened(5 * SECOND)));
         let scattered = self::breaker();
         for _ in 0..20 {
-            assert_eq!([scattered.fault(), scattered.success(), scattered.success()], [None; 3]);
+            assert_eq!([scattered.fault(Instant::now()), scattered.success(Instant::now()), scattered.success(Instant::now())], [None; 3]);
         }
         advance(20 * SECOND).await;
-        assert!((0..5).all(|_| scattered.success().is_none()));
-        assert_eq!([scattered.fault(), scattered.fault()], [None, None], "what is older than the window does not count");
+        assert!((0..5).all(|_| scattered.success(Instant::now()).is_none()));
+        assert_eq!(
+            [scattered.fault(Instant::now()), scattered.fault(Instant::now())],
+            [None, None],
+            "what is older than the window does not count"
+        );
     }
 }

@@ -141,6 +141,13 @@ impl Histogram {
         find(|bucket| self.count(bucket), quantile, least)
     }
 
+    /// How many of them were longer beyond doubt, a tenth more or less, and how many there are.
+    pub fn beyond(&self, bound: Duration) -> (u32, u32) {
+        let sum = |buckets: std::ops::Range<usize>| buckets.map(|bucket| self.count(bucket)).sum();
+        let (within, beyond): (u32, u32) = (sum(0..bucket(bound) + 1), sum(bucket(bound) + 1..BUCKETS));
+        (beyond, within + beyond)
+    }
+
     fn count(&self, bucket: usize) -> u32 {
         self.0.get(bucket).map_or(0, |count| count.load(Relaxed))
     }

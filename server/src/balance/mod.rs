@@ -194,10 +194,10 @@ impl Balance {
         all.min_by_key(|(fitness, place)| (*fitness, !was_at(*place)))
     }
 
-    /// Tells the rollout that a call goes elsewhere than it was meant to.
+    /// Tells the rollout that a call goes elsewhere than it was meant to, since that does not work. To have enough to do is no fault.
     fn note_passed_over(&self, order: &[usize], best: usize) {
         let meant = order.first().filter(|meant| **meant != best).map(|meant| &self.choices[*meant]);
-        if let Some(Choice { trial: Some(trial), .. }) = meant.filter(|meant| meant.fitness(None) > Fitness::Fit) {
+        if let Some(Choice { trial: Some(trial), .. }) = meant.filter(|meant| meant.fitness(None) > Fitness::Full) {
             trial.passed_over();
         }
     }
@@ -282,12 +282,13 @@ impl Balance {
         let choice = &self.choices[deployment];
         choice.vitals.breaker.enter();
         if tried.is_empty() {
-            return Place { deployment, replica: choice.upstream.choose(&[]), credential: choice.vitals.credentials.choose(|_| false) };
+            let credential = choice.vitals.credentials.choose(|_| false);
+            return Place { deployment, replica: choice.upstream.choose(&[]), credential, is_first: true };
         }
         let here = || tried.iter().filter(|tried| tried.deployment == deployment);
         let replicas: Vec<ReplicaId> = here().filter_map(|tried| tried.replica).collect();
         let credential = choice.vitals.credentials.choose(|credential| here().any(|tried| tried.credential == credential));
-        Place { deployment, replica: choice.upstream.choose(&replicas), credential }
+        Place { deployment, replica: choice.upstream.choose(&replicas), credential, is_first: false }
     }
 }
 

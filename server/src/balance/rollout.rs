@@ -5,7 +5,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
 };
@@ -19,6 +19,7 @@ use crate::{
     telemetry::routing::{Cause, RolloutMeter},
 };
 
+mod evidence;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,9 @@ mod trial;
 
 use tally::{Came, Tally};
 pub use trial::{Rollouts, Trial};
+
+/// How long the times of a step are not looked at again.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The rollout of one endpoint.
 #[derive(Debug)]
@@ -50,7 +54,9 @@ struct Leg {
     canary: Tally,
     stable: Tally,
     /// What the stable deployments came to in the last step that gave them enough calls.
-    before: Option<Came>,
+    before: Came,
+    /// When the times were last looked at, in milliseconds after `since` and [`LOOK`].
+    looked: AtomicU64,
 }
 
 /// Where it stands.
@@ -150,10 +156,12 @@ impl Rollout {
 
     /// The step is over: back, to the next one, or to the end.
     fn move_on(&self, leg: &Arc<Leg>) {
-        if self.judge(leg) {
+        if self.judge(leg, true) {
             return;
         }
-        let before = leg.stable.came(self.least()).or(leg.before);
+        let (least, stable) = (self.least(), &leg.stable);
+        let failures = stable.failures(least).or(leg.before.failures);
+        let before = Came { failures, times: stable.times(least).or(leg.before.times) };
         match self.config.steps.get(leg.step + 1) {
             Some(share) => {
                 let next = Leg { before, ..Leg::new(Stand::Running, leg.step + 1, *share) };
@@ -170,37 +178,47 @@ impl Rollout {
     }
 
     /// Rolls back when the canary does worse than it may and than the stable deployments; tells whether it does.
-    fn judge(&self, leg: &Arc<Leg>) -> bool {
-        let Some((cause, why)) = self.complaint(leg) else { return false };
+    fn judge(&self, leg: &Arc<Leg>, is_end: bool) -> bool {
+        let Some((cause, why)) = self.too_many_failures(leg).or_else(|| self.too_slow(leg, is_end)) else { return false };
         self.end(leg, cause, &why);
         true
     }
 
-    /// What is wrong with the canary, once there is enough to tell. Where the stable deployments have too few calls in the step, they
-    /// stand as in the one before.
-    fn complaint(&self, leg: &Leg) -> Option<(Cause, String)> {
-        let canary = leg.canary.came(self.least())?;
-        let stable = leg.stable.came(self.least()).or(leg.before);
-        if let Some(most) = self.config.error_rate
-            && canary.rate() > most
-            && stable.is_none_or(|stable| canary.rate() > stable.rate())
-        {
-            let than = stable.map(|stable| format!(" and than the stable deployments' {}", tally::percent(stable.rate())));
-            let (failures, calls, rate) = (canary.failures, canary.calls, tally::percent(canary.rate()));
-            let why = format!("{failures} of {calls} calls of {} failed ({rate}), more than {}", self.canary, tally::percent(most));
-            return Some((Cause::ErrorRate, why + &than.unwrap_or_default()));
+    /// Where the stable deployments have too few calls in the step, they stand as in the one before.
+    fn too_many_failures(&self, leg: &Leg) -> Option<(Cause, String)> {
+        let (most, least) = (self.config.error_rate?, self.least());
+        let canary = leg.canary.failures(least).filter(|canary| canary.is_above(most, least))?;
+        let stable = leg.stable.failures(least).or(leg.before.failures);
+        if stable.is_some_and(|stable| !canary.is_above_that_of(stable, least)) {
+            return None;
         }
-        let (factor, canary, stable) = (self.config.p95?, canary.p95?, stable?.p95?);
-        (canary > stable.mul_f64(factor)).then(|| {
-            let why = format!("the p95 of {} is {canary:.1?}, more than {factor} times the stable deployments' {stable:.1?}", self.canary);
+        let than = stable.map(|stable| format!(" and than the stable deployments' {}", tally::percent(stable.share())));
+        let (rate, most) = (tally::percent(canary.share()), tally::percent(most));
+        let why = format!("{} of {} calls of {} failed ({rate}), more than {most}", canary.hits, canary.of, self.canary);
+        Some((Cause::ErrorRate, why + &than.unwrap_or_default()))
+    }
+
+    /// Of the canary's answers a twentieth may take longer than the bound. To count them costs more than a call should, so that it is
+    /// done only now and then, and at the end of the step.
+    fn too_slow(&self, leg: &Leg, is_end: bool) -> Option<(Cause, String)> {
+        let (factor, least) = (self.config.p95?, self.least());
+        if leg.canary.calls() < least || !(is_end || leg.may_look()) {
+            return None;
+        }
+        let (canary, stable) = (leg.canary.times(least)?, leg.stable.times(least).or(leg.before.times)?);
+        let bound = stable.p95.mul_f64(factor);
+        let is_slow = canary.p95 > bound && leg.canary.slow(bound).is_above_that_of(stable.slow(), least);
+        is_slow.then(|| {
+            let (own, others) = (canary.p95, stable.p95);
+            let why = format!("the p95 of {} is {own:.1?}, more than {factor} times the stable deployments' {others:.1?}", self.canary);
             (Cause::P95, why)
         })
     }
 
     /// The time above which a call is slow beyond doubt.
     fn most_time(&self, leg: &Leg) -> Option<Duration> {
-        let stable = leg.stable.came(self.least()).or(leg.before)?;
-        Some(stable.p95?.mul_f64(self.config.p95?))
+        let factor = self.config.p95?;
+        Some(leg.stable.times(self.least()).or(leg.before.times)?.p95.mul_f64(factor))
     }
 
     fn end(&self, leg: &Arc<Leg>, cause: Cause, why: &str) -> bool {
@@ -219,7 +237,15 @@ impl Rollout {
 
 impl Leg {
     fn new(stand: Stand, step: usize, share: u32) -> Self {
-        Self { stand, step, share, since: Instant::now(), canary: Tally::new(), stable: Tally::new(), before: None }
+        let (canary, stable) = (Tally::new(), Tally::new());
+        Self { stand, step, share, since: Instant::now(), canary, stable, before: Came::default(), looked: AtomicU64::new(0) }
+    }
+
+    /// Whether the times may be looked at again; says so once.
+    fn may_look(&self) -> bool {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (now, last) = (millis(self.since.elapsed() + LOOK), self.looked.load(Relaxed));
+        now - last.min(now) >= millis(LOOK) && self.looked.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
     }
 }
 

@@ -122,7 +122,7 @@ fn a_later_condition_is_asked_only_when_it_matters() {
     assert_eq!(balance.first(&call).unwrap().deployment, 0);
     assert_eq!(balance.meter.failed_conditions.get(), 0);
     let mut failed = call.clone();
-    failed.choice.place = Some(Place { deployment: 0, replica: None, credential: 0 });
+    failed.choice.place = Some(Place { deployment: 0, replica: None, credential: 0, is_first: true });
     assert!(balance.further(&failed, &Error::new(ErrorReason::ProviderNotFound, "x")).is_none());
     assert_eq!(balance.meter.failed_conditions.get(), 1);
 }
@@ -281,7 +281,7 @@ async fn the_unfit_are_passed_over_and_the_least_bad_is_tried_when_nothing_is_le
     let first = || way(&balance, &call, &[]).remove(0);
     balance.choices[0].vitals.credentials.bench(0, Fault::Limited(Some(Duration::from_secs(2))));
     assert_eq!(first(), "b");
-    (0..5).for_each(|_| _ = balance.choices[1].vitals.breaker.fault());
+    (0..5).for_each(|_| _ = balance.choices[1].vitals.breaker.fault(tokio::time::Instant::now()));
     assert_eq!(first(), "a", "a tired credential is better than a broken server");
     assert_eq!(way(&balance, &call, &[ErrorReason::ProviderRateLimited]), ["a"], "but the broken one is not tried after it");
     tokio::time::advance(Duration::from_secs(2)).await;
@@ -339,4 +339,14 @@ fn a_second_attempt_beside_the_first_wants_the_same_answer() {
     assert_eq!(deployments(&beside(vec![deployment("a"), deployment("b")], 2)), [0, 0]);
     let two = beside(vec![replicated("a"), deployment("b")], 2);
     assert!(deployments(&two) == [0, 0] && two[0].replica != two[1].replica, "another replica says the same: {two:?}");
+}
+
+#[test]
+fn only_the_first_place_of_a_call_is_its_first() {
+    let (balance, mut call) = of(vec![deployment("a"), deployment("b"), deployment("c")]);
+    let first = balance.first(&call).unwrap();
+    call.choice.place = Some(first);
+    let beside = balance.first(&call).unwrap();
+    let after = balance.further(&call, &Error::new(ErrorReason::ProviderFailed, "x")).unwrap().place;
+    assert_eq!([first, beside, after].map(|place| (place.deployment, place.is_first)), [(0, true), (0, false), (1, false)]);
 }

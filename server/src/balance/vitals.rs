@@ -22,6 +22,9 @@ use crate::{
 
 /// Speed that was not measured for so long is unknown.
 const FRESH: Duration = Duration::from_secs(60);
+/// A stream that is shorter is no measure.
+const LEAST_TOKENS: u32 = 10;
+const LEAST_WRITING: Duration = Duration::from_millis(100);
 /// Repeated attempts that are allowed within ten seconds however few calls there are.
 const FREE_RETRIES: u32 = 3;
 
@@ -103,7 +106,8 @@ impl Vitals {
     pub fn answered(&self, latency: Duration, (tokens, writing): (u32, Duration)) {
         self.latency.add(latency);
         self.pace.add(latency.as_secs_f64());
-        if tokens > 0 && !writing.is_zero() {
+        // What comes in one piece says nothing of a pace.
+        if tokens >= LEAST_TOKENS && writing >= LEAST_WRITING {
             self.throughput.add(f64::from(tokens) / writing.as_secs_f64());
         }
     }
@@ -187,7 +191,7 @@ mod tests {
         assert_eq!(vitals.fitness(Some(20.0)), Fitness::Fit, "what is forgotten is tried again");
         vitals.credentials.bench(0, super::super::credentials::Fault::Refused);
         assert_eq!(vitals.fitness(None), Fitness::Resting);
-        (0..5).for_each(|_| _ = vitals.breaker.fault());
+        (0..5).for_each(|_| _ = vitals.breaker.fault(tokio::time::Instant::now()));
         assert_eq!(vitals.fitness(None), Fitness::Open);
     }
 

@@ -178,6 +178,7 @@ pub(crate) mod testing {
             streaming,
             payload: Payload::typed_only(Request::Chat(v1::ChatRequest::default())),
             deadline: None,
+            own_total: None,
             headers: HeaderMap::new(),
             record: Arc::new(Record::default()),
             choice: Choice::default(),

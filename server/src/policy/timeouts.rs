@@ -52,6 +52,7 @@ impl Policy<Call> for Total {
             return next.call(call).await;
         };
         call.deadline = Some(until);
+        call.own_total = total.filter(|_| is_own);
         let reply = timeout_at(until, pin!(next.call(call))).await.map_err(|_| late(false))??;
         if reply.is_unary() {
             return Ok(reply);
@@ -243,5 +244,16 @@ mod tests {
         let start = Instant::now();
         let error = Total(limits()).handle(far, &next).await.unwrap_err();
         assert_eq!((error.reason(), start.elapsed().as_secs()), (ErrorReason::ProviderTimeout, 5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_call_knows_whose_time_it_has() {
+        let callers = |left: Option<Duration>| Call { deadline: left.map(|left| Instant::now() + left), ..call(false) };
+        for (left, own) in [(None, Some(5)), (Some(60), Some(5)), (Some(1), None)] {
+            let next = Once::new(Ok(unary()));
+            Total(limits()).handle(callers(left.map(Duration::from_secs)), &next).await.unwrap();
+            let known = next.1.lock().unwrap().take().unwrap().own_total;
+            assert_eq!(known, own.map(Duration::from_secs), "{left:?}");
+        }
     }
 }

@@ -199,6 +199,11 @@ impl DeploymentMeter {
         tracing::warn!(endpoint, deployment, credential = credential + 1, reason, seconds = rest.as_secs_f64(), "a credential rests");
     }
 
+    /// Whether the breaker is open to begin with.
+    pub fn breaker(&self, is_open: bool) {
+        self.open.set(is_open.into());
+    }
+
     /// The breaker opened, for so long.
     pub fn opened(&self, open: Duration) {
         self.open.set(1);

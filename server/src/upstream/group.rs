@@ -115,6 +115,7 @@ impl Group {
             Seen::Answered(took) => member.replica.answered(took),
             Seen::Failed if member.replica.ejection.failed(&self.ejection) => self.eject(&members, &member.replica),
             Seen::Failed => {}
+            Seen::Refused => member.replica.ejection.answered(),
             Seen::Abandoned(waited) => member.replica.was_slow(waited),
         }
     }

@@ -47,6 +47,8 @@ pub enum Seen {
     Answered(Duration),
     /// The provider was at fault: it could not be reached, failed, took too long or stopped in the middle.
     Failed,
+    /// It refused, which takes no time and says nothing of how fast it is.
+    Refused,
     /// Nothing was heard for so long, then nobody waited any more: no fault, but it was at least that slow.
     Abandoned(Duration),
 }
@@ -66,6 +68,11 @@ impl Upstream {
     /// Whether a replica is neither ejected, nor failing its health checks, nor out of reach just now.
     pub fn is_fit(&self) -> bool {
         choice::is_fit(&self.group.members())
+    }
+
+    /// Whether there is just one replica.
+    pub fn is_alone(&self) -> bool {
+        self.group.members().len() < 2
     }
 
     /// Calls in flight at all of its replicas, those of other deployments at the same address included.

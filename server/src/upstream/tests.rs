@@ -149,6 +149,7 @@ fn attempt(deployment: &Arc<Deployment>, streaming: bool) -> Attempt {
         streaming,
         payload: Payload::wire_only(wire),
         deadline: Some(Instant::now() + Duration::from_secs(5)),
+        own_total: None,
         headers: sent.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).into_iter().collect(),
         record: Arc::new(Record::default()),
         choice: Choice::default(),

@@ -7,6 +7,7 @@ use std::{
 
 use flowgate_proto::{v1, wkt};
 
+use super::evidence::Sample;
 use crate::balance::latency::Histogram;
 
 /// Counts as they grow.
@@ -17,13 +18,19 @@ pub(super) struct Tally {
     latencies: Histogram,
 }
 
-/// What they have come to.
+/// How long those took that were answered.
 #[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    pub(super) p95: Duration,
+    /// How many.
+    of: u32,
+}
+
+/// What they have come to; `None` where there were too few of them.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Came {
-    pub(super) calls: u32,
-    pub(super) failures: u32,
-    /// `None` where too few were answered.
-    pub(super) p95: Option<Duration>,
+    pub(super) failures: Option<Sample>,
+    pub(super) times: Option<Times>,
 }
 
 impl Tally {
@@ -47,11 +54,22 @@ impl Tally {
         self.calls.load(Relaxed)
     }
 
-    /// `None` while there are fewer calls than `least`.
-    pub(super) fn came(&self, least: u32) -> Option<Came> {
-        let calls = self.calls();
-        let came = || Came { calls, failures: self.failures.load(Relaxed).min(calls), p95: self.latencies.get(0.95, least) };
-        (calls >= least).then(came)
+    /// Those that failed. `None` while there are fewer calls than `least`.
+    pub(super) fn failures(&self, least: u32) -> Option<Sample> {
+        let of = self.calls();
+        (of >= least).then(|| Sample { hits: self.failures.load(Relaxed).min(of), of })
+    }
+
+    /// `None` while fewer than `least` were answered. Goes through the whole histogram.
+    pub(super) fn times(&self, least: u32) -> Option<Times> {
+        let p95 = self.latencies.get(0.95, least)?;
+        Some(Times { p95, of: self.latencies.beyond(p95).1 })
+    }
+
+    /// Those that took longer. Goes through the whole histogram.
+    pub(super) fn slow(&self, bound: Duration) -> Sample {
+        let (hits, of) = self.latencies.beyond(bound);
+        Sample { hits, of }
     }
 
     pub(super) fn describe(&self) -> v1::RolloutTally {
@@ -61,10 +79,10 @@ impl Tally {
     }
 }
 
-impl Came {
-    /// The share of calls that failed.
-    pub(super) fn rate(self) -> f64 {
-        f64::from(self.failures) / f64::from(self.calls.max(1))
+impl Times {
+    /// Those beyond the 95th percentile: as many as there are by its definition.
+    pub(super) fn slow(self) -> Sample {
+        Sample { hits: self.of / 20, of: self.of }
     }
 }
 

@@ -5,7 +5,7 @@ use tokio::time::advance;
 
 use super::*;
 use crate::{
-    balance::{Balance, breaker::State},
+    balance::{Balance, breaker::State, credentials::Fault, vitals::Fitness},
     call::Call,
     config::Affinity,
     error::Error,
@@ -338,7 +338,7 @@ async fn calls_that_a_broken_canary_is_not_asked_for_count_against_it() {
     let (balance, call) = testing::balance(&config);
     let (canary, rollout) = (&balance.choices[1], rollout_of(&balance));
     fails(canary.trial.as_ref().unwrap(), 5);
-    (0..5).for_each(|_| _ = canary.vitals.breaker.fault());
+    (0..5).for_each(|_| _ = canary.vitals.breaker.fault(Instant::now()));
     assert_eq!(canary.vitals.breaker.state(), State::Open);
     for calls in 5..20 {
         assert_eq!(rollout.describe().canary_tally.unwrap().calls, calls);
@@ -347,4 +347,72 @@ async fn calls_that_a_broken_canary_is_not_asked_for_count_against_it() {
         assert_eq!(balance.first(&call).unwrap().deployment, 0, "the stable one stands in");
     }
     assert_eq!(rollout.share(), 0);
+}
+
+/// It has as much to do as it may; that is no failure.
+#[tokio::test(start_paused = true)]
+async fn calls_that_go_elsewhere_since_the_canary_is_busy_say_nothing_of_it() {
+    let config = ranker(|config| {
+        config.routing.rollout.as_mut().unwrap().steps = vec![100];
+        let limit = config::ConcurrencyLimit::Fixed(1);
+        config.deployments[1].traits.concurrency = Some(config::Concurrency { limit, queue: 1, wait: EVERY });
+    });
+    let (balance, call) = testing::balance(&config);
+    let (vitals, rollout) = (&balance.choices[1].vitals, rollout_of(&balance));
+    let first = || balance.first(&Call { choice: crate::call::Choice::default(), ..call.clone() }).unwrap().deployment;
+    let counted = || rollout.describe().canary_tally.unwrap().calls;
+    let enter = || vitals.limiter.as_ref().unwrap().enter(call.choice.priority).unwrap();
+    let mut entered = Vec::new();
+    for fitness in [Fitness::Busy, Fitness::Full] {
+        entered.push(enter());
+        assert_eq!(vitals.fitness(None), fitness);
+        assert!((0..100).all(|_| first() == 0), "the stable one stands in");
+        assert_eq!((counted(), rollout.share()), (0, 100));
+    }
+    vitals.credentials.bench(0, Fault::Refused);
+    assert_eq!((first(), counted()), (0, 1), "a key that rests is a fault");
+}
+
+/// Both fail once in a hundred, which is allowed twice as often. Each rollout makes its judgement anew after each call.
+#[tokio::test(start_paused = true)]
+async fn a_canary_as_good_as_the_others_is_not_rolled_back_by_chance() {
+    let mut draw = fastrand::Rng::with_seed(7);
+    let mut rolled_back = |rate: f64| {
+        let bench = bench();
+        for _ in 0..2000 {
+            let trial = if draw.f64() < 0.25 { &bench.canary } else { &bench.stable };
+            if draw.f64() < rate { fails(trial, 1) } else { trial.answered(FAST.mul_f64(0.5 + draw.f64())) }
+        }
+        u32::from(bench.rollout.share() == 0)
+    };
+    let mut of_100 = |rate: f64| (0..100).map(|_| rolled_back(rate)).sum::<u32>();
+    let (good, poor) = (of_100(0.01), of_100(0.04));
+    assert!(good <= 1 && poor <= 8, "{good} and {poor} of 100");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_few_slow_answers_are_chance_and_half_of_them_are_not() {
+    let bench = bench();
+    answers(&bench.stable, 100, FAST);
+    answers(&bench.canary, 18, FAST);
+    answers(&bench.canary, 2, FAST * 9);
+    assert_eq!(bench.rollout.share(), 5, "2 of 20");
+    answers(&bench.canary, 20, FAST * 9);
+    assert_eq!(bench.rollout.share(), 5, "not looked at again so soon");
+    advance(LOOK).await;
+    answers(&bench.canary, 1, FAST);
+    assert_eq!(bench.stands(), (RolloutState::RolledBack, 0, 1), "half of them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_soon_as_there_are_enough_calls_what_is_plain_is_seen() {
+    for failures in [5, 10, 20] {
+        let bench = bench();
+        answers(&bench.stable, 20, FAST);
+        answers(&bench.canary, 20 - failures, FAST);
+        fails(&bench.canary, failures - 1);
+        assert_eq!(bench.rollout.share(), 5);
+        fails(&bench.canary, 1);
+        assert_eq!(bench.rollout.share(), 0, "{failures} of 20");
+    }
 }

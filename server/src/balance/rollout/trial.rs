@@ -15,7 +15,8 @@ use crate::{
     telemetry::routing::Routing,
 };
 
-/// A deployment on trial: what its attempts come to is told here. Cloning shares.
+/// A deployment on trial: what the first attempts of calls come to there is told here, and of no others, since what comes second has
+/// failed or been slow elsewhere. Cloning shares.
 #[derive(Clone, Debug)]
 pub struct Trial {
     /// The rollout.
@@ -96,7 +97,7 @@ impl Trial {
         match self.role {
             Role::Canary => {
                 count(&leg.canary, &leg);
-                self.rollout.judge(&leg);
+                self.rollout.judge(&leg, false);
             }
             Role::Stable { .. } => count(&leg.stable, &leg),
         }

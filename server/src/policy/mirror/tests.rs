@@ -75,7 +75,8 @@ fn words(words: &[&str]) -> Reply {
 async fn a_copy_is_a_call_of_its_own() {
     let bench = bench(1.0, || async { Ok(unary()) });
     let mut call = call(false);
-    call.deadline = Some(Instant::now() + Duration::from_secs(1));
+    let second = Duration::from_secs(1);
+    (call.deadline, call.own_total) = (Some(Instant::now() + second), Some(second));
     call.headers.insert("idempotency-key", "once".parse().unwrap());
     call.headers.insert("traceparent", "00".parse().unwrap());
     call.choice.forced = Some("only".into());
@@ -85,6 +86,7 @@ async fn a_copy_is_a_call_of_its_own() {
     assert_eq!((&*copy.endpoint.name, &*copy.choice.via[0].name), ("shadow", "chat"));
     assert_eq!((copy.choice.priority, copy.choice.forced), (Priority::Batch, None));
     assert_eq!(copy.deadline, Some(Instant::now() + Duration::from_secs(600)));
+    assert_eq!(copy.own_total, copy.endpoint.config.timeouts.total_unary);
     assert_eq!(copy.headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(), ["traceparent"]);
     assert!(!Arc::ptr_eq(&copy.record, &call.record) && !Arc::ptr_eq(&copy.choice.route, &call.choice.route));
 }
