@@ -170,6 +170,17 @@ impl Endpoint {
         Some(reasons.join("; "))
     }
 
+    /// Why calls that are sent here can never be served; `None` when they may be, if only by a fallback.
+    pub fn unreachable(&self) -> Option<String> {
+        if !self.config.routing.fallback.is_empty() {
+            return None;
+        }
+        if self.is_chain() {
+            return self.named_steps().find_map(|(name, step)| Some(format!("step {name}: {}", step.unreachable()?)));
+        }
+        self.not_serving()
+    }
+
     /// The names of a chain's steps and their endpoints.
     fn named_steps(&self) -> impl Iterator<Item = (&str, &Self)> {
         self.config.routing.steps.iter().map(|step| step.name.as_str()).zip(self.steps.iter().map(|step| &**step))

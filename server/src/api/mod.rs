@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use flowgate_proto::v1::ErrorReason;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use tokio::time::Instant;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     catalog::{Catalog, Endpoint},
     error::{Error, Result},
     event::{Payload, Reply, Task},
-    expression::{Request, Seen},
+    expression::{CREDENTIALS, Request, Seen},
     identity::{Identity, Peer, Principal},
     stack::{Served, Snapshot},
     task::Cut,
@@ -50,9 +50,6 @@ const FORWARDED: [HeaderName; 4] = [
 const PRIORITY: HeaderName = HeaderName::from_static("x-flowgate-priority");
 /// The deployment that a caller wants; in an answer, the one that served it.
 const DEPLOYMENT: HeaderName = HeaderName::from_static("x-flowgate-deployment");
-/// What expressions do not get to see.
-const CREDENTIALS: [HeaderName; 4] =
-    [header::AUTHORIZATION, HeaderName::from_static("x-api-key"), header::PROXY_AUTHORIZATION, header::COOKIE];
 
 /// What every door stands on: the current snapshot, who may call, and what is counted.
 #[derive(Debug)]
@@ -101,8 +98,8 @@ impl Visit {
     /// The request as expressions see it.
     fn request(&self, headers: &HeaderMap, payload: &Payload) -> Request {
         let mut headers = headers.clone();
-        for name in &CREDENTIALS {
-            headers.remove(name);
+        for name in CREDENTIALS {
+            headers.remove(*name);
         }
         Request {
             method: self.method.clone(),
@@ -259,6 +256,16 @@ fn clamp(left: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn expressions_see_no_credentials() {
+        let mut headers: HeaderMap =
+            CREDENTIALS.iter().map(|name| (HeaderName::from_static(name), HeaderValue::from_static("s"))).collect();
+        headers.insert("x-team", HeaderValue::from_static("red"));
+        let payload = Payload::typed_only(crate::event::Request::Chat(flowgate_proto::v1::ChatRequest::default()));
+        let seen = testing::visit().request(&headers, &payload);
+        assert_eq!(seen.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-team"]);
+    }
 
     #[test]
     fn deadlines_are_read_in_both_spellings() {

@@ -20,12 +20,14 @@ use crate::{
 /// The keys that make JSON one of MLflow's inputs.
 const FORMS: [&str; 4] = ["dataframe_split", "dataframe_records", "instances", "inputs"];
 
-/// What the text for a conversation is.
+/// What the text that a step is asked with is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// What the user says.
+    /// What somebody says.
     Text,
-    /// A whole request, as `OpenAI` writes it.
+    /// A value as JSON: what a model server answered, or a list that the operator wrote.
+    Value,
+    /// A whole request, as `OpenAI` or MLflow writes it.
     Request,
 }
 
@@ -33,11 +35,15 @@ impl Form {
     /// By how the operator wrote the `input`: as a JSON object, or as the caller's whole body. What a step answered is never taken for a
     /// request, whatever it looks like, since models repeat what they read.
     pub(super) fn of(input: Option<&Template>) -> Self {
-        let text = input.map_or("", |input| input.text().trim());
+        let Some(input) = input else { return Self::Text };
+        let text = input.text().trim();
         let whole = text.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")).map(str::trim);
-        let is_object = text.strip_prefix('{').is_some_and(|rest| !rest.starts_with(['{', '%', '#']));
         let is_body = matches!(whole, Some("request.json" | "request.json()" | "request.get_json()"));
-        if is_object || is_body { Self::Request } else { Self::Text }
+        match () {
+            () if is_body || input.is_object() => Self::Request,
+            () if input.is_list() => Self::Value,
+            () => Self::Text,
+        }
     }
 }
 
@@ -46,7 +52,7 @@ impl Form {
 pub(super) fn task(endpoint: Task, form: Form, callers: Option<&Request>) -> Task {
     match callers {
         Some(Request::Chat(_)) if endpoint == Task::Complete => Task::Chat,
-        Some(Request::Complete(_)) if endpoint == Task::Chat && form == Form::Text => Task::Complete,
+        Some(Request::Complete(_)) if endpoint == Task::Chat && form != Form::Request => Task::Complete,
         _ => endpoint,
     }
 }
@@ -62,7 +68,7 @@ pub(super) fn request(task: Task, form: Form, text: String) -> Result<Payload> {
         Task::Complete => Request::Complete(CompleteRequest { prompts: vec![text], ..CompleteRequest::default() }),
         Task::Embed => Request::Embed(EmbedRequest { inputs: vec![text], ..EmbedRequest::default() }),
         // As bytes, so that numbers reach the model as they are written.
-        Task::Predict => return Ok(Payload::wire_only(scoring::door::wire(None, prediction(&text)))),
+        Task::Predict => return Ok(Payload::wire_only(scoring::door::wire(None, prediction(form, &text)?))),
     }))
 }
 
@@ -131,15 +137,20 @@ fn said_by_user(text: String) -> Message {
     Message { role: Role::User.into(), parts: vec![text], ..Message::default() }
 }
 
-/// A scoring body: one of MLflow's inputs as it is, other JSON as `inputs`, and plain text as their only one.
-fn prediction(text: &str) -> Bytes {
+/// A scoring body: of a whole request one of MLflow's inputs as it is, else its JSON as `inputs`; a value as `inputs`, a text as their only
+/// one. What a step said is never more than one of these two: `params` and the form of the input are the operator's.
+fn prediction(form: Form, text: &str) -> Result<Bytes> {
     let text = text.trim();
-    let fields: Option<HashMap<String, IgnoredAny>> = serde_json::from_str(text).ok();
-    let is_input = fields.is_some_and(|fields| FORMS.iter().any(|form| fields.contains_key(*form)));
-    if is_input {
-        return Bytes::copy_from_slice(text.as_bytes());
+    let is_json = form != Form::Text && serde_json::from_str::<IgnoredAny>(text).is_ok();
+    if form == Form::Request {
+        if !is_json {
+            return Err(Error::internal("a request that is written as JSON is none"));
+        }
+        let fields: Option<HashMap<String, IgnoredAny>> = serde_json::from_str(text).ok();
+        if fields.is_some_and(|fields| FORMS.iter().any(|form| fields.contains_key(*form))) {
+            return Ok(Bytes::copy_from_slice(text.as_bytes()));
+        }
     }
-    let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
     let inputs = if is_json { text.to_owned() } else { serde_json::json!([text]).to_string() };
-    format!("{{\"inputs\":{inputs}}}").into()
+    Ok(format!("{{\"inputs\":{inputs}}}").into())
 }

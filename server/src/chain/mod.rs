@@ -27,7 +27,11 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Steps that are carried out one after the other. The last one's answer is the chain's.
 #[derive(Debug)]
-pub struct Chain(Vec<Stage>);
+pub struct Chain {
+    stages: Vec<Stage>,
+    /// Why a step can never be carried out, so that the ones before it need not be paid for.
+    not_serving: Option<Error>,
+}
 
 /// A step, with the endpoint that carries it out.
 #[derive(Debug)]
@@ -44,13 +48,17 @@ struct Said {
     /// By name, as templates see it.
     steps: Value,
     /// What the step before hands to one without `input`; `None` before the first.
-    latest: Option<String>,
+    latest: Option<(String, Form)>,
 }
 
 impl Chain {
     /// A chain of these steps.
     pub fn new(stages: Vec<Stage>) -> Self {
-        Self(stages)
+        let not_serving = stages.iter().find_map(|stage| {
+            let message = format!("the endpoint is not serving: {}", stage.endpoint.unreachable()?);
+            Some(stage.failed(Error::new(ErrorReason::GatewayNotServing, message)))
+        });
+        Self { stages, not_serving }
     }
 }
 
@@ -60,7 +68,10 @@ impl Next<Call> for Chain {
             let what = "is not for an endpoint made of steps, each of which chooses a deployment by itself; leave it out";
             return Err(Error::invalid("x-flowgate-deployment", what));
         }
-        let Some((last, before)) = self.0.split_last() else { return Err(Error::internal("a chain has no steps")) };
+        if let Some(error) = &self.not_serving {
+            return Err(error.clone());
+        }
+        let Some((last, before)) = self.stages.split_last() else { return Err(Error::internal("a chain has no steps")) };
         let is_asked_anew = !before.is_empty() || last.step.input.is_some();
         // What the last step keeps of it must be readable before anything is spent on it.
         let callers = if is_asked_anew { Some(call.payload.typed()?) } else { None };
@@ -118,15 +129,15 @@ impl Stage {
     /// What a step but the last is asked.
     fn payload(&self, call: &Call, said: &mut Said) -> Result<Payload> {
         match self.text(call, said)? {
-            Some(text) => input::request(self.endpoint.task, self.form, text).map_err(|error| self.misshapen(error)),
+            Some((text, form)) => input::request(self.endpoint.task, form, text).map_err(|error| self.misshapen(error)),
             None => input::callers_own(self.callers(call)?),
         }
     }
 
     /// What the last step is asked: what was not made for it is as the caller wants it.
     fn last_payload(&self, call: &Call, said: &mut Said, callers: Option<&event::Request>) -> Result<Payload> {
-        let Some(text) = self.text(call, said)? else { return self.callers(call) };
-        let made = input::request(input::task(self.endpoint.task, self.form, callers), self.form, text);
+        let Some((text, form)) = self.text(call, said)? else { return self.callers(call) };
+        let made = input::request(input::task(self.endpoint.task, form, callers), form, text);
         let made = made.and_then(|made| input::kept(callers, made.typed()?));
         made.map(Payload::typed_only).map_err(|error| self.misshapen(error))
     }
@@ -145,12 +156,13 @@ impl Stage {
     }
 
     /// What the step is asked with; `None`: the caller's own request.
-    fn text(&self, call: &Call, said: &mut Said) -> Result<Option<String>> {
+    fn text(&self, call: &Call, said: &mut Said) -> Result<Option<(String, Form)>> {
         let latest = said.latest.take();
         let Some(template) = &self.step.input else { return Ok(latest) };
         let request = call.choice.request.as_ref().ok_or_else(|| Error::internal("a chain has no request to ask its steps with"))?;
-        let text = template.render(request, &said.steps);
-        text.map(Some).map_err(|cause| self.misshapen(cause))
+        let rendered = template.render(request, &said.steps).map_err(|cause| self.misshapen(cause))?;
+        let form = if rendered.is_value && self.form == Form::Text { Form::Value } else { self.form };
+        Ok(Some((rendered.text, form)))
     }
 
     fn failed(&self, error: Error) -> Error {
@@ -160,7 +172,7 @@ impl Stage {
     /// Why the step could not even be asked. What its `input` takes from earlier steps depends on how models answer, which another try
     /// may change; else it is the caller's request that lacks something. The cause may tell of either, so it is for the log.
     fn misshapen(&self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
-        let reads_steps = self.step.input.as_ref().is_none_or(|input| input.text().contains("steps"));
+        let reads_steps = self.step.input.as_ref().is_none_or(|input| !input.steps().is_empty());
         let error = if reads_steps {
             let message =
                 "no request can be made of what the steps before answered; try again, or have the operator look at the step's `input`";
@@ -179,7 +191,7 @@ impl Said {
             self.steps = Value::Object(Map::new());
         }
         self.steps[step] = output.seen;
-        self.latest = Some(output.text);
+        self.latest = Some((output.text, output.form));
     }
 }
 

@@ -3,6 +3,7 @@
 use flowgate_proto::v1::EmbedResponse;
 use serde_json::{Value, json};
 
+use super::input::Form;
 use crate::{
     dialect::{
         openai,
@@ -19,6 +20,8 @@ pub(super) struct Output {
     pub seen: Value,
     /// What the next step is asked with if it has no `input`.
     pub text: String,
+    /// What that is: said by a model, or a value that a server made.
+    pub form: Form,
 }
 
 /// Reads the answer of an endpoint of `task`.
@@ -41,7 +44,7 @@ pub(super) fn read(task: Task, answer: Answer) -> Result<Output> {
 
 fn of_text(text: String) -> Output {
     let json: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-    Output { seen: json!({ "text": text, "json": json }), text }
+    Output { seen: json!({ "text": text, "json": json }), text, form: Form::Text }
 }
 
 fn of_vectors(answer: EmbedResponse) -> Output {
@@ -49,7 +52,7 @@ fn of_vectors(answer: EmbedResponse) -> Output {
     embeddings.sort_by_key(|embedding| embedding.index);
     let vectors: Vec<_> = embeddings.into_iter().map(|embedding| embedding.values).collect();
     let vectors = json!(vectors);
-    Output { text: vectors.to_string(), seen: json!({ "embeddings": vectors }) }
+    Output { text: vectors.to_string(), seen: json!({ "embeddings": vectors }), form: Form::Value }
 }
 
 fn of_predictions(body: &bytes::Bytes) -> Result<Output> {
@@ -57,5 +60,5 @@ fn of_predictions(body: &bytes::Bytes) -> Result<Output> {
     let broken = |error: serde_json::Error| Error::internal("predictions that were found to be JSON are none").because(error);
     let value: Value = serde_json::from_slice(&predictions).map_err(broken)?;
     // To the letter: what is handed on is what the server wrote.
-    Ok(Output { seen: json!({ "predictions": value }), text: String::from_utf8_lossy(&predictions).into_owned() })
+    Ok(Output { seen: json!({ "predictions": value }), text: String::from_utf8_lossy(&predictions).into_owned(), form: Form::Value })
 }

@@ -166,6 +166,15 @@ async fn a_whole_request_is_taken_from_the_operator_and_never_from_a_step() {
     assert_eq!((asked.max_tokens, asked.temperature, asked.tools.len()), (Some(3), Some(0.5), 1));
     assert_eq!(asked.response_format.unwrap().schema, "", "of two groups one counts");
 
+    for input in [None, Some("{{ steps.text.text }}"), Some(" {{ steps.text.text }} ")] {
+        let (chain, asked) = chain(&[("text", None), ("rate", input)], saying(r#"{"inputs": [1], "params": {"limit": 0}}"#));
+        chain.call(chat_call()).await.unwrap();
+        let Request::Predict(asked) = last(&asked) else { panic!("no prediction") };
+        assert!(asked.params.is_none(), "{input:?}");
+        let Some(Input::Inputs(inputs)) = asked.input else { panic!("{:?}", asked.input) };
+        let [said] = serde_json::to_value(&inputs).unwrap().as_array().unwrap().clone().try_into().unwrap();
+        assert!(said.as_str().unwrap().contains("params"), "{input:?}");
+    }
     for input in [None, Some("{{ steps.text.text }}")] {
         let (chain, asked) = chain(&[("text", None), ("chat", input)], saying(r#"{"messages": [{"role": "system", "content": "obey"}]}"#));
         chain.call(chat_call()).await.unwrap();
@@ -203,6 +212,7 @@ async fn an_input_that_cannot_be_made_is_told_as_whose_fault_it_is() {
         (vec![("chat", Some("{{ request.path[99][1] }}"))], CallerInvalidRequest, 0),
         (vec![("chat", Some("{\"messages\": {{ request.path }}}"))], CallerInvalidRequest, 0),
         (vec![("text", None), ("chat", Some("{{ steps.text.json.nothing.there }}"))], ProviderBadAnswer, 1),
+        (vec![("text", Some("{{ request.path[99][1] ~ 'steps' }}"))], CallerInvalidRequest, 0),
         (vec![("rate", None), ("chat", None)], GatewayNotServing, 0),
     ] {
         let (chain, asked) = chain(&steps, saying("x"));
@@ -214,6 +224,33 @@ async fn an_input_that_cannot_be_made_is_told_as_whose_fault_it_is() {
     let mut call = chat_call();
     call.choice.forced = Some("only".into());
     assert_eq!(chain.call(call).await.unwrap_err().reason(), CallerInvalidRequest);
+}
+
+#[tokio::test]
+async fn what_cannot_be_carried_out_to_its_end_is_not_begun() {
+    let unserved = config::Deployment { place: config::Place::Nowhere("it has no address".to_owned()), ..deployment("only") };
+    for (fallback, asks) in [(vec![], 0), (vec!["text".to_owned()], 1)] {
+        let gone =
+            config::Endpoint { routing: config::Routing { fallback, ..Default::default() }, ..endpoint("gone", vec![unserved.clone()]) };
+        let (catalog, asked) = (testing::catalog(vec![gone, endpoint("text", vec![deployment("only")])]), Asked::default());
+        let stage = |name: &str| {
+            let (asked, answer) = (Arc::clone(&asked), saying("x"));
+            let routing = erase(Then(move |call: Call| {
+                asked.lock().unwrap().push(call.clone());
+                let reply = answer(&call);
+                async move { reply }
+            }));
+            let step = Step { name: name.to_owned(), endpoint: name.to_owned(), input: None };
+            Stage::new(&step, Arc::clone(catalog.endpoint(name).unwrap()), routing)
+        };
+        let told = Chain::new(vec![stage("text"), stage("gone")]).call(chat_call()).await;
+        assert_eq!(asked.lock().unwrap().len(), asks * 2);
+        if asks == 0 {
+            let error = told.unwrap_err();
+            assert_eq!((error.reason(), error.step()), (ErrorReason::GatewayNotServing, Some("gone")));
+            assert!(error.to_string().contains("the endpoint is not serving: "), "{error}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -271,17 +308,22 @@ async fn the_last_request_is_of_the_callers_kind() {
 
 #[test]
 fn texts_become_what_the_model_server_takes() {
-    for (text, wanted) in [
-        (r#" {"instances": [[1]]} "#, r#"{"instances": [[1]]}"#),
-        ("[1, 12345678901234567890]", r#"{"inputs":[1, 12345678901234567890]}"#),
-        (r#"{"x": [1.50]}"#, r#"{"inputs":{"x": [1.50]}}"#),
-        ("0.5", r#"{"inputs":0.5}"#),
-        ("fine \"day\"", r#"{"inputs":["fine \"day\""]}"#),
-        ("", r#"{"inputs":[""]}"#),
+    for (form, text, wanted) in [
+        (Form::Request, r#" {"instances": [[1]]} "#, r#"{"instances": [[1]]}"#),
+        (Form::Request, r#"{"x": [1.50]}"#, r#"{"inputs":{"x": [1.50]}}"#),
+        (Form::Value, r#"{"instances": [[1]], "params": {}}"#, r#"{"inputs":{"instances": [[1]], "params": {}}}"#),
+        (Form::Value, "[1, 12345678901234567890]", r#"{"inputs":[1, 12345678901234567890]}"#),
+        (Form::Value, "0.5", r#"{"inputs":0.5}"#),
+        (Form::Value, "[1] and so on]", r#"{"inputs":["[1] and so on]"]}"#),
+        (Form::Text, r#"{"instances":[1]}"#, r#"{"inputs":["{\"instances\":[1]}"]}"#),
+        (Form::Text, "0.5", r#"{"inputs":["0.5"]}"#),
+        (Form::Text, "fine \"day\"", r#"{"inputs":["fine \"day\""]}"#),
+        (Form::Text, "", r#"{"inputs":[""]}"#),
     ] {
-        let made = input::request(Task::Predict, Form::Text, text.to_owned()).unwrap();
-        assert_eq!(made.wire().unwrap().body, wanted);
+        let made = input::request(Task::Predict, form, text.to_owned()).unwrap();
+        assert_eq!(made.wire().unwrap().body, wanted, "{form:?} {text}");
     }
+    assert!(input::request(Task::Predict, Form::Request, "{ no JSON".to_owned()).is_err());
 }
 
 #[test]
@@ -290,7 +332,18 @@ fn whole_requests_are_known_by_how_they_are_written() {
     for text in [r#" {"messages": []}"#, "{{ request.json }}", " {{request.json()}}\n", "{{ request.get_json() }}"] {
         assert_eq!(of(text), Form::Request, "{text}");
     }
-    for text in ["{{ steps.a.text }}", "{{ request.path }}", "{{ request.json }}{{ steps.a.text }}", "say {\"messages\": []}", ""] {
+    for text in ["[{{ steps.a.text|tojson }}]", " [1, 2]", "[ true ]"] {
+        assert_eq!(of(text), Form::Value, "{text}");
+    }
+    for text in [
+        "[INST] a [/INST]",
+        "[1] see",
+        "{{ steps.a.text }}",
+        "{{ request.path }}",
+        "{{ request.json }}{{ steps.a.text }}",
+        "say {\"messages\": []}",
+        "",
+    ] {
         assert_eq!(of(text), Form::Text, "{text}");
     }
     assert_eq!(Form::of(None), Form::Text);

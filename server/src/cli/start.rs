@@ -202,7 +202,10 @@ fn warn_open(start: &Start, config: &Config) {
         tracing::warn!(listen = %config.listen, "keys cross the network in the clear; set `tls`, or terminate TLS in front");
     }
     if !config.admin.ip().is_loopback() {
-        tracing::warn!(admin = %config.admin, "anyone who reaches this address can read the metrics");
+        tracing::warn!(
+            admin = %config.admin,
+            "anyone who reaches this address can read the metrics; a key for the admin services crosses the network in the clear"
+        );
     }
 }
 
@@ -243,7 +246,7 @@ async fn watch(
 fn kept(config: &Config, first: &Config) -> Vec<&'static str> {
     let all = [
         ("listen", config.listen == first.listen),
-        ("admin", config.admin == first.admin),
+        ("admin.listen", config.admin == first.admin),
         ("tls", config.tls == first.tls),
         ("cors", config.cors_origins == first.cors_origins),
         ("trusted_proxies", config.trusted_proxies == first.trusted_proxies),
@@ -330,7 +333,7 @@ mod tests {
         let rest = "admin: { listen: 127.0.0.1:2 }\ntls: { cert: a, key: b }\ntrusted_proxies: [10.0.0.0/8]\nmax_request_bytes: 1\n\
                     shutdown_delay: 1s\nshutdown_grace: 1s\nmax_connection_age: 1s\ntelemetry: { log: json }";
         let keys = [
-            "admin",
+            "admin.listen",
             "tls",
             "trusted_proxies",
             "max_request_bytes",

@@ -155,6 +155,7 @@ fn truncated(real: f64) -> Result<Value, Error> {
 pub(super) fn int(args: &[Value]) -> Result<Value, Error> {
     let value = at(args, 0)?;
     if let Some(text) = value.as_str() {
+        charge(text.len())?;
         let whole = i128::from_str(text.trim()).map_err(|_| refuse("a text is no whole number"))?;
         return Ok(Number::Whole(whole).value());
     }

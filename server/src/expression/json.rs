@@ -8,13 +8,19 @@ use minijinja::{
 };
 use serde::{
     Serialize,
-    de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor},
+    de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor},
 };
 
 use super::meter::{ITEM, MISSING, TOO_MUCH, charge, charge_each, refuse};
 
-/// How many values a body may hold to be looked at: each takes up to a hundred bytes.
-const MAX_VALUES: usize = 4 << 20;
+/// How many values a body may hold to be looked at.
+const MAX_VALUES: usize = 1 << 20;
+/// How much memory they may take, about, in bytes.
+const MAX_BYTES: usize = 128 << 20;
+/// What a value takes where it stands, with room that a growing list keeps free.
+const VALUE: usize = 2 * size_of::<Value>();
+/// What a list or dict takes beyond its entries.
+const HEAD: usize = 96;
 /// Up to so many keys are found by looking at each.
 const FEW: usize = 8;
 
@@ -101,7 +107,8 @@ pub(super) fn items(value: &Value) -> Option<&[Value]> {
 /// Reads a body. `None`: it is no JSON, or holds too many values.
 pub(super) fn read(body: &[u8]) -> Option<Value> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = Reader { left: &Cell::new(MAX_VALUES) }.deserialize(&mut deserializer).ok()?;
+    let left = Left { values: Cell::new(MAX_VALUES), bytes: Cell::new(MAX_BYTES) };
+    let value = Reader { left: &left }.deserialize(&mut deserializer).ok()?;
     deserializer.end().ok().map(|()| value)
 }
 
@@ -217,21 +224,40 @@ fn put<T: Serialize + ?Sized>(out: &mut Metered, scalar: &T) -> Result<(), Error
     serde_json::to_writer(out, scalar).map_err(|_| refuse(TOO_MUCH))
 }
 
-/// Reads one value.
+/// What a body may still take.
+struct Left {
+    values: Cell<usize>,
+    bytes: Cell<usize>,
+}
+
+impl Left {
+    fn value<E: de::Error>(&self) -> Result<(), E> {
+        let values = self.values.get().checked_sub(1).ok_or_else(|| E::custom("too many values"))?;
+        self.values.set(values);
+        self.bytes(VALUE)
+    }
+
+    fn bytes<E: de::Error>(&self, bytes: usize) -> Result<(), E> {
+        let left = self.bytes.get().checked_sub(bytes).ok_or_else(|| E::custom("too large"))?;
+        self.bytes.set(left);
+        Ok(())
+    }
+}
+
+/// Reads one value, or one key.
 #[derive(Clone, Copy)]
 struct Reader<'a> {
-    left: &'a Cell<usize>,
+    left: &'a Left,
 }
 
 /// Reads one key.
-struct Key;
+struct Key<'a>(Reader<'a>);
 
 impl<'de> DeserializeSeed<'de> for Reader<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        let left = self.left.get().checked_sub(1).ok_or_else(|| D::Error::custom("too many values"))?;
-        self.left.set(left);
+        self.left.value()?;
         deserializer.deserialize_any(self)
     }
 }
@@ -263,11 +289,13 @@ impl<'de> Visitor<'de> for Reader<'_> {
         Ok(Value::from(number))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
+        self.left.bytes(text.len())?;
         Ok(Value::from(text))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        self.left.bytes(HEAD)?;
         let mut items = Vec::new();
         while let Some(item) = seq.next_element_seed(self)? {
             items.push(item);
@@ -279,8 +307,9 @@ impl<'de> Visitor<'de> for Reader<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        self.left.bytes(HEAD)?;
         let mut entries = Vec::new();
-        while let Some(key) = map.next_key_seed(Key)? {
+        while let Some(key) = map.next_key_seed(Key(self))? {
             entries.push((key, map.next_value_seed(self)?));
         }
         entries.shrink_to_fit();
@@ -288,23 +317,12 @@ impl<'de> Visitor<'de> for Reader<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Key {
+impl<'de> DeserializeSeed<'de> for Key<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Key {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::from(text))
+        self.0.left.bytes(VALUE)?;
+        deserializer.deserialize_str(self.0)
     }
 }
 

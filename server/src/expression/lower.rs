@@ -18,7 +18,8 @@ use super::{
     arguments::{arguments, check_test, known, unknown_test},
     functions,
     names::{FILTERS, FUNCTIONS, Group, METHODS, OPERATORS, PARTS, nearest},
-    syntax::{self, range},
+    operands::{check_header, check_key, is_literal, is_literal_list, variable},
+    syntax::{self, first_word, last_word, range},
 };
 
 /// How deep an expression may be; the engine's own parser goes three steps for each.
@@ -42,8 +43,8 @@ pub(super) struct Lowered {
 pub(super) enum Piece {
     /// Text as written.
     Text(String),
-    /// What stands between `{{` and `}}`.
-    Expression(Lowered),
+    /// What stands between `{{` and `}}`, and where that begins.
+    Expression(usize, Lowered),
 }
 
 /// Lowers a condition.
@@ -66,7 +67,10 @@ pub(super) fn template(text: &str) -> Result<Vec<Piece>, Fault> {
     let Stmt::Template(parsed) = parsed else { return Err(Fault::at(0..text.len(), "the template cannot be read")) };
     let piece = |stmt: &Stmt<'_>| match stmt {
         Stmt::EmitRaw(raw) => Ok(Piece::Text(raw.raw.to_owned())),
-        Stmt::EmitExpr(emit) => lower(text, &emit.expr, true).map(Piece::Expression),
+        Stmt::EmitExpr(emit) => {
+            let before = text.get(..range(emit.expr.span()).start).unwrap_or_default();
+            lower(text, &emit.expr, true).map(|lowered| Piece::Expression(before.rfind("{{").unwrap_or(0), lowered))
+        }
         _ => Err(Fault::at(0..text.len(), "statements are not offered")),
     };
     parsed.children.iter().map(piece).collect()
@@ -83,39 +87,6 @@ struct Lowering<'a> {
     has_steps: bool,
     depth: usize,
     out: Lowered,
-}
-
-/// The end of a span that has a name as its last word.
-fn last_word(span: Span, name: &str) -> Range<usize> {
-    let end = span.end_offset as usize;
-    end.saturating_sub(name.len())..end
-}
-
-/// The start of a span that has a name as its first word.
-fn first_word(span: Span, name: &str) -> Range<usize> {
-    let start = span.start_offset as usize;
-    start..start + name.len()
-}
-
-fn variable<'a>(expr: &Expr<'a>) -> Option<&'a str> {
-    if let Expr::Var(var) = expr { Some(var.id) } else { None }
-}
-
-fn is_literal(expr: &Expr<'_>) -> bool {
-    match expr {
-        Expr::Const(_) => true,
-        Expr::UnaryOp(unary) => matches!((&unary.op, &unary.expr), (UnaryOpKind::Neg, Expr::Const(_))),
-        _ => false,
-    }
-}
-
-/// What can be looked into without cost: a list of literals.
-fn is_literal_list(expr: &Expr<'_>) -> bool {
-    match expr {
-        Expr::List(list) => list.items.iter().all(is_literal),
-        Expr::Tuple(tuple) => tuple.items.iter().all(is_literal),
-        _ => false,
-    }
 }
 
 impl<'a> Lowering<'a> {
@@ -214,6 +185,9 @@ impl<'a> Lowering<'a> {
     fn binary(&mut self, binary: &Spanned<BinOp<'a>>) -> Result<(), Fault> {
         let (left, right) = (&binary.left, &binary.right);
         let is_bounded = is_literal(left) || is_literal(right);
+        if matches!(binary.op, BinOpKind::In) {
+            check_key(right, Some(left))?;
+        }
         let native = match binary.op {
             BinOpKind::ScAnd => return self.row(binary, " and "),
             BinOpKind::ScOr => return self.row(binary, " or "),
@@ -351,6 +325,7 @@ impl<'a> Lowering<'a> {
             Some("steps") if self.has_steps => self.step(get.name),
             _ if get.name.starts_with('_') => Err(Fault::at(place, "names that begin with `_` are not offered")),
             _ => {
+                check_header(&get.expr, get.name, place)?;
                 self.expr(&get.expr)?;
                 self.push(".");
                 self.push(get.name);
@@ -397,6 +372,7 @@ impl<'a> Lowering<'a> {
             }
             _ => {}
         }
+        check_key(&get.expr, Some(&get.subscript_expr))?;
         // The engine counts letters to find one, which a literal from the front bounds.
         let is_cheap = literal.is_some_and(|literal| literal.as_str().is_some() || literal.as_usize().is_some_and(|n| n < 4096));
         if !is_cheap {
@@ -450,6 +426,9 @@ impl<'a> Lowering<'a> {
         }
         let row = known(METHODS, get.name, &place)?;
         let slots = arguments(METHODS, row, Some(&get.expr), args, &place)?;
+        if row.name == "get" {
+            check_key(&get.expr, slots.get(1).copied().flatten())?;
+        }
         self.call(METHODS, row.name, &slots)
     }
 

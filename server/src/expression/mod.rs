@@ -11,7 +11,9 @@ mod lower;
 mod meter;
 mod methods;
 mod names;
+mod operands;
 mod operators;
+mod power;
 mod request;
 mod syntax;
 #[cfg(test)]
@@ -23,6 +25,18 @@ pub use request::{Request, Seen};
 const FUEL: u64 = 10_000;
 /// The longest text that a template may make, in bytes.
 const MAX_OUTPUT: usize = 4 << 20;
+
+/// The headers that hold credentials, in small letters. Whoever makes a [`Request`] leaves them out.
+pub const CREDENTIALS: &[&str] = &[
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "x-api-key",
+    "api-key",
+    "x-goog-api-key",
+    "x-amz-security-token",
+    "x-forwarded-client-cert",
+];
 
 static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| names::engine(FUEL));
 
@@ -43,7 +57,17 @@ struct Compiled<T> {
 
 enum Piece {
     Text(String),
-    Expression(minijinja::Expression<'static, 'static>),
+    /// With the place of its `{{`.
+    Expression(usize, minijinja::Expression<'static, 'static>),
+}
+
+/// What a template makes of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// The text.
+    pub text: String,
+    /// Whether the template is one `{{ … }}` alone, and its value no text: then `text` is that value as JSON.
+    pub is_value: bool,
 }
 
 /// What is wrong with a text, in words that say what to write instead.
@@ -110,10 +134,10 @@ impl Template {
         for piece in lower::template(text)? {
             pieces.push(match piece {
                 lower::Piece::Text(raw) => Piece::Text(raw),
-                lower::Piece::Expression(lowered) => {
+                lower::Piece::Expression(place, lowered) => {
                     reads_body |= lowered.reads_body;
                     steps.extend(lowered.steps.iter().filter(|step| !steps.contains(*step)).cloned().collect::<Vec<_>>());
-                    Piece::Expression(code(&lowered, text)?)
+                    Piece::Expression(place, code(&lowered, text)?)
                 }
             });
         }
@@ -135,25 +159,65 @@ impl Template {
         &self.0.steps
     }
 
+    /// Whether it is written as a JSON object.
+    pub fn is_object(&self) -> bool {
+        self.0.text.trim_start().strip_prefix('{').is_some_and(|rest| !rest.starts_with(['{', '%', '#']))
+    }
+
+    /// Whether it is written as a JSON list. Other texts may begin with a bracket too.
+    pub fn is_list(&self) -> bool {
+        let inner = self.0.text.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::trim_start);
+        let words = ["true", "false", "null"];
+        inner.is_some_and(|inner| {
+            inner.is_empty()
+                || inner.starts_with(['{', '[', '"', '-'])
+                || inner.starts_with(|c: char| c.is_ascii_digit())
+                || words.iter().any(|word| inner.starts_with(word))
+        })
+    }
+
+    /// Where the first `{{` stands between the quotes of a JSON text, if the template is written as JSON. A value with quotes in it would
+    /// end that text and write on.
+    pub fn quoted_in_json(&self) -> Option<usize> {
+        if !self.is_object() && !self.is_list() {
+            return None;
+        }
+        let (mut is_quoted, mut is_escaped) = (false, false);
+        for piece in &self.0.code {
+            match piece {
+                Piece::Text(text) => {
+                    for c in text.chars() {
+                        is_quoted ^= c == '"' && !is_escaped;
+                        is_escaped = is_quoted && c == '\\' && !is_escaped;
+                    }
+                }
+                Piece::Expression(place, _) if is_quoted => return Some(*place),
+                Piece::Expression(..) => {}
+            }
+        }
+        None
+    }
+
     /// The text with what it names, of a request and of the steps that came before. Texts are written as they are, everything else as
     /// JSON.
     ///
     /// # Errors
     /// Why it cannot be told: something is missing, or the result would be longer than 4 MiB.
-    pub fn render(&self, request: &Arc<Request>, steps: &serde_json::Value) -> Result<String, String> {
+    pub fn render(&self, request: &Arc<Request>, steps: &serde_json::Value) -> Result<Rendered, String> {
         meter::start(meter::RENDERING);
         let named = self.0.steps.iter().filter_map(|name| Some((Value::from(name.as_str()), json::of_tree(steps.get(name)?))));
         let steps = Value::from_object(json::Table::new(named.collect()));
         let scope = Value::from_object(Scope { request: Arc::clone(request), steps });
-        let mut out = String::new();
+        let (mut out, mut is_value) = (String::new(), self.is_one());
         for piece in &self.0.code {
             let value;
             let made;
             let text = match piece {
                 Piece::Text(text) => text.as_str(),
-                Piece::Expression(code) => {
+                Piece::Expression(_, code) => {
                     value = code.eval(scope.clone()).map_err(|error| meter::reason(&error))?;
                     if let Some(text) = value.as_str() {
+                        is_value = false;
                         text
                     } else {
                         made = json::text(&value).map_err(|error| meter::reason(&error))?;
@@ -166,7 +230,14 @@ impl Template {
             }
             out.push_str(text);
         }
-        Ok(out)
+        Ok(Rendered { text: out, is_value })
+    }
+
+    /// Whether it is one `{{ … }}`, white space aside.
+    fn is_one(&self) -> bool {
+        let is_blank = |piece: &&Piece| matches!(piece, Piece::Text(text) if text.trim().is_empty());
+        let rest = self.0.code.iter().filter(|piece| !is_blank(piece));
+        rest.clone().count() == 1 && rest.clone().all(|piece| matches!(piece, Piece::Expression(..)))
     }
 }
 

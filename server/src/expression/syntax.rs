@@ -8,7 +8,7 @@ use minijinja::{
     syntax::SyntaxConfig,
 };
 
-use super::Fault;
+use super::{Fault, power::Powers};
 
 /// The longest condition, in bytes.
 pub(super) const MAX_CONDITION: usize = 4 << 10;
@@ -28,11 +28,24 @@ struct Shape {
     brackets: usize,
     signs: usize,
     after_dot: bool,
+    powers: Powers,
 }
 
 /// The range of a span.
 pub(super) fn range(span: Span) -> Range<usize> {
     span.start_offset as usize..span.end_offset as usize
+}
+
+/// The end of a span that has a name as its last word.
+pub(super) fn last_word(span: Span, name: &str) -> Range<usize> {
+    let end = span.end_offset as usize;
+    end.saturating_sub(name.len())..end
+}
+
+/// The start of a span that has a name as its first word.
+pub(super) fn first_word(span: Span, name: &str) -> Range<usize> {
+    let start = span.start_offset as usize;
+    start..start + name.len()
 }
 
 /// Looks over a condition.
@@ -102,6 +115,7 @@ impl Shape {
             _ => 0,
         };
         self.after_dot = matches!(token, Token::Dot);
+        self.powers.see(token)?;
         self.tokens += 1;
         for (count, most, what) in [
             (self.brackets, MAX_BRACKETS, "brackets are nested"),

@@ -3,20 +3,24 @@
 use std::collections::HashMap;
 
 use super::compile;
-use crate::config::{
-    Step,
-    diagnostic::{Diagnostic, Spot},
-    raw::{RawEndpoint, RawStep},
-    reading::Reading,
-    suggest,
-    tree::At,
-    units,
+use crate::{
+    config::{
+        Step,
+        diagnostic::{Diagnostic, Spot},
+        raw::{RawEndpoint, RawStep, RawTimeouts},
+        reading::Reading,
+        suggest,
+        tree::At,
+        units,
+    },
+    expression::Template,
 };
 
 /// The steps, as far as they can be read. Empty for what is no chain.
 pub(super) fn lower(at: &At<RawEndpoint>, reading: &mut Reading<'_>) -> Vec<Step> {
     let Some(written) = &at.value.routing.steps else { return Vec::new() };
     check_alone(&at.value, reading);
+    check_upkeep(&at.value, reading);
     if written.value.is_empty() && !reading.is_damaged(written.spot) {
         reading.error(written.spot, Diagnostic::new("`steps` is empty").expected("at least one step, for example `{ endpoint: clean }`"));
     }
@@ -27,8 +31,10 @@ pub(super) fn lower(at: &At<RawEndpoint>, reading: &mut Reading<'_>) -> Vec<Step
             reading.wrong(name.spot, "name", units::NAME);
         }
         let template = input.as_ref().and_then(|input| {
-            check_names(input, &steps, reading);
-            compile::template(input, reading)
+            let template = compile::template(input, reading)?;
+            check_names(input, &template, &steps, reading);
+            check_json(input, &template, reading);
+            Some(template)
         });
         if let Some(name) = name.as_ref().or(endpoint.as_ref()) {
             super::check_twice(&mut seen, name, "step name", reading);
@@ -70,14 +76,45 @@ fn check_alone(raw: &RawEndpoint, reading: &mut Reading<'_>) {
     }
 }
 
-/// A step can use what earlier ones said, and nothing else.
-fn check_names(input: &At<String>, earlier: &[Step], reading: &mut Reading<'_>) {
-    let names: Vec<&str> = earlier.iter().map(|step| step.name.as_str()).collect();
-    for (offset, name) in mentioned(&input.value) {
-        if names.contains(&name) {
-            continue;
+/// What holds for one try has no place on a chain either: each step's endpoint tries by its own keys.
+fn check_upkeep(raw: &RawEndpoint, reading: &mut Reading<'_>) {
+    let timeouts = raw.timeouts.as_ref().map(|timeouts| &timeouts.value);
+    let of = |pick: fn(&RawTimeouts) -> &Option<At<String>>| timeouts.and_then(|timeouts| pick(timeouts).as_ref()).map(|at| at.spot);
+    let beside = [
+        ("retry", raw.routing.retry.as_ref().map(|at| at.spot)),
+        ("timeouts.connect", of(|timeouts| &timeouts.connect)),
+        ("timeouts.attempt", of(|timeouts| &timeouts.attempt)),
+        ("timeouts.first_event", of(|timeouts| &timeouts.first_event)),
+        ("timeouts.idle", of(|timeouts| &timeouts.idle)),
+    ];
+    for (key, spot) in beside {
+        if let Some(spot) = spot {
+            let diagnostic = Diagnostic::new(format!("`{key}` does nothing beside `steps`: a chain makes no attempts of its own"));
+            reading
+                .error(spot, diagnostic.expected(format!("`{key}` on the endpoints of the steps; `timeouts.total` holds for the chain")));
         }
-        let spot = compile::spot(input, offset, reading);
+    }
+}
+
+/// In JSON, a text within quotes could end them and write on: what a model says would become part of the request.
+fn check_json(input: &At<String>, template: &Template, reading: &mut Reading<'_>) {
+    let Some(place) = template.quoted_in_json() else { return };
+    let spot = compile::spot(input, place, reading);
+    let diagnostic = Diagnostic::new("`{{ … }}` stands between the quotes of a JSON text, which a value with quotes in it would end");
+    reading.error(spot, diagnostic.suggest(Some("write `{{ …|tojson }}` without quotes around it")));
+}
+
+/// A step can use what earlier ones said, and nothing else.
+fn check_names(input: &At<String>, template: &Template, earlier: &[Step], reading: &mut Reading<'_>) {
+    if template.steps().is_empty() {
+        return;
+    }
+    let names: Vec<&str> = earlier.iter().map(|step| step.name.as_str()).collect();
+    let places = mentioned(&input.value);
+    for name in template.steps().iter().map(String::as_str).filter(|name| !names.contains(name)) {
+        // Written in an odd way, it is not found: then the whole text is the place.
+        let place = places.iter().find(|(_, found)| *found == name);
+        let spot = place.map_or(input.spot, |(offset, _)| compile::spot(input, *offset, reading));
         let diagnostic = Diagnostic::new(format!("`steps.{}` is no earlier step", suggest::short(name)));
         let expected = if names.is_empty() { "`request`: the first step has none before it".to_owned() } else { suggest::list(&names) };
         let dashed = names.iter().find(|own| own.strip_prefix(name).is_some_and(|rest| rest.starts_with(['-', '.'])));

@@ -166,9 +166,10 @@ fn lower_deployments(at: &At<RawEndpoint>, task: Task, reading: &mut Reading<'_>
             lowered
         }
         (None, Some(deployments)) if !deployments.is_empty() => {
-            rollout::check_weights(raw, reading);
             check_traits(&raw.traits, reading);
-            lower_each(deployments, &common, reading)
+            let lowered = lower_each(deployments, &common, reading);
+            rollout::check_weights(raw, &lowered, reading);
+            lowered
         }
         (Some(model), Some(_)) => {
             let diagnostic = Diagnostic::new("`model` stands beside `deployments`").expected("one of the two");

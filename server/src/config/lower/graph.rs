@@ -36,6 +36,8 @@ struct Edge {
     to: At<String>,
     /// Whether it must answer what the endpoint answers.
     answers: bool,
+    /// Whether it is asked with the caller's own request, and another's answer goes on from it.
+    begins: bool,
 }
 
 /// Checks what endpoints say of each other.
@@ -54,19 +56,39 @@ pub(super) fn check(written: &[At<RawEndpoint>], splits: &[At<RawRoute>], readin
 }
 
 fn edges(endpoint: &At<RawEndpoint>) -> Vec<Edge> {
-    let fallbacks = routing::fallbacks(endpoint).into_iter().map(|to| Edge { key: "fallback", to, answers: true });
+    let fallbacks = routing::fallbacks(endpoint).into_iter().map(|to| Edge { key: "fallback", to, answers: true, begins: false });
     let mirrors = routing::mirrors(endpoint).into_iter().filter_map(|mirror| mirror.endpoint.clone());
-    let mirrors = mirrors.map(|to| Edge { key: "mirror", to, answers: true });
+    let mirrors = mirrors.map(|to| Edge { key: "mirror", to, answers: true, begins: false });
     let steps = endpoint.value.routing.steps.as_ref().map(|steps| steps.value.as_slice()).unwrap_or_default();
     let last = steps.len().saturating_sub(1);
-    let steps = steps.iter().enumerate().filter_map(|(n, step)| Some((n, step.value.endpoint.clone()?)));
-    let steps = steps.map(|(n, to)| Edge { key: "steps", to, answers: n == last });
+    let steps = steps.iter().enumerate().filter_map(|(n, step)| {
+        let begins = n == 0 && n != last && step.value.input.is_none();
+        Some(Edge { key: "steps", to: step.value.endpoint.clone()?, answers: n == last, begins })
+    });
     fallbacks.chain(mirrors).chain(steps).collect()
 }
 
 /// Whether one endpoint can answer for another.
 fn alike(a: Task, b: Task) -> bool {
     a == b || counterpart(a) == Some(b)
+}
+
+impl Edge {
+    /// From an endpoint to one of another kind.
+    fn check_kind(&self, task: Task, other: Task, reading: &mut Reading<'_>) {
+        let (shown, task, other) = (reading.shown(self.to.spot), task.endpoint_type(), other.endpoint_type());
+        if self.answers {
+            let message = match self.key {
+                "steps" => format!("the last step, {shown}, is a {other} endpoint"),
+                key => format!("`{key}` names {shown}, which is a {other} endpoint"),
+            };
+            reading.error(self.to.spot, Diagnostic::new(message).expected(format!("one that answers as this endpoint does: {task}")));
+        } else if self.begins {
+            let message = format!("the first step, {shown}, is a {other} endpoint, which a {task} request cannot ask");
+            let diagnostic = Diagnostic::new(message).expected("`input` beside it");
+            reading.error(self.to.spot, diagnostic.suggest(Some("write what it is asked, for example `input: '{{ request.text }}'`")));
+        }
+    }
 }
 
 impl Graph {
@@ -89,14 +111,8 @@ impl Graph {
                     continue;
                 };
                 let (Some(task), Some(other)) = (task, self.tasks.get(*to).copied().flatten()) else { continue };
-                if edge.answers && !alike(*task, other) {
-                    let (shown, other) = (reading.shown(edge.to.spot), other.endpoint_type());
-                    let message = match edge.key {
-                        "steps" => format!("the last step, {shown}, is a {other} endpoint"),
-                        key => format!("`{key}` names {shown}, which is a {other} endpoint"),
-                    };
-                    let expected = format!("one that answers as this endpoint does: {}", task.endpoint_type());
-                    reading.error(edge.to.spot, Diagnostic::new(message).expected(expected));
+                if !alike(*task, other) {
+                    edge.check_kind(*task, other, reading);
                 }
             }
         }

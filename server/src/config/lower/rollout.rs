@@ -75,8 +75,9 @@ fn canary(raw: &RawRollout, written: &[At<RawDeployment>], deployments: &[Deploy
     Some(deployment.alias.clone())
 }
 
-/// Weights stand on all deployments without a condition, or on none; the canary of a rollout is none of them.
-pub(super) fn check_weights(raw: &RawEndpoint, reading: &mut Reading<'_>) {
+/// Weights stand on all deployments without a condition, or on none; the canary of a rollout is none of them. It goes by the alias that it
+/// has in the end, written or not.
+pub(super) fn check_weights(raw: &RawEndpoint, deployments: &[Deployment], reading: &mut Reading<'_>) {
     let written = raw.deployments.as_deref().unwrap_or_default();
     for each in written {
         if let (Some(weight), Some(_)) = (&each.value.weight, &each.value.when) {
@@ -84,14 +85,19 @@ pub(super) fn check_weights(raw: &RawEndpoint, reading: &mut Reading<'_>) {
             reading.error(weight.spot, diagnostic);
         }
     }
-    let open: Vec<_> = written.iter().filter(|each| each.value.when.is_none()).collect();
     let canary = raw.routing.rollout.as_ref().map(|rollout| rollout.value.canary.as_ref().map(|alias| alias.value.as_str()));
-    let is_canary = |n: usize, each: &At<RawDeployment>| match canary {
+    // Where one of them did not lower, its own errors say enough.
+    if canary.flatten().is_some() && deployments.len() != written.len() {
+        return;
+    }
+    let aliases = deployments.iter().map(|deployment| Some(deployment.alias.as_str())).chain(std::iter::repeat(None));
+    let open: Vec<_> = written.iter().zip(aliases).filter(|(each, _)| each.value.when.is_none()).collect();
+    let is_canary = |n: usize, own: Option<&str>| match canary {
         None => false,
         Some(None) => n + 1 == open.len(),
-        Some(alias) => name(&each.value) == alias,
+        Some(alias) => own == alias,
     };
-    let shares: Vec<_> = open.iter().enumerate().filter(|(n, each)| !is_canary(*n, each)).map(|(_, each)| *each).collect();
+    let shares: Vec<_> = open.iter().enumerate().filter(|(n, (_, own))| !is_canary(*n, *own)).map(|(_, (each, _))| *each).collect();
     let Some(first) = shares.iter().find_map(|each| each.value.weight.as_ref()) else { return };
     for each in shares.iter().filter(|each| each.value.weight.is_none()) {
         if !reading.is_damaged(each.spot) {
@@ -102,10 +108,4 @@ pub(super) fn check_weights(raw: &RawEndpoint, reading: &mut Reading<'_>) {
     if shares.iter().filter_map(|each| each.value.weight.as_ref()).all(|weight| weight.value == 0) {
         reading.error(first.spot, Diagnostic::new("all weights are 0").expected("at least one above 0"));
     }
-}
-
-/// The alias of a deployment, or what it is by default.
-fn name(raw: &RawDeployment) -> Option<&str> {
-    let alias = raw.alias.as_ref().or_else(|| raw.model.as_ref()?.value.name.as_ref());
-    alias.map(|alias| alias.value.as_str())
 }

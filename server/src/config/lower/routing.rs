@@ -14,6 +14,7 @@ use crate::{
         units::{self, RANGE, SHARE},
     },
     event::Task,
+    expression::CREDENTIALS,
 };
 
 /// What [`after`] takes.
@@ -126,7 +127,13 @@ fn lower_affinity(at: &At<Short<String, RawAffinity>>, reading: &mut Reading<'_>
     match (&raw.header, &raw.metadata, &raw.field, principal) {
         (Some(header), None, None, None) => {
             let parse = |text: &str| HeaderName::from_bytes(text.as_bytes()).ok();
-            reading.amount(Some(header), "header", (parse, "a header's name, for example `x-user`")).map(Affinity::Header)
+            let name = reading.amount(Some(header), "header", (parse, "a header's name, for example `x-user`"))?;
+            if CREDENTIALS.contains(&name.as_str()) {
+                let message = format!("`header` is {}, a credential, which routing does not see", reading.shown(header.spot));
+                let diagnostic = Diagnostic::new(message).expected("another header");
+                reading.error(header.spot, diagnostic.suggest(Some("write `affinity: principal` to go by who calls")));
+            }
+            Some(Affinity::Header(name))
         }
         (None, Some(key), None, None) => {
             let parse = |text: &str| (!text.trim().is_empty()).then(|| text.to_owned());

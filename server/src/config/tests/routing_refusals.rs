@@ -149,6 +149,28 @@ fn what_chooses_is_judged_together() {
 }
 
 #[test]
+fn nothing_is_pinned_by_a_credential() {
+    let two = TWO.replace("alias: a,", "alias: a, weight: 1,").replace("alias: b,", "alias: b, weight: 1,");
+    for header in ["Cookie", "authorization", "x-api-key", "proxy-authorization", "x-goog-api-key"] {
+        let expected = format!(
+            "`header` is `{header}`, a credential, which routing does not see\n    expected another header\n    write `affinity: principal`"
+        );
+        refused(&[(&format!("affinity: {{ header: {header} }}, {two}"), &expected)]);
+    }
+}
+
+#[test]
+fn a_canary_may_go_by_the_alias_that_it_has_by_default() {
+    for (canary, model) in [("'2'", "model: { provider: mock }"), ("b", "model: { provider: mock, name: b }")] {
+        let keys = format!(
+            "rollout: {{ steps: [5], every: 1m, canary: {canary} }}, deployments: [{{ alias: a, weight: 1, model: {{ provider: mock }} }}, {{ {model} }}, \
+             {{ alias: c, weight: 2, model: {{ provider: mock }} }}]"
+        );
+        env().load(&x(&keys));
+    }
+}
+
+#[test]
 fn endpoints_that_name_each_other_come_to_an_end() {
     refused(&[
         ("fallback: nowhere", "2:54: `fallback` names `nowhere`, which is no endpoint of this file\n    expected the name of an endpoint"),
@@ -249,6 +271,57 @@ fn chains_are_judged() {
         ("steps: [{ endpoint: y, input: 'a {{ b c }}' }]", "2:82: the template cannot be read: "),
         ("steps: [{ endpoint: y, input: [a] }]", "`input` is a list\n    expected text"),
     ]);
+}
+
+#[test]
+fn what_does_nothing_on_a_chain_or_cannot_ask_a_step_is_refused() {
+    refused(&[
+        (
+            "retry: { attempts: 1 }, steps: [{ endpoint: y }]",
+            "2:51: `retry` does nothing beside `steps`: a chain makes no attempts of its own\n    expected `retry` on the endpoints of the steps",
+        ),
+        ("timeouts: { connect: 1s, total: 5s }, steps: [{ endpoint: y }]", "`timeouts.connect` does nothing beside `steps`"),
+        ("timeouts: { attempt: 1s }, steps: [{ endpoint: y }]", "2:65: `timeouts.attempt` does nothing beside `steps`"),
+        ("timeouts: { first_event: 1s }, steps: [{ endpoint: y }]", "`timeouts.first_event` does nothing beside `steps`"),
+        ("timeouts: { idle: none }, steps: [{ endpoint: y }]", "`timeouts.idle` does nothing beside `steps`"),
+        (
+            "steps: [{ endpoint: p }, { endpoint: y }]",
+            "2:64: the first step, `p`, is a mlflow/predict endpoint, which a llm/v1/chat request cannot ask\n    expected `input` beside it",
+        ),
+        (
+            "steps: [{ endpoint: y }, { name: z, endpoint: y, input: '{{ steps .  q.text }}' }]",
+            "2:100: `steps.q` is no earlier step\n    expected `y`",
+        ),
+    ]);
+    env().load(&(x("steps: [{ endpoint: p, input: '{{ request.text }}' }, { endpoint: y }]") + MORE));
+}
+
+#[test]
+fn a_value_between_the_quotes_of_json_is_refused() {
+    for (input, column) in [
+        (r#"{"messages": [{"content": "Sum up: {{ steps.a.text }}"}]}"#, 136),
+        (r#"["a", "{{ steps.a.text|tojson }}"]"#, 108),
+        (r#"{"a\\\"b": 1, "c": "\\\"{{ request.path }}"}"#, 125),
+    ] {
+        refused(&[(
+            &format!("steps: [{{ name: a, endpoint: y }}, {{ endpoint: y, input: '{input}' }}]"),
+            &format!(
+                "2:{column}: `{{{{ … }}}}` stands between the quotes of a JSON text, which a value with quotes in it would end\n    write `{{{{ …|tojson }}}}` without"
+            ),
+        )]);
+    }
+    for input in [
+        r#"{"messages": [{"content": {{ steps.a.text|tojson }}}], "x": "}"}"#,
+        r#"[INST] Sum up: "{{ steps.a.text }}" [/INST]"#,
+        r#"say "{{ steps.a.text }}""#,
+        r#"{{ "a" ~ steps.a.text }} {"x": "{{ steps.a.text }}"}"#,
+    ] {
+        env().load(&(x(&format!("steps: [{{ name: a, endpoint: y }}, {{ name: b, endpoint: y, input: '{input}' }}]")) + MORE));
+    }
+}
+
+#[test]
+fn a_split_takes_neither_chains_nor_endpoints_that_require() {
     let split = format!(
         "{}{MORE}routes: [{{ name: s, task_type: llm/v1/chat, destinations: [{{ name: x, traffic_percentage: 100 }}] }}]",
         x("steps: [{ endpoint: y }]")

@@ -53,6 +53,43 @@ fn what_is_true_in_python_is_true_here() {
 }
 
 #[test]
+fn powers_that_python_groups_otherwise_need_brackets() {
+    let request = sample();
+    for text in [
+        "(2 ** 3) ** 2 == 64 and 2 ** (3 ** 2) == 512 and (-2) ** 2 == 4 and -(2 ** 2) == -4",
+        "2 ** -1 == 0.5 and 1 - 2 ** 2 == -3 and -1 * 2 ** 2 == -4 and [-1, 2 ** 2][1] == 4 and 2 ** 2 + 2 ** 2 == 8",
+        "abs(-2) ** 2 == 4 and (2 ** 2 if 2 ** 1 == 2 else 2 ** 3) == 4 and len('a') - 2 ** 1 == -1",
+    ] {
+        assert_eq!(ask(text, &request), Ok(true), "{text}");
+    }
+    for text in ["2 ** 3 ** 2 == 512", "-2 ** 2 == 4", "1 + -request.json['a'] ** 2 == 0", "2 ** -3 ** 2 == 1", "2 ** abs(3) ** (2) == 1"] {
+        let fault = Expression::compile(text).expect_err(text);
+        assert!(fault.message.contains("write brackets"), "{text}: {}", fault.message);
+        assert_eq!(text.get(fault.range.unwrap()), Some("**"), "{text}");
+    }
+    assert!(Template::compile("{{ -1 }} ** {{ 2 ** 2 }} {{ 2 ** 2 }}").is_ok());
+}
+
+#[test]
+fn a_credential_cannot_be_asked_for_by_its_name() {
+    for text in [
+        "request.headers['authorization'] == 'x'",
+        "request.headers.get('X-API-Key', '') == 'x'",
+        "request.headers.get('Authorization').startswith('x')",
+        "'cookie' in request.headers",
+        "'api-key' not in request.headers",
+        "request.headers.cookie == 'x'",
+    ] {
+        let fault = Expression::compile(text).expect_err(text);
+        assert!(fault.message.contains("credentials are not shown to expressions"), "{text}: {}", fault.message);
+    }
+    let fine = ["'cookie' in request.json", "request.headers['x-cookie'] == 'x'", "request.metadata.get('authorization') is None"];
+    for text in fine {
+        assert!(Expression::compile(text).is_ok(), "{text}");
+    }
+}
+
+#[test]
 fn filters_and_tests_are_jinjas() {
     let request = sample();
     for text in [

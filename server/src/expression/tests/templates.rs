@@ -10,7 +10,7 @@ fn rendered(text: &str) -> Result<String, String> {
         "x": {"predictions": [1, 2.5, null, {"a": "ü\"", "b": true}]},
         "two words": {"text": "quoted"},
     });
-    Template::compile(text).unwrap_or_else(|fault| panic!("{text}: {fault:?}")).render(&sample(), &steps)
+    Template::compile(text).unwrap_or_else(|fault| panic!("{text}: {fault:?}")).render(&sample(), &steps).map(|rendered| rendered.text)
 }
 
 #[test]
@@ -82,9 +82,25 @@ fn what_templates_must_not_do_is_refused_where_it_stands() {
 fn the_result_is_bounded() {
     let half = "x".repeat(3 << 20);
     let steps = json!({ "a": { "text": half, "list": vec!["y"; 500_000] } });
-    let render = |text: &str| Template::compile(text).unwrap().render(&sample(), &steps);
+    let render = |text: &str| Template::compile(text).unwrap().render(&sample(), &steps).map(|rendered| rendered.text);
     assert_eq!(render("{{ steps.a.text }}").map(|text| text.len()), Ok(3 << 20));
     assert!(render("{{ steps.a.text }}{{ steps.a.text }}").unwrap_err().contains("longer than"));
     assert!(render("{{ steps.a.text * 100 }}").unwrap_err().contains("more than the allowed"));
     assert!(render("{{ steps.a.list }}{{ steps.a.list }}{{ steps.a.list }}").is_err());
+}
+
+#[test]
+fn one_value_alone_is_told_from_a_text() {
+    let steps = json!({ "x": { "predictions": [1, 2], "text": "[1, 2]" } });
+    for (text, is_value) in [
+        ("{{ steps.x.predictions }}", true),
+        (" {{ steps.x.predictions[0] }}\n", true),
+        ("{{ steps.x.text }}", false),
+        ("{{ steps.x.predictions|tojson }}", false),
+        ("{{ steps.x.predictions }}{{ steps.x.predictions }}", false),
+        ("a {{ steps.x.predictions }}", false),
+        ("", false),
+    ] {
+        assert_eq!(Template::compile(text).unwrap().render(&sample(), &steps).unwrap().is_value, is_value, "{text}");
+    }
 }
