@@ -181,17 +181,30 @@ impl Balance {
         Ok(())
     }
 
-    /// The fittest deployment and how fit it is. One that was tried comes first among equals: a second attempt beside the first wants the
-    /// same answer. One that was chosen for the call may have a queue.
+    /// The fittest deployment and how fit it is; one that was chosen for the call may have a queue. Among equals the order counts, but for a
+    /// second attempt beside the first: that goes to another replica of the same deployment, which gives the same answer, else to the
+    /// next in the order of the file, but never to one that a share, a condition or what pins the caller would not have chosen.
     fn best(&self, steps: &Steps) -> Option<(Fitness, usize)> {
         let order = steps.order.as_deref().unwrap_or_default();
-        let was_at = |place: usize| steps.tried.iter().any(|tried| tried.deployment == place);
+        let is_bound = steps.chosen || matches!(self.by, By::Weight | By::Rollout(_));
+        let distance = |place: usize| {
+            let here = || steps.tried.iter().filter(|tried| tried.deployment == place);
+            if here().next().is_none() {
+                return if is_bound { 2 } else { 1 };
+            }
+            let replicas: Vec<ReplicaId> = here().filter_map(|tried| tried.replica).collect();
+            match (self.choices[place].upstream.has_untried(&replicas), is_bound) {
+                (true, _) => 0,
+                (false, true) => 1,
+                (false, false) => 2,
+            }
+        };
         let fitness = |position: usize, place: usize| match self.choices[place].fitness(self.min_throughput) {
             Fitness::Busy if steps.chosen && position == 0 => Fitness::Fit,
             fitness => fitness,
         };
         let all = order.iter().enumerate().map(|(position, place)| (fitness(position, *place), *place));
-        all.min_by_key(|(fitness, place)| (*fitness, !was_at(*place)))
+        all.min_by_key(|(fitness, place)| (*fitness, distance(*place)))
     }
 
     /// Tells the rollout that a call goes elsewhere than it was meant to, since that does not work. To have enough to do is no fault.

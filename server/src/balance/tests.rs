@@ -336,7 +336,9 @@ fn a_second_attempt_beside_the_first_wants_the_same_answer() {
         config::Deployment { place: config::Place::Http(vec![address(1), address(2)]), ..deployment(alias) }
     };
     let deployments = |places: &[Place]| places.iter().map(|place| place.deployment).collect::<Vec<_>>();
-    assert_eq!(deployments(&beside(vec![deployment("a"), deployment("b")], 2)), [0, 0]);
+    assert_eq!(deployments(&beside(vec![deployment("a"), deployment("b")], 2)), [0, 1], "the next in the order of the file");
+    let shared = deployments(&beside(vec![weighted("a", 1), weighted("b", 1)], 2));
+    assert_eq!(shared[0], shared[1], "what has a share gets no more than that");
     let two = beside(vec![replicated("a"), deployment("b")], 2);
     assert!(deployments(&two) == [0, 0] && two[0].replica != two[1].replica, "another replica says the same: {two:?}");
 }
@@ -348,5 +350,5 @@ fn only_the_first_place_of_a_call_is_its_first() {
     call.choice.place = Some(first);
     let beside = balance.first(&call).unwrap();
     let after = balance.further(&call, &Error::new(ErrorReason::ProviderFailed, "x")).unwrap().place;
-    assert_eq!([first, beside, after].map(|place| (place.deployment, place.is_first)), [(0, true), (0, false), (1, false)]);
+    assert_eq!([first, beside, after].map(|place| (place.deployment, place.is_first)), [(0, true), (1, false), (2, false)]);
 }

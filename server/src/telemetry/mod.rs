@@ -1,5 +1,7 @@
 //! What the gateway tells about itself: numbers and log lines. Uses only plain values, so that every room may use it.
 
+#[cfg(test)]
+mod docs;
 mod json;
 pub mod lines;
 pub mod load;
