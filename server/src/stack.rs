@@ -221,7 +221,7 @@ impl Build<'_> {
         // Over all attempts, so that several tries share one time.
         let total = Over(Total(endpoint.config.timeouts), mirror);
         // Over all that costs anything: a gateway with too much to do does nothing for a call that it turns away.
-        let shed = Over(Shed::new(Arc::clone(&self.grounds.under_way), self.most_calls, self.grounds.metrics.load().shed()), total);
+        let shed = Over(self.shed(), total);
         // Outermost: sees just what the client gets, refusals of the policies below included.
         let meter = Over(Meter, shed);
         Ok(erase(meter))
@@ -258,9 +258,15 @@ impl Build<'_> {
         let images = endpoint.config.routing.mirrors.iter().map(|mirror| {
             let other = self.other(&mirror.endpoint, MOST_HOPS)?;
             let meter = self.grounds.metrics.routing().mirrors().mirror(&endpoint.name, &other.0.name);
-            Ok(Image::new(other, mirror.share, meter))
+            // A copy is a call like any other batch call, and goes first when there is too much to do.
+            let (endpoint, routing) = other;
+            Ok(Image::new((endpoint, erase(Over(self.shed(), routing))), mirror.share, meter))
         });
         Ok(Mirror::new(images.collect::<Result<_>>()?, self.grounds.mirrors.clone()))
+    }
+
+    fn shed(&self) -> Shed {
+        Shed::new(Arc::clone(&self.grounds.under_way), self.most_calls, self.grounds.metrics.load().shed())
     }
 
     /// An endpoint that calls are sent on to.

@@ -22,6 +22,9 @@ use crate::{
 
 /// Speed that was not measured for so long is unknown.
 const FRESH: Duration = Duration::from_secs(60);
+/// Silence is a fault when it is so many times as long as the slowest hundredth of answers takes, and at least so long.
+const OVERDUE: u32 = 3;
+const LEAST_OVERDUE: Duration = Duration::from_secs(1);
 /// A stream that is shorter is no measure.
 const LEAST_TOKENS: u32 = 10;
 const LEAST_WRITING: Duration = Duration::from_millis(100);
@@ -110,6 +113,11 @@ impl Vitals {
         if tokens >= LEAST_TOKENS && writing >= LEAST_WRITING {
             self.throughput.add(f64::from(tokens) / writing.as_secs_f64());
         }
+    }
+
+    /// Whether silence of that length is the provider's fault: far longer than its slowest answers take.
+    pub fn is_overdue(&self, waited: Duration) -> bool {
+        waited >= LEAST_OVERDUE && self.latency.get(0.99).is_some_and(|slow| waited >= OVERDUE * slow)
     }
 
     /// The average time it takes, in seconds, if it was called of late.

@@ -5,6 +5,7 @@ use std::{error::Error as StdError, sync::Arc};
 use flowgate_proto::v1::ErrorReason;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 
 use crate::{
     call::{Call, Choice, Service},
@@ -104,7 +105,12 @@ impl Stage {
     /// What a step but the last answers.
     async fn output(&self, part: Call) -> Result<Output> {
         let record = Arc::clone(&part.record);
-        let answer = self.routing.call(part).await?.answer().await?;
+        let answer = async { self.routing.call(part).await?.answer().await };
+        // A step that is not the last is asked whole, also for a caller who streams: its endpoint's own time for that holds.
+        let answer = match self.endpoint.config.timeouts.total_unary {
+            Some(limit) => timeout(limit, answer).await.map_err(|_late| late())??,
+            None => answer.await?,
+        };
         if let Some(usage) = answer.usage() {
             record.note(|facts| facts.spend(usage));
         }
@@ -201,4 +207,8 @@ fn keep_apart(headers: &mut HeaderMap, step: &str) {
     if let Ok(key) = HeaderValue::from_bytes(&[key.as_bytes(), b"-", step.as_bytes()].concat()) {
         headers.insert(IDEMPOTENCY_KEY, key);
     }
+}
+
+fn late() -> Error {
+    Error::new(ErrorReason::ProviderTimeout, "the step took longer than its endpoint's `timeouts.total`; try again")
 }

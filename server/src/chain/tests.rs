@@ -205,6 +205,22 @@ async fn a_failure_names_its_step_and_keeps_its_kind() {
     assert_eq!(reply.next().await.unwrap().unwrap_err().step(), Some("chat"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_step_that_never_answers_ends_with_its_endpoints_own_time() {
+    let catalog = endpoints();
+    let silent = erase(Then(|_: Call| std::future::pending::<Result<Reply>>()));
+    let stage = |routing: &Service<Call>| {
+        let step = Step { name: "chat".to_owned(), endpoint: "chat".to_owned(), input: None };
+        Stage::new(&step, Arc::clone(catalog.endpoint("chat").unwrap()), routing.clone())
+    };
+    let chain = Chain::new(vec![stage(&silent), stage(&silent)]);
+    let since = tokio::time::Instant::now();
+    let streamed = Call { streaming: true, deadline: None, ..chat_call() };
+    let error = chain.call(streamed).await.unwrap_err();
+    assert_eq!((error.reason(), since.elapsed().as_secs()), (ErrorReason::ProviderTimeout, 600));
+    assert!(error.to_string().contains("step `chat`"), "{error}");
+}
+
 #[tokio::test]
 async fn an_input_that_cannot_be_made_is_told_as_whose_fault_it_is() {
     use ErrorReason::{CallerInvalidRequest, GatewayNotServing, ProviderBadAnswer};

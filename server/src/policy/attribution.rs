@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Next, Policy};
 use crate::{
     balance::{rollout::Trial, vitals::Vitals},
-    call::Attempt,
+    call::{Attempt, ReplicaId},
     error::Result,
     event::Reply,
     telemetry::routing::DeploymentMeter,
@@ -18,8 +18,6 @@ use crate::{
 #[cfg(test)]
 mod tests;
 mod watch;
-
-use watch::Watch;
 
 /// Stands over the timeouts of an attempt, so that it sees what they end.
 #[derive(Clone, Debug)]
@@ -31,6 +29,21 @@ struct Parts {
     upstream: Arc<Upstream>,
     meter: DeploymentMeter,
     trial: Option<Trial>,
+}
+
+/// One attempt as it is watched. Dropped without a verdict it tells only how long nothing was heard, unless that is the provider's fault.
+struct Watch {
+    parts: Arc<Parts>,
+    replica: Option<ReplicaId>,
+    credential: usize,
+    /// Where it is the first of its call.
+    trial: Option<Trial>,
+    begun: Instant,
+    /// From when on silence is a fault.
+    due: Option<Instant>,
+    first: Option<Instant>,
+    tokens: u32,
+    is_over: bool,
 }
 
 impl Attribution {
@@ -53,6 +66,25 @@ impl Policy<Attempt> for Attribution {
                 Ok(reply)
             }
             Ok(reply) => Ok(reply.tap(move |event| watch.see(event))),
+        }
+    }
+}
+
+impl Watch {
+    fn over(parts: Arc<Parts>, attempt: &Attempt, begun: Instant) -> Self {
+        let Attempt { call, replica, credential, .. } = attempt;
+        // A call that was elsewhere before failed or was slow there: it would be no fair trial.
+        let is_first = call.choice.place.is_none_or(|place| place.is_first);
+        Self {
+            trial: parts.trial.clone().filter(|_| is_first),
+            parts,
+            replica: *replica,
+            credential: *credential,
+            begun,
+            due: call.end_of_patience(begun),
+            first: None,
+            tokens: 0,
+            is_over: false,
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Mirror: sends copies of sampled calls to other endpoints, each in a task of its own, and counts how far their answers are from those
-//! that callers get. A caller's call never waits for a copy, and never changes by one.
+//! Mirror: sends copies of sampled calls to other endpoints and counts how far their answers differ. No caller waits for a copy.
 
 use std::{sync::Arc, time::Duration};
 
+use flowgate_proto::v1::ErrorReason;
 use futures_util::StreamExt as _;
 use tokio::{
     sync::{Semaphore, oneshot},
@@ -113,12 +113,12 @@ impl Image {
     async fn run(&self, copy: Call, primary: oneshot::Receiver<Arc<Answered>>) -> Outcome {
         let until = copy.deadline.unwrap_or_else(Instant::now);
         match timeout_at(until, self.answered(copy)).await {
-            Ok(Ok(Some(own))) => match timeout_at(until, primary).await {
-                Ok(Ok(primary)) => self.compare(&primary, &own),
-                _ => Outcome::Unread,
-            },
+            Ok(Ok(Some(own))) => {
+                timeout_at(until, primary).await.ok().and_then(Result::ok).map_or(Outcome::Unread, |primary| self.compare(&primary, &own))
+            }
             Ok(Ok(None)) => Outcome::Unread,
-            Ok(Err(_)) | Err(_) => Outcome::Error,
+            Ok(Err(error)) if error.reason() == ErrorReason::GatewayOverloaded => Outcome::Dropped,
+            _ => Outcome::Error,
         }
     }
 

@@ -26,8 +26,8 @@ const BATCH_SHARE: f64 = 0.8;
 /// From such a delay on batch calls are turned away,
 const LATE: Duration = Duration::from_millis(100);
 /// and from this one on interactive ones too: the more the later it runs, all but a few after so much more.
-const VERY_LATE: Duration = Duration::from_millis(500);
-const HOPELESS: Duration = Duration::from_secs(1);
+const VERY_LATE: Duration = Duration::from_secs(1);
+const HOPELESS: Duration = Duration::from_secs(2);
 const MOST_TURNED_AWAY: f64 = 0.9;
 
 /// What is under way in the whole gateway, whatever configuration it began with.
@@ -179,7 +179,7 @@ mod tests {
     async fn a_gateway_that_runs_late_turns_batch_away_and_then_more_and_more_of_the_others() {
         let (shed, _) = shed(1000);
         for (late, takes_batch, takes_interactive) in
-            [(0, true, true), (99, true, true), (101, false, true), (501, false, true), (990, false, true), (1010, false, false)]
+            [(0, true, true), (99, true, true), (101, false, true), (1001, false, true), (1990, false, true), (2010, false, false)]
         {
             shed.under_way.lag.set(Duration::from_millis(late));
             let taken = (takes(&shed, Priority::Batch).await, takes(&shed, Priority::Interactive).await);

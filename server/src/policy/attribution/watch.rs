@@ -1,61 +1,21 @@
 //! The watch over one attempt: what it comes to, by its events, its error or its being dropped.
 
-use std::{sync::Arc, time::Duration};
-
 use flowgate_proto::v1::ErrorReason;
 use tokio::time::Instant;
 
-use super::Parts;
+use super::{Parts, Watch};
 use crate::{
     balance::{
         blame::Blame,
         breaker::{Change, State},
         credentials::Fault,
-        rollout::Trial,
     },
-    call::{Attempt, ReplicaId},
     error::{Error, Result},
     event::Event,
     upstream::Seen,
 };
 
-/// Silence is a fault when it is so many times as long as the slowest hundredth of answers takes, and at least so long.
-const OVERDUE: u32 = 3;
-const LEAST_OVERDUE: Duration = Duration::from_secs(1);
-
-/// One attempt as it is watched. Dropped without a verdict it tells only how long nothing was heard, unless that is the provider's fault.
-pub(super) struct Watch {
-    parts: Arc<Parts>,
-    replica: Option<ReplicaId>,
-    credential: usize,
-    /// Where it is the first of its call.
-    trial: Option<Trial>,
-    begun: Instant,
-    /// From when on silence is a fault.
-    due: Option<Instant>,
-    first: Option<Instant>,
-    tokens: u32,
-    is_over: bool,
-}
-
 impl Watch {
-    pub(super) fn over(parts: Arc<Parts>, attempt: &Attempt, begun: Instant) -> Self {
-        let Attempt { call, replica, credential, .. } = attempt;
-        // A call that was elsewhere before failed or was slow there: it would be no fair trial.
-        let is_first = call.choice.place.is_none_or(|place| place.is_first);
-        Self {
-            trial: parts.trial.clone().filter(|_| is_first),
-            parts,
-            replica: *replica,
-            credential: *credential,
-            begun,
-            due: call.end_of_patience(begun),
-            first: None,
-            tokens: 0,
-            is_over: false,
-        }
-    }
-
     pub(super) fn see(&mut self, event: &Result<Event>) {
         let event = match event {
             Ok(event) => event,
@@ -158,8 +118,7 @@ impl Drop for Watch {
         }
         let (vitals, waited) = (&self.parts.vitals, self.begun.elapsed());
         // Whoever leaves early says nothing of the provider, but who waited far longer than others do was left waiting.
-        let is_overdue = || vitals.latency.get(0.99).is_some_and(|slow| waited >= LEAST_OVERDUE.max(OVERDUE * slow));
-        if self.due.is_some_and(|due| Instant::now() >= due) || waited >= LEAST_OVERDUE && is_overdue() {
+        if self.due.is_some_and(|due| Instant::now() >= due) || vitals.is_overdue(waited) {
             return self.failed(&Error::new(ErrorReason::ProviderTimeout, "the provider said nothing for far longer than it takes"));
         }
         vitals.breaker.leave();
