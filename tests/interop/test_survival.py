@@ -211,30 +211,56 @@ def two(replicas, **more):
     return {"endpoints": [{"name": "chat", "endpoint_type": "llm/v1/chat", "deployments": deployments, **more}]}
 
 
+def beside(replicas):
+    """An endpoint whose fallback is another endpoint."""
+    model = lambda replica: {"provider": "openai-compatible", "name": "m", "url": f"{replica.url}/v1"}
+    chat = {"name": "chat", "endpoint_type": "llm/v1/chat", "model": model(replicas[0]), "fallback": "second"}
+    return {"endpoints": [chat, {"name": "second", "endpoint_type": "llm/v1/chat", "model": model(replicas[1])}]}
+
+
 def served(gateway):
     """Who serves a call now."""
     with gateway.channel() as channel:
         return rpc.chat_stub(channel).Chat(rpc.ask("chat", "x"), timeout=20).call.deployment
 
 
-def test_a_limited_primary_rests_as_long_as_it_asks(replicas):
+@pytest.mark.parametrize(("config", "first", "second"), [(two, "first", "second"), (beside, "m", "second.m")], ids=["deployment", "endpoint"])
+def test_a_limited_primary_rests_as_long_as_it_asks(replicas, config, first, second):
     """429 with `Retry-After: 2`: the fallback serves for two seconds, then the primary again; not one call is lost."""
-    gateway = Gateway("limited", two(replicas))
+    gateway = Gateway("limited", config(replicas))
     try:
-        assert served(gateway) == "first"
+        assert served(gateway) == first
         replicas[0].mode("limit")
         since = time.monotonic()
-        assert served(gateway) == "second"
+        assert served(gateway) == second
         replicas[0].mode("well")
         calls = replicas[0].calls()
         while time.monotonic() - since < 1.8:
-            assert served(gateway) == "second"
+            assert served(gateway) == second
         assert replicas[0].calls() == calls, "it was asked although it rests"
-        poll(lambda: served(gateway) == "first", 3, "the primary's return")
+        poll(lambda: served(gateway) == first, 3, "the primary's return")
         assert 1.9 < time.monotonic() - since < 3
     finally:
         replicas[0].mode("well")
         gateway.stop()
+
+
+def test_a_lone_server_that_restarts_costs_no_call(replicas):
+    """Nobody listens for a moment: calls wait and come back."""
+    lone = Replica("lone")
+    gateway = Gateway("lone", at([lone], retry={"attempts": 6, "backoff": "400ms..2s"}))
+    try:
+        with requests.Session() as session:
+            ask = lambda: session.post(f"{gateway.url}/endpoints/iris/invocations", json={"inputs": [1]}, timeout=20).status_code
+            assert ask() == 200
+            lone.program.stop()
+            starting = threading.Timer(0.3, lone.start)
+            starting.start()
+            assert [ask(), ask()] == [200, 200]
+            starting.join()
+    finally:
+        gateway.stop()
+        lone.program.stop()
 
 
 def test_a_callers_mistake_goes_nowhere_else(replicas):
