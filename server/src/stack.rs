@@ -1,4 +1,11 @@
 //! The only place that orders policies: builds the services over a catalog and publishes both as one snapshot.
+//!
+//! A call passes, outermost first: **meter** (what becomes of it is recorded), **shed** (a gateway with too much to do turns it away), **total**
+//! (one time over everything), **mirror** (copies go elsewhere), and then the routing, where calls enter too that another endpoint sends on:
+//! **fallback** (other endpoints, when its own deployments cannot), **hedge** (a second attempt beside a slow one), **retry** (one attempt
+//! after the other, each where `balance` says), **commit** (nothing is passed on before the first content), and the choice of a place. A
+//! chain has its steps instead of the last four. An attempt passes: **defaults** (the deployment's parameters), **concurrency** (a place, or
+//! the queue), **attribution** (whose fault a failure is), **try** (the time of one attempt and of a stream's silences), **span**, and the send.
 
 use std::{
     collections::{BTreeMap, HashMap},
