@@ -10,10 +10,9 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::window::Window;
 use crate::config;
 
-/// How many parts the window of the error rate has.
-const PARTS: usize = 10;
 /// How long a probing call keeps others away if nothing is heard of it.
 const PROBE: Duration = Duration::from_secs(30);
 /// How many times as long as the first time it is open at most.
@@ -26,7 +25,8 @@ pub struct Breaker {
     born: Instant,
     /// Faults in a row.
     run: AtomicU32,
-    parts: [Part; PARTS],
+    /// Calls of late, and how many of them were faults.
+    recent: Window,
     /// Until when it is open, in milliseconds after `born`; 0: it is closed.
     open_until: AtomicU64,
     /// How often it opened without closing between.
@@ -35,13 +35,6 @@ pub struct Breaker {
     probing_until: AtomicU64,
     /// When it last opened or closed, likewise.
     changed: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Part {
-    number: AtomicU64,
-    calls: AtomicU32,
-    faults: AtomicU32,
 }
 
 /// What a breaker says of a deployment.
@@ -68,10 +61,10 @@ impl Breaker {
     /// A closed one.
     pub fn new(config: config::Breaker) -> Self {
         Self {
+            recent: Window::new(config.window),
             config,
             born: Instant::now(),
             run: AtomicU32::new(0),
-            parts: Default::default(),
             open_until: AtomicU64::new(0),
             trips: AtomicU32::new(0),
             probing_until: AtomicU64::new(0),
@@ -108,7 +101,7 @@ impl Breaker {
     /// A call that began then got an answer, be it that the caller was wrong.
     pub fn success(&self, begun: Instant) -> Option<Change> {
         self.run.store(0, Relaxed);
-        self.part().calls.fetch_add(1, Relaxed);
+        self.recent.add([1, 0]);
         let open_until = self.open_until.load(Acquire);
         // An answer to a call from before it opened says nothing of now.
         if open_until == 0 || self.now() < open_until || self.is_old(begun) {
@@ -117,7 +110,7 @@ impl Breaker {
         let closed = self.open_until.compare_exchange(open_until, 0, AcqRel, Relaxed).is_ok();
         self.changed.store(self.now(), Relaxed);
         self.trips.store(0, Relaxed);
-        self.parts.iter().for_each(Part::forget);
+        self.recent.forget();
         closed.then_some(Change::Closed)
     }
 
@@ -127,9 +120,7 @@ impl Breaker {
             return None;
         }
         let run = self.run.fetch_add(1, Relaxed) + 1;
-        let part = self.part();
-        part.calls.fetch_add(1, Relaxed);
-        part.faults.fetch_add(1, Relaxed);
+        self.recent.add([1, 1]);
         let (now, open_until) = (self.now(), self.open_until.load(Acquire));
         let trips = if open_until == 0 {
             run >= self.config.failures || self.is_over_rate()
@@ -151,10 +142,7 @@ impl Breaker {
     }
 
     fn is_over_rate(&self) -> bool {
-        let oldest = self.number().saturating_sub(PARTS as u64 - 1);
-        let fresh = self.parts.iter().filter(|part| part.number.load(Relaxed) >= oldest);
-        let (calls, faults) =
-            fresh.fold((0, 0), |(calls, faults), part| (calls + part.calls.load(Relaxed), faults + part.faults.load(Relaxed)));
+        let [calls, faults] = self.recent.sums();
         calls >= self.config.min_calls && f64::from(faults) >= f64::from(calls) * self.config.error_rate
     }
 
@@ -164,28 +152,6 @@ impl Breaker {
 
     fn now(&self) -> u64 {
         millis(self.born.elapsed())
-    }
-
-    /// Which part of the window it is, from 1.
-    fn number(&self) -> u64 {
-        self.now() / (millis(self.config.window) / PARTS as u64).max(1) + 1
-    }
-
-    fn part(&self) -> &Part {
-        let number = self.number();
-        let part = &self.parts[usize::try_from(number).unwrap_or_default() % PARTS];
-        let known = part.number.load(Acquire);
-        if known != number && part.number.compare_exchange(known, number, Acquire, Relaxed).is_ok() {
-            part.forget();
-        }
-        part
-    }
-}
-
-impl Part {
-    fn forget(&self) {
-        self.calls.store(0, Relaxed);
-        self.faults.store(0, Relaxed);
     }
 }
 

@@ -1,13 +1,10 @@
 //! A budget of extra attempts: a share of the ordinary ones over the last ten seconds, so that trouble is not multiplied.
 
-use std::sync::atomic::{
-    AtomicU32, AtomicU64,
-    Ordering::{Acquire, Relaxed},
-};
+use std::time::Duration;
 
-use tokio::time::Instant;
+use super::window::Window;
 
-const SECONDS: usize = 10;
+const WINDOW: Duration = Duration::from_secs(10);
 
 /// Counts ordinary and extra attempts.
 #[derive(Debug)]
@@ -15,66 +12,35 @@ pub struct Budget {
     share: f64,
     /// Extra attempts that are allowed however few the ordinary ones are.
     least: u32,
-    born: Instant,
-    seconds: [Second; SECONDS],
-}
-
-#[derive(Debug, Default)]
-struct Second {
-    /// Which second since the beginning, plus one; 0: none yet.
-    number: AtomicU64,
-    ordinary: AtomicU32,
-    extra: AtomicU32,
+    /// Ordinary attempts, and extra ones.
+    recent: Window,
 }
 
 impl Budget {
     /// Extra attempts of at most `share` of the ordinary ones, or `least`.
     pub fn new(share: f64, least: u32) -> Self {
-        Self { share, least, born: Instant::now(), seconds: Default::default() }
+        Self { share, least, recent: Window::new(WINDOW) }
     }
 
     /// Counts an ordinary attempt.
     pub fn deposit(&self) {
-        self.now().ordinary.fetch_add(1, Relaxed);
+        self.recent.add([1, 0]);
     }
 
     /// Whether an extra attempt may be made, which then counts.
     pub fn withdraw(&self) -> bool {
-        let now = self.now();
-        let oldest = self.number().saturating_sub(SECONDS as u64 - 1);
-        let fresh = self.seconds.iter().filter(|second| second.number.load(Relaxed) >= oldest);
-        let (ordinary, extra) =
-            fresh.fold((0, 0), |(ordinary, extra), second| (ordinary + second.ordinary.load(Relaxed), extra + second.extra.load(Relaxed)));
+        let [ordinary, extra] = self.recent.sums();
         let most = (f64::from(ordinary) * self.share).max(f64::from(self.least));
         let allowed = f64::from(extra) + 1.0 <= most;
         if allowed {
-            now.extra.fetch_add(1, Relaxed);
+            self.recent.add([0, 1]);
         }
         allowed
-    }
-
-    fn number(&self) -> u64 {
-        self.born.elapsed().as_secs() + 1
-    }
-
-    /// The present second, emptied by whoever finds it used up.
-    fn now(&self) -> &Second {
-        let number = self.number();
-        let place = usize::try_from(number).unwrap_or_default() % SECONDS;
-        let second = &self.seconds[place];
-        let known = second.number.load(Acquire);
-        if known != number && second.number.compare_exchange(known, number, Acquire, Relaxed).is_ok() {
-            second.ordinary.store(0, Relaxed);
-            second.extra.store(0, Relaxed);
-        }
-        second
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]

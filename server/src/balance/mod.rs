@@ -28,6 +28,7 @@ pub mod tempo;
 #[cfg(test)]
 mod tests;
 pub mod vitals;
+mod window;
 
 use order::{By, Complaints};
 use rollout::Trial;
