@@ -19,6 +19,7 @@ pub mod breaker;
 pub mod budget;
 pub mod credentials;
 mod gradient;
+mod kept;
 pub mod latency;
 pub mod limiter;
 mod needs;

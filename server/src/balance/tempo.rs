@@ -1,13 +1,9 @@
 //! How fast calls of an endpoint that hedges are of late, and how many second attempts it may make. Outlives a reload that leaves its
 //! `hedge` alone.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use super::{budget::Budget, latency::Quantiles};
+use super::{budget::Budget, kept::Kept, latency::Quantiles};
 use crate::config::{Hedge, HedgeAfter};
 
 /// The tempo of one endpoint's calls.
@@ -21,7 +17,7 @@ pub struct Tempo {
 
 /// The tempi of all endpoints that hedge.
 #[derive(Debug, Default)]
-pub struct Tempi(Mutex<HashMap<String, Weak<Tempo>>>);
+pub struct Tempi(Kept<String, Tempo>);
 
 impl Tempo {
     /// Nothing is known of an endpoint yet.
@@ -55,15 +51,7 @@ impl Tempo {
 impl Tempi {
     /// The tempo of an endpoint; that of before if its `hedge` has not changed.
     pub fn of(&self, endpoint: &str, hedge: Hedge) -> Arc<Tempo> {
-        let key = format!("{endpoint} {hedge:?}");
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tempo) = known.get(&key).and_then(Weak::upgrade) {
-            return tempo;
-        }
-        let tempo = Arc::new(Tempo::new(hedge));
-        known.retain(|_, tempo| tempo.strong_count() > 0);
-        known.insert(key, Arc::downgrade(&tempo));
-        tempo
+        self.0.of(format!("{endpoint} {hedge:?}"), || Tempo::new(hedge))
     }
 }
 
@@ -79,9 +67,7 @@ mod tests {
         let first = tempi.of("e", HEDGE);
         assert!(Arc::ptr_eq(&first, &tempi.of("e", HEDGE)));
         assert!(!Arc::ptr_eq(&first, &tempi.of("f", HEDGE)));
-        drop(first);
-        tempi.of("e", Hedge { budget: 0.1, ..HEDGE });
-        assert_eq!(tempi.0.lock().unwrap().len(), 1, "what nobody uses is forgotten");
+        assert!(!Arc::ptr_eq(&first, &tempi.of("e", Hedge { budget: 0.1, ..HEDGE })));
     }
 
     #[tokio::test(start_paused = true)]

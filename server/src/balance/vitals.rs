@@ -1,10 +1,6 @@
 //! What is known of a deployment from the calls it got: breaker, credentials, speed, places. It outlives a reload that leaves the deployment alone.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret as _;
 
@@ -12,6 +8,7 @@ use super::{
     breaker::{Breaker, State},
     budget::Budget,
     credentials::Credentials,
+    kept::Kept,
     latency::{Average, Quantiles},
     limiter::{Limiter, Room},
 };
@@ -71,7 +68,7 @@ pub enum Fitness {
 
 /// The vitals of all deployments.
 #[derive(Debug, Default)]
-pub struct Ward(Mutex<HashMap<[u8; 32], Weak<Vitals>>>);
+pub struct Ward(Kept<[u8; 32], Vitals>);
 
 impl Vitals {
     /// Nothing is known of a deployment yet.
@@ -129,15 +126,7 @@ impl Vitals {
 impl Ward {
     /// The vitals of a deployment; those of before if nothing that they rest on has changed.
     pub fn of(&self, endpoint: &Endpoint, deployment: &Deployment) -> Arc<Vitals> {
-        let key = key(endpoint, deployment);
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(vitals) = known.get(&key).and_then(Weak::upgrade) {
-            return vitals;
-        }
-        let vitals = Arc::new(Vitals::new(deployment, &endpoint.config.routing));
-        known.retain(|_, vitals| vitals.strong_count() > 0);
-        known.insert(key, Arc::downgrade(&vitals));
-        vitals
+        self.0.of(key(endpoint, deployment), || Vitals::new(deployment, &endpoint.config.routing))
     }
 }
 
@@ -181,9 +170,6 @@ mod tests {
         let first = of(&ward, |_| {});
         assert!(Arc::ptr_eq(&first, &of(&ward, |config| config.weight = Some(3))), "a share is none of its traits");
         assert!(!Arc::ptr_eq(&first, &of(&ward, |config| config.model = "other".to_owned())));
-        drop(first);
-        of(&ward, |config| config.traits.breaker.failures = 2);
-        assert_eq!(ward.0.lock().unwrap().len(), 1, "what nobody uses is forgotten");
         let limited = |limit| of(&ward, |config| config.traits.concurrency = Some(limit_of(limit)));
         let (few, many) = (limited(1), limited(2));
         assert!(Arc::ptr_eq(&few, &limited(1)) && !Arc::ptr_eq(&few, &many));

@@ -1,15 +1,12 @@
 //! A deployment's part in a rollout, and the registry in which rollouts outlive reloads that leave them and their canaries alone.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use flowgate_proto::v1::ErrorReason;
 
 use super::{Leg, Rollout, Stand, Tally};
 use crate::{
+    balance::kept::Kept,
     catalog::{Deployment, Endpoint},
     error::{Error, Origin},
     telemetry::routing::Routing,
@@ -26,7 +23,7 @@ pub struct Trial {
 
 /// The rollouts of all endpoints.
 #[derive(Debug, Default)]
-pub struct Rollouts(Mutex<HashMap<[u8; 32], Weak<Rollout>>>);
+pub struct Rollouts(Kept<[u8; 32], Rollout>);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Role {
@@ -109,16 +106,8 @@ impl Rollouts {
     pub fn of(&self, endpoint: &Endpoint, meters: &Routing) -> Option<Arc<Rollout>> {
         let config = endpoint.config.routing.rollout.as_ref()?;
         let canary = endpoint.deployments.iter().find(|deployment| *deployment.alias == *config.canary)?;
-        let key = key(endpoint, canary);
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(rollout) = known.get(&key).and_then(Weak::upgrade) {
-            return Some(rollout);
-        }
-        let meter = meters.rollout(&endpoint.name, &canary.alias);
-        let rollout = Arc::new(Rollout::new(&endpoint.name, &canary.alias, config.clone(), meter));
-        known.retain(|_, rollout| rollout.strong_count() > 0);
-        known.insert(key, Arc::downgrade(&rollout));
-        Some(rollout)
+        let make = || Rollout::new(&endpoint.name, &canary.alias, config.clone(), meters.rollout(&endpoint.name, &canary.alias));
+        Some(self.0.of(key(endpoint, canary), make))
     }
 }
 
