@@ -75,6 +75,8 @@ fn way(balance: &Balance, call: &Call, reasons: &[ErrorReason]) -> Vec<String> {
 #[test]
 fn a_hundred_thousand_draws_follow_the_weights() {
     let (balance, call) = of(vec![weighted("stable", 90), weighted("none", 0), weighted("canary", 10)]);
+    // The bounds are three standard deviations wide: other draws would now and then miss them.
+    fastrand::seed(7);
     let mut stable = 0;
     for _ in 0..100_000 {
         let order = order(&balance, &call);
