@@ -72,7 +72,7 @@ fn main() {
         let header = Expression::compile(HEADER).expect("it compiles");
         print(&format!("header only, {name}"), measure(|| header.holds(&request)), Some(GOAL));
         assert_eq!(header.holds(&request), Ok(true));
-        assert!(!header.reads_body() && !request.has_read_body(), "a condition on headers had the body parsed");
+        assert!(!request.has_read_body(), "a condition on headers had the body parsed");
         for (what, text) in [
             ("the documented condition", SENTIMENT),
             ("a length", "len(request.json()['dataframe_split']['data'][0][0]) < 400"),

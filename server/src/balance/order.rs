@@ -17,7 +17,6 @@ use crate::{
     call::{Call, Steps},
     config::{Affinity, Prefer, Price, Tags},
     error::{Error, Result},
-    event::Request,
     expression::Expression,
 };
 
@@ -216,7 +215,7 @@ impl Balance {
             entries.filter(|entry| entry.when.as_ref().is_none_or(|when| self.judge(when, &self.complaints, call).unwrap_or(true)));
         let wanted: Vec<&Tags> = wanted.map(|entry| &entry.tags).chain([principal]).collect();
         let had_none = order.is_empty();
-        order.retain(|place| wanted.iter().all(|tags| has(&self.choices[*place].deployment.config.traits.tags, tags)));
+        order.retain(|place| wanted.iter().all(|tags| self.choices[*place].deployment.config.traits.has_tags(tags)));
         if order.is_empty() && !had_none {
             let message = "no deployment of the endpoint has the tags that are required for this call; the operator must add one";
             return Err(Error::new(ErrorReason::GatewayNotServing, message));
@@ -238,11 +237,6 @@ impl Complaints {
     }
 }
 
-/// Whether tags have all that is wanted: of each key one of the values.
-fn has(tags: &Tags, wanted: &Tags) -> bool {
-    wanted.iter().all(|(key, allowed)| tags.iter().any(|(tag, values)| tag == key && values.iter().any(|value| allowed.contains(value))))
-}
-
 fn compare(signal: Prefer, a: &Choice, b: &Choice) -> Ordering {
     let by = |value: fn(&Choice) -> f64| value(a).total_cmp(&value(b));
     match signal {
@@ -261,15 +255,7 @@ fn pin(affinity: &Affinity, call: &Call) -> Option<Vec<u8>> {
     match affinity {
         Affinity::Principal => Some(call.principal.name.as_bytes().to_vec()),
         Affinity::Header(name) => Some(request?.headers.get(name)?.as_bytes().to_vec()),
-        Affinity::Metadata(key) => {
-            let metadata = match call.payload.typed().ok()? {
-                Request::Chat(request) => &request.metadata,
-                Request::Complete(request) => &request.metadata,
-                Request::Embed(request) => &request.metadata,
-                Request::Predict(request) => &request.metadata,
-            };
-            Some(metadata.get(key)?.as_bytes().to_vec())
-        }
+        Affinity::Metadata(key) => request?.metadata_of(key).map(String::into_bytes),
         Affinity::Field(path) => request?.field(path).map(String::into_bytes),
     }
 }

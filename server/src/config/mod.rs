@@ -318,6 +318,16 @@ impl Key {
     }
 }
 
+impl Traits {
+    /// Whether it has all tags that are required: of each key one of the values.
+    pub fn has_tags(&self, required: &Tags) -> bool {
+        let has = |key: &String, allowed: &[String]| {
+            self.tags.iter().any(|(own, values)| own == key && values.iter().any(|value| allowed.contains(value)))
+        };
+        required.iter().all(|(key, allowed)| has(key, allowed))
+    }
+}
+
 impl fmt::Debug for Deployment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Deployment")

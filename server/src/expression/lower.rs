@@ -32,8 +32,6 @@ const MAX_ROW: usize = 128;
 pub(super) struct Lowered {
     /// The text; names that begin with `_` are ours.
     pub(super) text: String,
-    /// Whether it may read the request's body.
-    pub(super) reads_body: bool,
     /// The steps that it names.
     pub(super) steps: Vec<String>,
 }
@@ -314,7 +312,7 @@ impl<'a> Lowering<'a> {
         let place = last_word(get.span(), get.name);
         match variable(&get.expr) {
             Some("request") => {
-                let part = self.part(get.name, place.clone())?;
+                let part = part(get.name, place.clone())?;
                 if part == "get_json" {
                     return Err(Fault::at(place, "`get_json` is a method; call it: `request.get_json()`"));
                 }
@@ -332,16 +330,6 @@ impl<'a> Lowering<'a> {
                 Ok(())
             }
         }
-    }
-
-    /// A part of the request.
-    fn part(&mut self, name: &str, place: Range<usize>) -> Result<&'static str, Fault> {
-        let Some((part, reads_body)) = PARTS.iter().find(|(part, _)| *part == name) else {
-            let names: Vec<_> = PARTS.iter().map(|(part, _)| *part).collect();
-            return Err(Fault::at(place, format!("`request` has no `{name}`{}", nearest(name, &names))));
-        };
-        self.out.reads_body |= reads_body;
-        Ok(part)
     }
 
     fn whole_body(&mut self) -> Result<(), Fault> {
@@ -409,7 +397,7 @@ impl<'a> Lowering<'a> {
     fn method(&mut self, get: &Spanned<GetAttr<'a>>, args: &[CallArg<'a>]) -> Result<(), Fault> {
         let place = last_word(get.span(), get.name);
         if variable(&get.expr) == Some("request") {
-            let part = self.part(get.name, place.clone())?;
+            let part = part(get.name, place.clone())?;
             let are_literal = args
                 .iter()
                 .all(|arg| matches!(arg, CallArg::Pos(arg) | CallArg::Kwarg("force" | "silent" | "cache", arg) if is_literal(arg)));
@@ -474,4 +462,10 @@ impl<'a> Lowering<'a> {
         self.push("}");
         Ok(())
     }
+}
+
+/// A part of the request.
+fn part(name: &str, place: Range<usize>) -> Result<&'static str, Fault> {
+    let part = PARTS.iter().copied().find(|part| *part == name);
+    part.ok_or_else(|| Fault::at(place, format!("`request` has no `{name}`{}", nearest(name, PARTS))))
 }

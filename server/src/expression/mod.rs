@@ -50,7 +50,6 @@ pub struct Template(Arc<Compiled<Vec<Piece>>>);
 
 struct Compiled<T> {
     text: String,
-    reads_body: bool,
     steps: Vec<String>,
     code: T,
 }
@@ -100,7 +99,7 @@ impl Expression {
     pub fn compile(text: &str) -> Result<Self, Fault> {
         let lowered = lower::condition(text)?;
         let code = code(&lowered, text)?;
-        Ok(Self(Arc::new(Compiled { text: text.to_owned(), reads_body: lowered.reads_body, steps: Vec::new(), code })))
+        Ok(Self(Arc::new(Compiled { text: text.to_owned(), steps: Vec::new(), code })))
     }
 
     /// The text as it is written.
@@ -108,15 +107,10 @@ impl Expression {
         &self.0.text
     }
 
-    /// Whether it may read the request's body; one that does not never has it parsed.
-    pub fn reads_body(&self) -> bool {
-        self.0.reads_body
-    }
-
     /// Whether it is true of a request.
     ///
     /// # Errors
-    /// Why it cannot be told, in words that hold nothing of the request; whoever asks takes it for false.
+    /// Why it cannot be told, in words that hold nothing of the request; whoever asks decides what that means.
     pub fn holds(&self, request: &Arc<Request>) -> Result<bool, String> {
         meter::start(meter::CONDITION);
         let value = self.0.code.eval(Value::from_dyn_object(Arc::clone(request))).map_err(|error| meter::reason(&error))?;
@@ -130,28 +124,22 @@ impl Template {
     /// # Errors
     /// What is wrong with it, and where.
     pub fn compile(text: &str) -> Result<Self, Fault> {
-        let (mut pieces, mut reads_body, mut steps) = (Vec::new(), false, Vec::new());
+        let (mut pieces, mut steps) = (Vec::new(), Vec::new());
         for piece in lower::template(text)? {
             pieces.push(match piece {
                 lower::Piece::Text(raw) => Piece::Text(raw),
                 lower::Piece::Expression(place, lowered) => {
-                    reads_body |= lowered.reads_body;
                     steps.extend(lowered.steps.iter().filter(|step| !steps.contains(*step)).cloned().collect::<Vec<_>>());
                     Piece::Expression(place, code(&lowered, text)?)
                 }
             });
         }
-        Ok(Self(Arc::new(Compiled { text: text.to_owned(), reads_body, steps, code: pieces })))
+        Ok(Self(Arc::new(Compiled { text: text.to_owned(), steps, code: pieces })))
     }
 
     /// The text as it is written.
     pub fn text(&self) -> &str {
         &self.0.text
-    }
-
-    /// Whether it may read the request's body.
-    pub fn reads_body(&self) -> bool {
-        self.0.reads_body
     }
 
     /// The steps that it names.

@@ -167,19 +167,9 @@ pub(super) const FILTERS: Group = Group {
     ],
 };
 
-/// What `request` offers, and whether finding it out may take the body.
-pub(super) const PARTS: &[(&str, bool)] = &[
-    ("args", false),
-    ("get_json", true),
-    ("headers", false),
-    ("json", true),
-    ("metadata", true),
-    ("method", false),
-    ("path", false),
-    ("principal", false),
-    ("remote_addr", false),
-    ("text", true),
-];
+/// What `request` offers.
+pub(super) const PARTS: &[&str] =
+    &["args", "get_json", "headers", "json", "metadata", "method", "path", "principal", "remote_addr", "text"];
 
 impl Group {
     /// The row of a name.

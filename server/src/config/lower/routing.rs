@@ -172,7 +172,7 @@ fn lower_require(at: &At<Many<Any, RawRequire>>, deployments: &[Deployment], rea
         }
     }
     for (spot, require) in &lowered {
-        let meets = |deployment: &Deployment| traits::has(&deployment.traits.tags, &require.tags);
+        let meets = |deployment: &Deployment| deployment.traits.has_tags(&require.tags);
         if !deployments.is_empty() && !deployments.iter().any(meets) {
             let diagnostic = Diagnostic::new("no deployment has the tags that are required here, so none can serve such calls");
             reading.report.warn(*spot, diagnostic.suggest(Some("set `tags` on deployments")));

@@ -143,7 +143,7 @@ pub(super) fn warn_unmet(raw: &RawConfig, endpoints: &[Endpoint], reading: &mut 
     let deployments = || endpoints.iter().flat_map(|endpoint| &endpoint.deployments);
     for require in raw.identity.iter().flat_map(|identity| &identity.value.keys).filter_map(|key| key.value.require.as_ref()) {
         let tags = traits::tags(require, reading);
-        if deployments().next().is_some() && !deployments().any(|deployment| traits::has(&deployment.traits.tags, &tags)) {
+        if deployments().next().is_some() && !deployments().any(|deployment| deployment.traits.has_tags(&tags)) {
             let diagnostic = Diagnostic::new("no deployment has the tags that this key requires, so none can serve its calls");
             reading.report.warn(require.spot, diagnostic.suggest(Some("set `tags` on deployments")));
         }

@@ -62,11 +62,6 @@ pub(super) fn required(written: &Tree, key: &str, reading: &mut Reading<'_>) -> 
     tags
 }
 
-/// Whether a deployment with these tags has the required ones.
-pub(super) fn has(tags: &Tags, required: &Tags) -> bool {
-    required.iter().all(|(key, allowed)| tags.iter().any(|(own, values)| own == key && values.iter().any(|value| allowed.contains(value))))
-}
-
 fn price(at: &At<RawPrice>, task: Task, reading: &mut Reading<'_>) -> Option<Price> {
     let writes = matches!(task, Task::Chat | Task::Complete);
     let output = at.value.output.as_ref().map(|price| price.value);

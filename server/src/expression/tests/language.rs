@@ -234,20 +234,10 @@ fn unknown_names_are_refused_at_load_with_a_suggestion() {
 }
 
 #[test]
-fn an_expression_tells_its_text_and_what_it_reads() {
-    for (text, reads) in [
-        ("request.headers['x-team'] == 'red'", false),
-        ("request.path + request.method + request.principal + request.remote_addr == '' and 'debug' in request.args", false),
-        ("request.json is None", true),
-        ("len(request.get_json()) > 1", true),
-        ("request.text == ''", true),
-        ("request.metadata.get('a') == 'b'", true),
-        ("'request.json' == 'a'", false),
-    ] {
-        let expression = Expression::compile(text).unwrap();
-        assert_eq!((expression.text(), expression.reads_body()), (text, reads));
-        assert_eq!(format!("{:?}", expression.clone()), format!("Expression({text:?})"));
-    }
+fn an_expression_tells_its_text() {
+    let expression = Expression::compile("request.path  ==  '/'").unwrap();
+    assert_eq!(expression.text(), "request.path  ==  '/'");
+    assert_eq!(format!("{:?}", expression.clone()), r#"Expression("request.path  ==  '/'")"#);
 }
 
 /// The page lists what there is, no more and no less, and what it shows compiles.
