@@ -37,8 +37,11 @@ pub struct Quirks {
     pub stream_usage: bool,
     /// What the provider refuses, by the protocol's words: fields, parts of content, kinds of answer formats.
     pub lacks: &'static [&'static str],
-    /// Words of its errors that mean more than the status they come with.
+    /// Words of its errors that mean more than the status they come with. A number in brackets at the end of a message is one of them,
+    /// and a status itself, where nothing else tells.
     pub errors: &'static [(&'static str, ErrorReason)],
+    /// The object in which its answers tell how they went, with a `status_code` that is 0 where all is well; empty: they have none.
+    pub outcome: &'static str,
     /// The most texts that one embeddings call takes; more are sent as several calls.
     pub most_inputs: usize,
     /// Whether it fetches media that a request names by address.
@@ -133,6 +136,7 @@ impl Quirks {
         stream_usage: true,
         lacks: &[],
         errors: &[],
+        outcome: "",
         most_inputs: 2048,
         fetches_media: true,
         renames: &[],

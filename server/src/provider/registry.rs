@@ -1,6 +1,6 @@
 //! The table of providers, sorted by name. Data only.
 
-use flowgate_proto::v1::Capability;
+use flowgate_proto::v1::{Capability, ErrorReason};
 
 use super::{Auth, Field, Flavour, Grants, Kind, Provider, Sets};
 use super::{
@@ -54,6 +54,30 @@ const fn azure(name: &'static str, auth: Auth) -> Provider {
         ..compatible(name, "", "AZURE_OPENAI_API_KEY")
     }
 }
+
+/// The codes by which MiniMax says what went wrong, also in answers of status 200: https://platform.minimax.io/docs/api-reference/errorcode
+const MINIMAX_ERRORS: &[(&str, ErrorReason)] = &[
+    ("1000", ErrorReason::ProviderFailed),
+    ("1001", ErrorReason::ProviderTimeout),
+    ("1002", ErrorReason::ProviderRateLimited),
+    ("1004", ErrorReason::ProviderCredentialRejected),
+    // The balance is spent.
+    ("1008", ErrorReason::ProviderCredentialRejected),
+    ("1013", ErrorReason::ProviderFailed),
+    ("1024", ErrorReason::ProviderFailed),
+    ("1026", ErrorReason::ProviderBlocked),
+    ("1027", ErrorReason::ProviderBlocked),
+    ("1033", ErrorReason::ProviderFailed),
+    // Tokens of a minute, connections, a rise that is too steep.
+    ("1039", ErrorReason::ProviderRateLimited),
+    ("1041", ErrorReason::ProviderRateLimited),
+    ("2045", ErrorReason::ProviderRateLimited),
+    ("1042", ErrorReason::ProviderRejectedRequest),
+    ("2013", ErrorReason::ProviderRejectedRequest),
+    ("2049", ErrorReason::ProviderCredentialRejected),
+    // What the plan gives for five hours is spent.
+    ("2056", ErrorReason::ProviderCredentialRejected),
+];
 
 /// Every provider that a configuration may name.
 pub static PROVIDERS: &[Provider] = &[
@@ -137,6 +161,16 @@ pub static PROVIDERS: &[Provider] = &[
         aliases: &["cloudflare-workers-ai", "workers-ai"],
         tasks: CHAT_EMBED,
         fields: &[API_KEY, API_BASE, setting("account_id", &settings::CLOUDFLARE_ACCOUNT)],
+        // https://developers.cloudflare.com/workers-ai/platform/errors/
+        quirks: Quirks {
+            errors: &[
+                ("5007", ErrorReason::ProviderNotFound),
+                // What the day allots is spent, which is another thing than that nobody has room.
+                ("3036", ErrorReason::ProviderCredentialRejected),
+                ("3040", ErrorReason::ProviderUnavailable),
+            ],
+            ..MAX_TOKENS
+        },
         ..compatible("cloudflare", "https://api.cloudflare.com/client/v4/accounts/{account_id}/ai/v1", "CLOUDFLARE_API_TOKEN")
     },
     // https://docs.cohere.com/reference/chat
@@ -222,7 +256,13 @@ pub static PROVIDERS: &[Provider] = &[
     // https://console.groq.com/docs/api-reference
     Provider {
         tasks: CHAT,
-        quirks: Quirks { lacks: &["logprobs", "top_logprobs", "logit_bias", "metadata"], takes: &["include_reasoning"], ..Quirks::NONE },
+        quirks: Quirks {
+            lacks: &["logprobs", "top_logprobs", "logit_bias", "metadata"],
+            takes: &["include_reasoning"],
+            // A status of its own, for a full flex tier: https://console.groq.com/docs/errors
+            errors: &[("498", ErrorReason::ProviderUnavailable)],
+            ..Quirks::NONE
+        },
         ..compatible("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY")
     },
     Provider { needs_key: false, tasks: ALL, ..unspoken("http", "", "") },
@@ -264,8 +304,19 @@ pub static PROVIDERS: &[Provider] = &[
     // https://llama.developer.meta.com/docs/features/compatibility
     Provider { aliases: &["llama-api"], tasks: CHAT, ..compatible("meta-llama", "https://api.llama.com/compat/v1", "LLAMA_API_KEY") },
     // https://platform.minimax.io/docs/api-reference/text-openai-api
-    Provider { tasks: CHAT, ..compatible("minimax", "https://api.minimax.io/v1", "MINIMAX_API_KEY") },
-    messages_door("minimax-anthropic", "https://api.minimax.io/anthropic/v1", "MINIMAX_API_KEY"),
+    Provider {
+        tasks: CHAT,
+        quirks: Quirks {
+            outcome: "base_resp",
+            errors: MINIMAX_ERRORS,
+            ..MAX_TOKENS
+        },
+        ..compatible("minimax", "https://api.minimax.io/v1", "MINIMAX_API_KEY")
+    },
+    Provider {
+        quirks: Quirks { lacks: &["format", "image", "document"], errors: MINIMAX_ERRORS, ..MESSAGES },
+        ..messages_door("minimax-anthropic", "https://api.minimax.io/anthropic/v1", "MINIMAX_API_KEY")
+    },
     // https://docs.mistral.ai/api/
     Provider {
         tasks: CHAT_EMBED,
@@ -523,7 +574,7 @@ pub static PROVIDERS: &[Provider] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialect::mlflow;
+    use crate::dialect::{Settings, Target, mlflow};
     use crate::provider::find;
 
     #[test]
@@ -597,6 +648,39 @@ mod tests {
         assert_eq!(row.field("groq_api_base"), Some(Sets::ApiBase));
         assert_eq!(row.field("openai_api_key"), None);
         assert_eq!(find("mock").unwrap().field("api_key"), None);
+    }
+
+    #[test]
+    fn codes_of_their_own_mean_what_their_pages_say() {
+        use ErrorReason as R;
+        let read = |name: &str, status: u16, body: &str| {
+            let row = find(name).unwrap();
+            let status = http::StatusCode::from_u16(status).unwrap();
+            row.llm.unwrap().classify(&target(row, "m"), status, &http::HeaderMap::new(), body.as_bytes()).reason()
+        };
+        let told = |code| format!(r#"{{"type":"error","error":{{"type":"api_error","message":"so ({code})"}}}}"#);
+        for name in ["minimax", "minimax-anthropic"] {
+            assert_eq!(read(name, 500, &told(1008)), R::ProviderCredentialRejected, "{name}");
+            assert_eq!(read(name, 500, &told(1002)), R::ProviderRateLimited, "{name}");
+            assert_eq!(read(name, 500, &told(1000)), R::ProviderFailed, "{name}");
+        }
+        assert_eq!(read("groq", 498, ""), R::ProviderUnavailable);
+        let listed = |code| format!(r#"{{"success":false,"errors":[{{"code":{code},"message":"so"}}]}}"#);
+        assert_eq!(read("cloudflare", 429, &listed(3036)), R::ProviderCredentialRejected);
+        assert_eq!(read("cloudflare", 429, &listed(3040)), R::ProviderUnavailable);
+        assert_eq!(read("cloudflare", 400, &listed(5007)), R::ProviderNotFound);
+        assert_eq!(read("zai", 429, r#"{"error":{"code":"1113","message":"so"}}"#), R::ProviderCredentialRejected);
+    }
+
+    fn target(row: &'static Provider, model: &str) -> Target {
+        Target {
+            provider: row.name,
+            base: http::Uri::default(),
+            model: model.to_owned(),
+            headers: http::HeaderMap::new(),
+            settings: Settings::default(),
+            quirks: &row.quirks,
+        }
     }
 
     #[test]

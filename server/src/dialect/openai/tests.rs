@@ -31,7 +31,14 @@ fn fixtures() -> Vec<Fixture> {
 static HABITS: Quirks = Quirks {
     max_tokens_field: "max_tokens",
     lacks: &["name"],
-    errors: &[("1113", v1::ErrorReason::ProviderCredentialRejected)],
+    errors: &[
+        ("1113", v1::ErrorReason::ProviderCredentialRejected),
+        ("1004", v1::ErrorReason::ProviderCredentialRejected),
+        ("1027", v1::ErrorReason::ProviderBlocked),
+        ("2013", v1::ErrorReason::ProviderRejectedRequest),
+        ("498", v1::ErrorReason::ProviderUnavailable),
+    ],
+    outcome: "base_resp",
     renames: &[("seed", "random_seed")],
     takes: &["top_k", "include_reasoning"],
     habits: &[Habit::FlatContent, Habit::ShortToolIds, Habit::CountsLogprobs, Habit::NoDeveloper, Habit::AnyForRequired],
