@@ -122,6 +122,8 @@ pub enum Habit {
     NoDeveloper,
     /// `tool_choice` says `any` for `required`.
     AnyForRequired,
+    /// `tool_choice` is `auto`; any other is ignored, and so refused here.
+    AutoOnly,
 }
 
 impl Quirks {

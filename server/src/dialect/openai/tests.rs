@@ -48,6 +48,7 @@ static HABITS: Quirks = Quirks {
 };
 /// One that takes nothing but words, and makes no JSON to a schema.
 static WORDS: Quirks = Quirks { lacks: &["image_url", "input_audio", "file", "json_schema"], ..Quirks::NONE };
+static AUTO: Quirks = Quirks { habits: &[Habit::AutoOnly], ..Quirks::NONE };
 static OBJECT: Quirks = Quirks { reasoning: ReasoningField::Object, ..Quirks::NONE };
 static THINKING: Quirks = Quirks { reasoning: ReasoningField::Thinking, ..Quirks::NONE };
 static BUDGET: Quirks = Quirks { reasoning: ReasoningField::Budget, ..Quirks::NONE };
@@ -59,6 +60,7 @@ fn target_of(case: &Case) -> Target {
         "old" => &OLD,
         "habits" => &HABITS,
         "words" => &WORDS,
+        "auto" => &AUTO,
         "object" => &OBJECT,
         "thinking" => &THINKING,
         "budget" => &BUDGET,
