@@ -44,6 +44,8 @@ pub struct Quirks {
     pub outcome: &'static str,
     /// The most texts that one embeddings call takes; more are sent as several calls.
     pub most_inputs: usize,
+    /// The same for models in whose names this stands, where they take another number.
+    pub most_inputs_of: &'static [(&'static str, usize)],
     /// Whether it fetches media that a request names by address.
     pub fetches_media: bool,
     /// Fields that it spells otherwise: the protocol's name, then its own.
@@ -140,6 +142,7 @@ impl Quirks {
         errors: &[],
         outcome: "",
         most_inputs: 2048,
+        most_inputs_of: &[],
         fetches_media: true,
         renames: &[],
         takes: &[],
@@ -187,6 +190,12 @@ impl Target {
                 .map_err(|error: http::uri::InvalidUri| Error::internal("an upstream path is not a path").because(error))?,
         );
         Uri::from_parts(parts).map_err(|error| Error::internal("an upstream address is not an address").because(error))
+    }
+
+    /// The most texts that one embeddings call takes.
+    pub fn most_inputs(&self) -> usize {
+        let of_model = self.quirks.most_inputs_of.iter().find(|(mark, _)| self.model.contains(mark));
+        of_model.map_or(self.quirks.most_inputs, |(_, most)| *most)
     }
 
     /// A POST to `path` below the base address with the target's headers.

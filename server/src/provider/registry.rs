@@ -226,7 +226,11 @@ pub static PROVIDERS: &[Provider] = &[
         },
         ..compatible("deepseek", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY")
     },
-    messages_door("deepseek-anthropic", "https://api.deepseek.com/anthropic/v1", "DEEPSEEK_API_KEY"),
+    // What it ignores is refused: https://api-docs.deepseek.com/guides/anthropic_api
+    Provider {
+        quirks: Quirks { lacks: &["format", "image", "document", "top_k", "budget_tokens", "disable_parallel_tool_use"], ..MESSAGES },
+        ..messages_door("deepseek-anthropic", "https://api.deepseek.com/anthropic/v1", "DEEPSEEK_API_KEY")
+    },
     // https://docs.digitalocean.com/products/gradient-ai-platform/how-to/use-serverless-inference/
     compatible("digitalocean", "https://inference.do-ai.run/v1", "DIGITALOCEAN_API_KEY"),
     // https://featherless.ai/docs/api-overview-and-common-options
@@ -306,15 +310,18 @@ pub static PROVIDERS: &[Provider] = &[
     // https://platform.minimax.io/docs/api-reference/text-openai-api
     Provider {
         tasks: CHAT,
+        // What it would ignore, and how it fails.
         quirks: Quirks {
+            lacks: &["presence_penalty", "frequency_penalty", "logit_bias"],
             outcome: "base_resp",
             errors: MINIMAX_ERRORS,
             ..MAX_TOKENS
         },
         ..compatible("minimax", "https://api.minimax.io/v1", "MINIMAX_API_KEY")
     },
+    // What it ignores is refused: https://platform.minimax.io/docs/api-reference/text-anthropic-api
     Provider {
-        quirks: Quirks { lacks: &["format", "image", "document"], errors: MINIMAX_ERRORS, ..MESSAGES },
+        quirks: Quirks { lacks: &["format", "image", "document", "top_k", "stop_sequences"], errors: MINIMAX_ERRORS, ..MESSAGES },
         ..messages_door("minimax-anthropic", "https://api.minimax.io/anthropic/v1", "MINIMAX_API_KEY")
     },
     // https://docs.mistral.ai/api/
@@ -363,7 +370,8 @@ pub static PROVIDERS: &[Provider] = &[
         quirks: Quirks::NONE,
         capabilities: CAN_ALL,
     },
-    // https://platform.moonshot.ai/docs/api/chat
+    // https://platform.kimi.ai/docs/api/chat
+    // Which of its models take a forced tool, and whether while they think, it says itself: https://platform.kimi.ai/docs/guide/use-tool-choice
     Provider {
         aliases: &["kimi"],
         tasks: CHAT,
@@ -542,8 +550,9 @@ pub static PROVIDERS: &[Provider] = &[
             Field { name: "vertex_anthropic_betas", sets: Sets::Header("anthropic-beta") },
         ],
         llm: Some(&vertex::VERTEX),
-        // Of its models, those of Anthropic's protocol must be told a limit, and those of OpenAI's take the older name for it.
-        quirks: Quirks { most_inputs: 250, default_max_tokens: Some(8192), ..MAX_TOKENS },
+        // Of its models, those of Anthropic's protocol must be told a limit, and those of OpenAI's take the older name for it. Gemini's own
+        // take one text a call: https://cloud.google.com/vertex-ai/generative-ai/docs/embeddings/get-text-embeddings
+        quirks: Quirks { most_inputs: 250, most_inputs_of: &[("gemini-embedding", 1)], default_max_tokens: Some(8192), ..MAX_TOKENS },
         ..compatible("vertex-ai", "https://{vertex_location:host}/v1/projects/{vertex_project}/locations/{vertex_location}", "")
     },
     // https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
@@ -562,7 +571,8 @@ pub static PROVIDERS: &[Provider] = &[
     },
     // https://docs.z.ai/api-reference/llm/chat-completion
     Provider { aliases: &["z-ai"], tasks: CHAT, quirks: GLM, ..compatible("zai", "https://api.z.ai/api/paas/v4", "ZAI_API_KEY") },
-    messages_door("zai-anthropic", "https://api.z.ai/api/anthropic/v1", "ZAI_API_KEY"),
+    // https://docs.z.ai/devpack/tool/claude
+    Provider { auth: Auth::Bearer, ..messages_door("zai-anthropic", "https://api.z.ai/api/anthropic/v1", "ZAI_API_KEY") },
     // https://docs.bigmodel.cn/api-reference
     Provider {
         aliases: &["bigmodel", "zhipu"],
@@ -670,6 +680,20 @@ mod tests {
         assert_eq!(read("cloudflare", 429, &listed(3040)), R::ProviderUnavailable);
         assert_eq!(read("cloudflare", 400, &listed(5007)), R::ProviderNotFound);
         assert_eq!(read("zai", 429, r#"{"error":{"code":"1113","message":"so"}}"#), R::ProviderCredentialRejected);
+    }
+
+    #[test]
+    fn models_take_as_many_texts_as_their_pages_say() {
+        let most = |name: &str, model| {
+            let row = find(name).unwrap();
+            row.llm.unwrap().most_inputs(&target(row, model))
+        };
+        assert_eq!(most("vertex-ai", "text-embedding-005"), 250);
+        assert_eq!(most("vertex-ai", "text-multilingual-embedding-002"), 250);
+        assert_eq!(most("vertex-ai", "gemini-embedding-001"), 1);
+        assert_eq!(most("vertex-ai", "gemini-embedding-2-preview"), 1);
+        assert_eq!(most("gemini", "gemini-embedding-001"), 100);
+        assert_eq!(most("bedrock", "amazon.titan-embed-text-v2:0"), 1);
     }
 
     fn target(row: &'static Provider, model: &str) -> Target {
