@@ -15,7 +15,7 @@ use crate::{
         json::{At, Fields, read, text},
         media,
         params::Rules,
-        tools::object_arguments,
+        tools::{object_arguments, plain_id},
         turns::{self, Place, Said, Speaker, Turn},
     },
     error::{Error, Result},
@@ -151,7 +151,7 @@ fn tool_use<'a>(call: &'a ToolCallPart, rules: Rules<'_>, place: Place) -> Resul
     if caller.is_none() && !signature.is_empty() {
         rules.lack(place.key("tool_call.signature"))?;
     }
-    Ok(Kind::ToolUse { id, name, input: object_arguments(call, place)?, caller })
+    Ok(Kind::ToolUse { id: plain_id(id), name, input: object_arguments(call, place)?, caller })
 }
 
 fn tool_result<'a>(result: &'a ToolResultPart, rules: Rules<'_>, place: Place) -> Result<Kind<'a>> {
@@ -173,7 +173,7 @@ fn tool_result<'a>(result: &'a ToolResultPart, rules: Rules<'_>, place: Place) -
         };
         content.add(kind, cache_hint.as_ref());
     }
-    Ok(Kind::ToolResult { id: tool_call_id, content, is_error: *is_error })
+    Ok(Kind::ToolResult { id: plain_id(tool_call_id), content, is_error: *is_error })
 }
 
 /// A block in the protocol's own form.
