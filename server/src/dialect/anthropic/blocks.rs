@@ -15,6 +15,9 @@ use crate::{
     event::Event,
 };
 
+/// The one field of a raw part that holds a source of the text before it: no block, and never sent back as one.
+pub(super) const SOURCE: &str = "citation";
+
 /// The blocks of one answer so far. Texts that follow each other are one part, since a cited answer is cut where its sources change; the
 /// place of a source is that of the block that it came with.
 #[derive(Debug, Default)]
@@ -267,7 +270,7 @@ impl Blocks {
             self.pieces.push(part, Delta::Citation(citation), events);
         }
         for raw in unknown.into_iter().filter_map(Result::err) {
-            self.push_raw(raw.get().to_owned(), events);
+            self.push_raw(format!("{{\"{SOURCE}\":{}}}", raw.get()), events);
         }
     }
 }
