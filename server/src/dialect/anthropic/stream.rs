@@ -41,6 +41,8 @@ struct EventIn<'a> {
     delta: Option<&'a RawValue>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
 }
 
 /// What an answer's end says of it.
@@ -85,11 +87,13 @@ impl Stream {
     }
 
     fn event(&mut self, event: EventIn<'_>, data: &[u8], events: &mut Vec<Event>) -> Result<()> {
-        let EventIn { kind, message, index, content_block, delta, usage } = event;
+        let EventIn { kind, message, index, content_block, delta, usage, error } = event;
         let kind = kind.unwrap_or_default();
         let place = || index.0.ok_or_else(|| bad_answer("a block has no index"));
         match &*kind {
             "error" => return Err(self.errors.of_frame(data)),
+            // Some speakers do not name it.
+            _ if error.is_some_and(is_meaningful) => return Err(self.errors.of_frame(data)),
             "message_start" => return self.start(required(message, "the message")?, events),
             "content_block_start" | "content_block_delta" | "content_block_stop" | "message_delta" | "message_stop" if !self.is_started => {
                 return Err(bad_answer("the stream does not begin with a message"));

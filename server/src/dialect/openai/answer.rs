@@ -11,7 +11,7 @@ use super::{
     usage,
 };
 use crate::dialect::asked::text_part;
-use crate::dialect::errors::{Errors, bad_answer};
+use crate::dialect::errors::{Errors, bad_answer, is_bare_error};
 use crate::dialect::json::{At, Count, Rest, Str, is_meaningful, kept, named, object, place};
 use crate::error::Result;
 
@@ -81,7 +81,7 @@ fn read_answer(body: &[u8], errors: Errors) -> Result<AnswerIn<'_>> {
         return Err(errors.inside(error));
     }
     if answer.choices.is_empty() {
-        return Err(bad_answer("the answer has no choices"));
+        return Err(if is_bare_error(&answer.rest) { errors.of_frame(body) } else { bad_answer("the answer has no choices") });
     }
     Ok(answer)
 }
@@ -134,7 +134,6 @@ pub(super) fn index(told: Count, found: usize) -> u32 {
 pub(in crate::dialect) fn finish_reason(word: &str) -> FinishReason {
     match word {
         "stop" | "eos" | "end_turn" => FinishReason::Stop,
-        "stop_sequence" => FinishReason::StopSequence,
         "length" | "max_tokens" | "model_length" => FinishReason::Length,
         "tool_calls" | "function_call" => FinishReason::ToolCalls,
         "content_filter" => FinishReason::ContentFilter,

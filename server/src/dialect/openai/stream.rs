@@ -17,7 +17,7 @@ use super::{
 use crate::{
     dialect::{
         Decoder, Frame, Quirks,
-        errors::{Errors, bad_answer},
+        errors::{Errors, bad_answer, is_bare_error},
         json::{At, is_meaningful, named, place},
         pieces::Pieces,
     },
@@ -100,6 +100,9 @@ impl Typed {
             return Err(self.errors.inside(error));
         }
         let AnswerIn { id, model, created, choices, usage, error: _, rest } = chunk;
+        if choices.is_empty() && is_bare_error(&rest) {
+            return Err(self.errors.of_frame(data));
+        }
         if !self.is_started {
             fill(&mut self.head.id, &id);
             fill(&mut self.head.model, &model);
