@@ -224,13 +224,13 @@ impl Blocks {
         }
     }
 
-    /// The end of the answer, and whether it names the sequence that it ended at; told once.
-    pub(super) fn end(&mut self, word: &str, names_sequence: bool, explanation: &str, events: &mut Vec<Event>) {
+    /// The end of the answer, and the sequence that it names as what it ended at; told once.
+    pub(super) fn end(&mut self, word: &str, sequence: String, explanation: &str, events: &mut Vec<Event>) {
         self.stop(events);
         if !explanation.is_empty() {
             self.pieces.refusal(explanation.to_owned(), events);
         }
-        self.pieces.end(finish_reason(word, names_sequence), word, events);
+        self.pieces.end_at(finish_reason(word, !sequence.is_empty()), word, sequence, events);
     }
 
     /// Whether the answer's end was told.

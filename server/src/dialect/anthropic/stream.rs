@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    answer::{MessageIn, explanation},
+    answer::{MessageIn, explanation, sequence},
     blocks::Blocks,
     usage::Counter,
 };
@@ -103,7 +103,7 @@ impl Stream {
             "content_block_stop" => self.blocks.stop(events),
             "message_delta" => self.message_delta(delta, usage, events)?,
             "message_stop" => {
-                self.blocks.end("", false, "", events);
+                self.blocks.end("", String::new(), "", events);
                 events.push(Event::End);
             }
             // Pings, and what the protocol may grow.
@@ -125,8 +125,7 @@ impl Stream {
     fn message_delta(&mut self, delta: Option<&RawValue>, usage: Option<&RawValue>, events: &mut Vec<Event>) -> Result<()> {
         let end: EndIn<'_> = delta.map(|delta| read(delta.get().as_bytes(), "the end")).transpose()?.unwrap_or_default();
         if let Some(word) = end.stop_reason.filter(|word| !word.is_empty() && !self.blocks.is_ended()) {
-            let names_sequence = end.stop_sequence.is_some_and(is_meaningful);
-            self.blocks.end(&word, names_sequence, &explanation(end.stop_details), events);
+            self.blocks.end(&word, sequence(end.stop_sequence), &explanation(end.stop_details), events);
         }
         events.extend(self.counter.read(usage).map(Event::Usage));
         Ok(())

@@ -99,6 +99,7 @@ fn chat_choice((n, choice): (usize, ChoiceIn<'_>)) -> Result<Choice> {
         finish_reason: finish_reason(&word).into(),
         raw_finish_reason: word,
         logprobs: choice.logprobs.and_then(logprobs::read),
+        stop_sequence: String::new(),
     })
 }
 
@@ -115,6 +116,7 @@ fn completion_choice((n, choice): (usize, ChoiceIn<'_>)) -> Result<CompletionCho
         finish_reason: finish_reason(&word).into(),
         raw_finish_reason: word,
         logprobs: choice.logprobs.and_then(logprobs::read),
+        stop_sequence: String::new(),
     })
 }
 
@@ -134,6 +136,7 @@ pub(super) fn index(told: Count, found: usize) -> u32 {
 pub(in crate::dialect) fn finish_reason(word: &str) -> FinishReason {
     match word {
         "stop" | "eos" | "end_turn" => FinishReason::Stop,
+        "stop_sequence" => FinishReason::StopSequence,
         "length" | "max_tokens" | "model_length" => FinishReason::Length,
         "tool_calls" | "function_call" => FinishReason::ToolCalls,
         "content_filter" => FinishReason::ContentFilter,
@@ -161,6 +164,7 @@ pub fn chat_to_complete(answer: ChatResponse) -> CompleteResponse {
         finish_reason: choice.finish_reason,
         raw_finish_reason: choice.raw_finish_reason,
         logprobs: choice.logprobs,
+        stop_sequence: choice.stop_sequence,
     };
     CompleteResponse { id, model, choices: choices.into_iter().map(lower).collect(), usage, call, created, provider_fields }
 }
@@ -178,6 +182,7 @@ pub fn complete_to_chat(answer: CompleteResponse) -> ChatResponse {
         finish_reason: choice.finish_reason,
         raw_finish_reason: choice.raw_finish_reason,
         logprobs: choice.logprobs,
+        stop_sequence: choice.stop_sequence,
     };
     ChatResponse { id, model, choices: choices.into_iter().map(lift).collect(), usage, call, created, provider_fields }
 }
