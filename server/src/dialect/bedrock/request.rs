@@ -9,16 +9,20 @@ use serde_json::value::RawValue;
 
 use super::{
     message::{self, Lowered},
-    model::Family,
+    model::{self, Family},
 };
 use crate::{
     dialect::{
         asked,
         params::{Params, Rules},
+        thinking,
         tools::{self, Choice, Declared, Format},
     },
     error::{Error, Result},
 };
+
+/// The tokens that an answer may have beside a budget for reasoning where the caller sets no limit.
+const ROOM: u32 = 8192;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -83,6 +87,8 @@ struct Thinking {
     r#type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     budget_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    display: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -101,7 +107,7 @@ pub(super) fn encode(request: &ChatRequest, rules: Rules<'_>) -> Result<Bytes> {
     params.put_list("messages", "system", &system)?;
     params.put("messages", "messages", &messages)?;
     params.nest("inferenceConfig", |inner| {
-        inner.put_some("max_tokens", "maxTokens", request.max_tokens)?;
+        inner.put_some("max_tokens", "maxTokens", limit(request, Family::of(rules.target)))?;
         inner.put_number("temperature", "temperature", request.temperature)?;
         inner.put_number("top_p", "topP", request.top_p)?;
         inner.put_list("stop", "stopSequences", &request.stop)
@@ -122,6 +128,13 @@ pub(super) fn encode(request: &ChatRequest, rules: Rules<'_>) -> Result<Bytes> {
     params.lack("user", !request.user.is_empty())?;
     params.lack("logit_bias", !request.logit_bias.is_empty())?;
     params.end()
+}
+
+/// The limit. The budget of Claude's reasoning counts towards it and must be less: a default leaves room for the answer beside it.
+fn limit(request: &ChatRequest, family: Family) -> Option<u32> {
+    let budget =
+        request.reasoning.as_ref().and_then(|reasoning| reasoning.budget_tokens).filter(|budget| *budget > 0 && family == Family::Claude);
+    request.max_tokens.or_else(|| budget.map(|budget| budget.saturating_add(ROOM)))
 }
 
 fn put_tools(request: &ChatRequest, called: &[&str], inner: &mut Params<'_>) -> Result<()> {
@@ -179,12 +192,13 @@ fn put_own(request: &ChatRequest, family: Family, inner: &mut Params<'_>) -> Res
         Family::Nova => inner.nest("inferenceConfig", |inner| inner.put_some("top_k", "topK", request.top_k))?,
         Family::GptOss | Family::Other | Family::Unknown => inner.lack("top_k", request.top_k.is_some())?,
     }
-    let Some(Reasoning { effort, budget_tokens, include }) = &request.reasoning else { return Ok(()) };
-    inner.lack("reasoning.include", include.is_some())?;
+    let Some(reasoning) = &request.reasoning else { return Ok(()) };
+    let Reasoning { effort, budget_tokens, include } = reasoning;
     if family == Family::Claude {
-        put_thinking(effort, *budget_tokens, inner)?;
+        put_thinking(reasoning, inner)?;
     } else {
         inner.lack("reasoning.budget_tokens", budget_tokens.is_some())?;
+        inner.lack("reasoning.include", include.is_some())?;
     }
     match (family, effort.as_str()) {
         (_, "") | (Family::Claude, "none") => Ok(()),
@@ -200,9 +214,11 @@ fn put_own(request: &ChatRequest, family: Family, inner: &mut Params<'_>) -> Res
     }
 }
 
-/// How Claude reasons: within a budget that is kept to the letter, or, with an effort alone, as much as it sees fit. No effort (`none`) and no
-/// budget (0) turn reasoning off.
-fn put_thinking(effort: &str, budget: Option<u32>, inner: &mut Params<'_>) -> Result<()> {
+/// How Claude reasons: within a budget that is kept to the letter, or, with an effort or the wish to read it alone, as much as it sees fit. No
+/// effort (`none`) and no budget (0) turn reasoning off. Models that know budgets only always show it.
+fn put_thinking(reasoning: &Reasoning, inner: &mut Params<'_>) -> Result<()> {
+    let Reasoning { effort, budget_tokens: budget, include } = reasoning;
+    let adapts = thinking::adapts(model::id(inner.rules().target));
     let (field, r#type) = match budget {
         Some(1..) if effort == "none" => {
             return Err(Error::invalid("reasoning.budget_tokens", "goes not with an effort of `none`; leave one of them out"));
@@ -210,8 +226,12 @@ fn put_thinking(effort: &str, budget: Option<u32>, inner: &mut Params<'_>) -> Re
         Some(1..) => ("reasoning.budget_tokens", "enabled"),
         Some(0) => ("reasoning.budget_tokens", "disabled"),
         None if effort == "none" => ("reasoning.effort", "disabled"),
-        None if effort.is_empty() => return Ok(()),
-        None => ("reasoning.effort", "adaptive"),
+        None if !effort.is_empty() => ("reasoning.effort", "adaptive"),
+        None if *include == Some(true) && adapts => ("reasoning.include", "adaptive"),
+        None => return inner.lack("reasoning.include", *include == Some(true)),
     };
-    inner.put(field, "thinking", &Thinking { r#type, budget_tokens: budget.filter(|budget| *budget > 0) })
+    let thinks = r#type != "disabled";
+    inner.lack("reasoning.include", thinks && !adapts && *include == Some(false))?;
+    let display = include.filter(|_| thinks && adapts).map(|include| if include { "summarized" } else { "omitted" });
+    inner.put(field, "thinking", &Thinking { r#type, budget_tokens: budget.filter(|budget| *budget > 0), display })
 }

@@ -16,6 +16,7 @@ use crate::{
         json::{Count, Object, Str, is_meaningful, kept, object, place},
         openai,
         pieces::Pieces,
+        tools::made_up_id,
     },
     error::Result,
     event::Event,
@@ -75,6 +76,8 @@ struct FunctionIn<'a> {
 pub(super) struct Reader {
     errors: Errors,
     is_started: bool,
+    /// When the answer began, which tells it from others of the conversation.
+    created_at: String,
     pieces: Pieces,
     text: Option<u32>,
     thinking: Option<u32>,
@@ -101,7 +104,7 @@ impl Decoder for Reader {
 impl Reader {
     /// A reader of one answer.
     pub(super) fn new(errors: Errors) -> Self {
-        Self { errors, is_started: false, pieces: Pieces::new(0), text: None, thinking: None, calls: 0 }
+        Self { errors, is_started: false, created_at: String::new(), pieces: Pieces::new(0), text: None, thinking: None, calls: 0 }
     }
 
     fn line(&mut self, line: &[u8], events: &mut Vec<Event>) -> Result<()> {
@@ -143,6 +146,7 @@ impl Reader {
         if std::mem::replace(&mut self.is_started, true) {
             return;
         }
+        self.created_at = line.created_at.to_string();
         let seconds = DateTime::parse_from_rfc3339(&line.created_at).ok().and_then(|time| u32::try_from(time.timestamp()).ok());
         let rest = line.rest.iter().filter(|(name, _)| !PASSING.contains(&&**name)).cloned().collect();
         events.push(Event::Start(StreamStart {
@@ -174,12 +178,13 @@ impl Reader {
         }
     }
 
-    /// A call. Most have no id, which its result has to name: then it goes by its tool and its number.
+    /// A call. Older servers give it no id, which its result has to name: then it gets one that no other answer has.
     fn call(&mut self, call: CallIn<'_>, events: &mut Vec<Event>) {
         let FunctionIn { name, arguments } = call.function.unwrap_or_default();
         let name = name.map(String::from).unwrap_or_default();
-        let id = call.id.map(String::from).filter(|id| !id.is_empty()).unwrap_or_else(|| format!("{name}_{}", self.calls));
         let arguments = arguments.map(|arguments| arguments.get().to_owned()).unwrap_or_default();
+        let made_up = || made_up_id(&format!("{}\n{}\n{name}\n{arguments}", self.created_at, self.calls));
+        let id = call.id.map(String::from).filter(|id| !id.is_empty()).unwrap_or_else(made_up);
         self.pieces.tool_call(ToolCallPart { id, name, arguments, signature: String::new() }, events);
         self.calls += 1;
     }

@@ -1,5 +1,8 @@
 //! Golden fixtures of the dialect.
 
+use std::collections::BTreeSet;
+
+use flowgate_proto::v1::part::Kind;
 use http::HeaderMap;
 use serde_json::{Value as Json, json};
 
@@ -80,4 +83,21 @@ fn back(mut body: Json) -> Json {
         message["content"] = json!(parts);
     }
     body
+}
+
+/// A client sends both answers back, and names the call that a result is of.
+#[test]
+fn made_up_ids_tell_the_calls_of_a_conversation_apart() {
+    let ids = |created_at: &str| -> Vec<String> {
+        let call = json!({ "function": { "name": "act", "arguments": {} } });
+        let message = json!({ "role": "assistant", "content": "", "tool_calls": [call, call] });
+        let answer = json!({ "created_at": created_at, "message": message, "done": true, "done_reason": "stop" });
+        let mut answer = super::answer::decode(answer.to_string().as_bytes(), super::errors(&Quirks::NONE)).unwrap();
+        let parts = answer.choices.remove(0).message.unwrap().parts;
+        parts.into_iter().map(|part| if let Some(Kind::ToolCall(call)) = part.kind { call.id } else { panic!("no call") }).collect()
+    };
+    let (first, second) = (ids("2025-09-10T10:00:00.1Z"), ids("2025-09-10T10:00:00.2Z"));
+    assert_eq!(first, ids("2025-09-10T10:00:00.1Z"), "the same answer has the same ids");
+    let all: BTreeSet<_> = first.into_iter().chain(second).collect();
+    assert_eq!(all.len(), 4);
 }
