@@ -4,7 +4,6 @@ use chrono::DateTime;
 use flowgate_proto::v1::{
     ChatDelta, ChatResponse, FinishReason, RawPart, StreamStart, ToolCallPart, Usage, UsageSource, chat_delta::Delta,
 };
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::SHAPE;
@@ -12,6 +11,7 @@ use crate::{
     dialect::{
         Decoder, Frame,
         errors::{Errors, bad_answer},
+        functions::CallIn,
         join::join,
         json::{Count, Object, Str, is_meaningful, kept, object, place},
         openai,
@@ -48,26 +48,6 @@ object! {
         thinking: Str<'a> = "thinking",
         tool_calls: Vec<CallIn<'a>> = "tool_calls",
     }
-}
-
-/// A call, always whole.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct CallIn<'a> {
-    #[serde(borrow)]
-    id: Option<Str<'a>>,
-    #[serde(borrow)]
-    function: Option<FunctionIn<'a>>,
-}
-
-/// What is called.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct FunctionIn<'a> {
-    #[serde(borrow)]
-    name: Option<Str<'a>>,
-    #[serde(borrow)]
-    arguments: Option<&'a RawValue>,
 }
 
 /// Reads an answer, whole or line by line.
@@ -176,11 +156,11 @@ impl Reader {
 
     /// A call. Most have no id, which its result has to name: then it goes by its tool and its number.
     fn call(&mut self, call: CallIn<'_>, events: &mut Vec<Event>) {
-        let FunctionIn { name, arguments } = call.function.unwrap_or_default();
-        let name = name.map(String::from).unwrap_or_default();
-        let id = call.id.map(String::from).filter(|id| !id.is_empty()).unwrap_or_else(|| format!("{name}_{}", self.calls));
-        let arguments = arguments.map(|arguments| arguments.get().to_owned()).unwrap_or_default();
-        self.pieces.tool_call(ToolCallPart { id, name, arguments, signature: String::new() }, events);
+        let mut call = ToolCallPart::from(call);
+        if call.id.is_empty() {
+            call.id = format!("{}_{}", call.name, self.calls);
+        }
+        self.pieces.tool_call(call, events);
         self.calls += 1;
     }
 }
