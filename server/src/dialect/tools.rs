@@ -24,6 +24,9 @@ pub(super) struct Declared<'a> {
     pub(super) strict: Option<bool>,
 }
 
+/// The schema of any object.
+pub(super) const ANY: &str = r#"{"type":"object"}"#;
+
 /// Whether and which tool must be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Choice<'a> {
@@ -47,6 +50,16 @@ pub(super) enum Format<'a> {
         schema: &'a RawValue,
         strict: Option<bool>,
     },
+}
+
+impl<'a> Declared<'a> {
+    /// The schema of its parameters, where the protocol must be told one: `none` for a tool that has none.
+    ///
+    /// # Errors
+    /// When `none` is no JSON.
+    pub(super) fn parameters_or(&self, none: &'static str) -> Result<&'a RawValue> {
+        self.parameters.map_or_else(|| text(none, At::Root), Ok)
+    }
 }
 
 /// The tools of a request.

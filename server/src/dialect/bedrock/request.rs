@@ -42,15 +42,8 @@ struct ToolSpec<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(untagged)]
-enum InputSchema<'a> {
-    Own { json: &'a RawValue },
-    Any { json: AnyObject },
-}
-
-#[derive(Serialize)]
-struct AnyObject {
-    r#type: &'static str,
+struct InputSchema<'a> {
+    json: &'a RawValue,
 }
 
 #[derive(Serialize)]
@@ -138,18 +131,18 @@ fn limit(request: &ChatRequest, family: Family) -> Option<u32> {
 }
 
 fn put_tools(request: &ChatRequest, called: &[&str], inner: &mut Params<'_>) -> Result<()> {
-    let declared = tools::declared(request)?;
+    let mut declared = tools::declared(request)?;
     let choice = tools::choice(request)?;
     // No tools is how the service is told that none may be called. A conversation that holds calls must have its tools.
     if choice == Some(Choice::None) && called.is_empty() {
         return Ok(());
     }
     let has_own = !declared.is_empty() || inner.is_replaced("tools");
-    let mut all: Vec<_> = declared.into_iter().map(tool).collect();
-    if all.is_empty() {
+    if declared.is_empty() {
         let known = called.iter().filter(|name| !name.is_empty());
-        all.extend(known.map(|name| tool(Declared { name, description: "", parameters: None, strict: None })));
+        declared.extend(known.map(|name| Declared { name, description: "", parameters: None, strict: None }));
     }
+    let all = declared.into_iter().map(tool).collect::<Result<Vec<_>>>()?;
     inner.put_list("tools", "tools", &all)?;
     match choice {
         None => Ok(()),
@@ -162,14 +155,11 @@ fn put_tools(request: &ChatRequest, called: &[&str], inner: &mut Params<'_>) -> 
     }
 }
 
-fn tool<'a>(tool: Declared<'a>) -> ToolOut<'a> {
-    let Declared { name, description, parameters, strict } = tool;
-    let input_schema = match parameters {
-        Some(json) => InputSchema::Own { json },
-        None => InputSchema::Any { json: AnyObject { r#type: "object" } },
-    };
+fn tool<'a>(tool: Declared<'a>) -> Result<ToolOut<'a>> {
+    let input_schema = InputSchema { json: tool.parameters_or(tools::ANY)? };
+    let Declared { name, description, strict, .. } = tool;
     // Not strict is how the service is anyway, and models that cannot be strict refuse the word.
-    ToolOut { tool_spec: ToolSpec { name, description, input_schema, strict: strict.filter(|strict| *strict) } }
+    Ok(ToolOut { tool_spec: ToolSpec { name, description, input_schema, strict: strict.filter(|strict| *strict) } })
 }
 
 fn put_format(request: &ChatRequest, inner: &mut Params<'_>) -> Result<()> {

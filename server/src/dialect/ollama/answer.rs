@@ -4,7 +4,6 @@ use chrono::DateTime;
 use flowgate_proto::v1::{
     ChatDelta, ChatResponse, FinishReason, RawPart, StreamStart, ToolCallPart, Usage, UsageSource, chat_delta::Delta,
 };
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::SHAPE;
@@ -12,6 +11,7 @@ use crate::{
     dialect::{
         Decoder, Frame,
         errors::{Errors, bad_answer},
+        functions::CallIn,
         join::join,
         json::{Count, Object, Str, is_meaningful, kept, object, place},
         openai,
@@ -49,26 +49,6 @@ object! {
         thinking: Str<'a> = "thinking",
         tool_calls: Vec<CallIn<'a>> = "tool_calls",
     }
-}
-
-/// A call, always whole.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct CallIn<'a> {
-    #[serde(borrow)]
-    id: Option<Str<'a>>,
-    #[serde(borrow)]
-    function: Option<FunctionIn<'a>>,
-}
-
-/// What is called.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct FunctionIn<'a> {
-    #[serde(borrow)]
-    name: Option<Str<'a>>,
-    #[serde(borrow)]
-    arguments: Option<&'a RawValue>,
 }
 
 /// Reads an answer, whole or line by line.
@@ -180,12 +160,11 @@ impl Reader {
 
     /// A call. Older servers give it no id, which its result has to name: then it gets one that no other answer has.
     fn call(&mut self, call: CallIn<'_>, events: &mut Vec<Event>) {
-        let FunctionIn { name, arguments } = call.function.unwrap_or_default();
-        let name = name.map(String::from).unwrap_or_default();
-        let arguments = arguments.map(|arguments| arguments.get().to_owned()).unwrap_or_default();
-        let made_up = || made_up_id(&format!("{}\n{}\n{name}\n{arguments}", self.created_at, self.calls));
-        let id = call.id.map(String::from).filter(|id| !id.is_empty()).unwrap_or_else(made_up);
-        self.pieces.tool_call(ToolCallPart { id, name, arguments, signature: String::new() }, events);
+        let mut call = ToolCallPart::from(call);
+        if call.id.is_empty() {
+            call.id = made_up_id(&format!("{}\n{}\n{}\n{}", self.created_at, self.calls, call.name, call.arguments));
+        }
+        self.pieces.tool_call(call, events);
         self.calls += 1;
     }
 }

@@ -7,41 +7,11 @@ use http::HeaderMap;
 use serde_json::{Value as Json, json};
 
 use super::OLLAMA;
-use crate::{
-    dialect::{
-        Quirks, Settings, Target,
-        golden::{Case, Suite, coverage, hostile, round},
-    },
-    event::Task,
-};
+use crate::dialect::golden::{Suite, checks, round, target};
 
-static SUITE: Suite = Suite { dialect: &OLLAMA, folder: "ollama", target: target_of };
-
-fn target_of(_case: &Case) -> Target {
-    Target {
-        provider: "ollama-native",
-        base: "http://localhost:11434".parse().unwrap(),
-        model: "qwen3:8b".to_owned(),
-        headers: HeaderMap::new(),
-        settings: Settings::default(),
-        quirks: &Quirks::NONE,
-    }
-}
-
-#[test]
-fn goldens() {
-    SUITE.check();
-}
-
-#[test]
-fn every_field_is_on_the_wire_or_refused_by_name() {
-    coverage::check(&SUITE, &[Task::Chat, Task::Complete, Task::Embed]);
-}
-
-#[test]
-fn hostile_answers() {
-    hostile::check(&SUITE);
-}
+static SUITE: Suite =
+    Suite { dialect: &OLLAMA, folder: "ollama", target: |_| target("ollama-native", "http://localhost:11434", "qwen3:8b") };
+checks!(SUITE, Chat, Complete, Embed);
 
 #[test]
 fn what_both_protocols_say_survives_the_way_there_and_back() {
