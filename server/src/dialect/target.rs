@@ -106,7 +106,7 @@ pub struct ReportedCost {
     pub pico_usd: f64,
 }
 
-/// What some speakers of OpenAI's protocol do in a way of their own.
+/// What some speakers of a protocol do in a way of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Habit {
     /// The content of a message is one string.
@@ -119,6 +119,8 @@ pub enum Habit {
     NoDeveloper,
     /// `tool_choice` says `any` for `required`.
     AnyForRequired,
+    /// What its models sign is not the protocol owner's: neither reads the other's.
+    OwnSignatures,
 }
 
 impl Quirks {
