@@ -56,7 +56,7 @@ impl Asked {
         Self { model, ..self }
     }
 
-    const fn as_one_of(self, signs: &'static str, seals: &'static str) -> Self {
+    const fn read_by(self, signs: &'static str, seals: &'static str) -> Self {
         Self { signs, seals, ..self }
     }
 
@@ -107,14 +107,14 @@ fn ask(payload: &Payload) -> Ask<'_> {
 fn all() -> Vec<Asked> {
     vec![
         Asked::new(&ANTHROPIC, "anthropic", MESSAGES),
-        Asked::new(&ANTHROPIC, "azure-anthropic", MESSAGES).as_one_of("anthropic", "anthropic"),
+        Asked::new(&ANTHROPIC, "azure-anthropic", MESSAGES).read_by("anthropic", "anthropic"),
         Asked::new(&ANTHROPIC, "minimax-anthropic", MESSAGES).quirks(&DOOR),
-        Asked::new(&VERTEX, "vertex-ai", MESSAGES).model("claude-sonnet-4-5").as_one_of("anthropic", "anthropic"),
-        Asked::new(&BEDROCK, "bedrock", CONVERSE).model("anthropic.claude-sonnet-4-5").as_one_of("anthropic", "bedrock"),
+        Asked::new(&VERTEX, "vertex-ai", MESSAGES).model("claude-sonnet-4-5").read_by("anthropic", "anthropic"),
+        Asked::new(&BEDROCK, "bedrock", CONVERSE).model("anthropic.claude-sonnet-4-5").read_by("anthropic", "bedrock"),
         Asked::new(&BEDROCK, "bedrock", CONVERSE).model("amazon.nova-pro-v1:0"),
         Asked::new(&BEDROCK, "bedrock", CONVERSE).model("arn:aws:bedrock:us-east-1:1:application-inference-profile/x"),
         Asked::new(&GEMINI, "gemini", CONTENTS).model("gemini-3-pro-preview"),
-        Asked::new(&VERTEX, "vertex-ai", CONTENTS).model("gemini-3-pro-preview").as_one_of("gemini", "gemini"),
+        Asked::new(&VERTEX, "vertex-ai", CONTENTS).model("gemini-3-pro-preview").read_by("gemini", "gemini"),
         Asked::new(&OPENAI_RESPONSES, "openai-responses", RESPONSES),
         Asked::new(&OPENAI_RESPONSES, "azure", RESPONSES),
         Asked::new(&OPENAI, "openai-compatible", CHAT),
