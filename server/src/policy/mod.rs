@@ -169,6 +169,7 @@ pub(crate) mod testing {
             parameters: serde_json::Map::new(),
             credentials: Vec::new(),
             headers: HeaderMap::new(),
+            hidden: Vec::new(),
             settings: crate::dialect::Settings::default(),
             proxy: None,
             ca: None,

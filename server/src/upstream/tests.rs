@@ -89,6 +89,7 @@ fn deployment(urls: &[&str], change: impl FnOnce(&mut config::Deployment)) -> Ar
         parameters: serde_json::Map::new(),
         credentials: Vec::new(),
         headers: HeaderMap::from_iter([(HeaderName::from_static("x-team"), HeaderValue::from_static("operator"))]),
+        hidden: Vec::new(),
         settings: Settings::default(),
         proxy: None,
         ca: None,
