@@ -195,6 +195,7 @@ pub(crate) mod testing {
             headers: HeaderMap::new(),
             record: Arc::new(Record::default()),
             choice: Choice::default(),
+            media: Arc::default(),
         }
     }
 

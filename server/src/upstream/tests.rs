@@ -158,6 +158,7 @@ fn attempt(deployment: &Arc<Deployment>, streaming: bool) -> Attempt {
         headers: sent.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).into_iter().collect(),
         record: Arc::new(Record::default()),
         choice: Choice::default(),
+        media: Arc::default(),
     };
     Attempt { call, deployment: Arc::clone(deployment), replica: None, credential: 0, number: 2, lane: Lane::Byte }
 }
