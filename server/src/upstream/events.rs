@@ -15,6 +15,7 @@ use super::{
     exchange::{Wait, chain},
     framing::{Framer, Frames as _},
     replica::InFlight,
+    secrets::Secrets,
 };
 use crate::{
     dialect::{Decoder, Frame, Framing},
@@ -41,6 +42,7 @@ pub(super) struct Events {
     /// Until the first event that commits.
     wait: Option<Wait>,
     busy: Option<InFlight>,
+    secrets: Option<Secrets>,
     tasks: Tasks,
 }
 
@@ -56,6 +58,7 @@ impl Events {
             done: false,
             wait: None,
             busy: None,
+            secrets: None,
             tasks,
         }
     }
@@ -63,6 +66,11 @@ impl Events {
     /// Holds what measures the call until it has committed, and until it has ended.
     pub(super) fn timed(self, wait: Wait, busy: InFlight) -> Self {
         Self { wait: Some(wait), busy: Some(busy), ..self }
+    }
+
+    /// What no error may repeat.
+    pub(super) fn hiding(self, secrets: Secrets) -> Self {
+        Self { secrets: Some(secrets), ..self }
     }
 
     fn decode(&mut self, frame: Frame) {
@@ -156,7 +164,11 @@ impl Stream for Events {
             if let Some(error) = this.failure.take() {
                 this.close();
                 this.body = None;
-                return Poll::Ready(Some(Err(error)));
+                let hidden = match &this.secrets {
+                    Some(secrets) => secrets.hide_in(error),
+                    None => error,
+                };
+                return Poll::Ready(Some(Err(hidden)));
             }
             match this.framer.next() {
                 Some(Ok(frame)) => this.decode(frame),
