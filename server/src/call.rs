@@ -1,12 +1,14 @@
 //! [`Call`]: a request that has been let in; [`Route`]: where it may go and where it has been; [`Attempt`]: one try of it at one
-//! deployment; [`Service`]: what carries either out; [`Record`]: what is known of both.
+//! deployment; [`Service`]: what carries either out; [`Media`]: what was fetched for it; [`Record`]: what is known of both.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use bytes::Bytes;
 use flowgate_proto::v1::{self, ErrorReason};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::HeaderMap;
@@ -45,6 +47,22 @@ pub struct Call {
     pub record: Arc<Record>,
     /// What is known for the choice of a deployment.
     pub choice: Choice,
+    /// What was fetched that the request names by address.
+    pub media: Arc<Media>,
+}
+
+/// What was fetched for a call, by address, so that its attempts do not fetch it anew. Whoever fetches holds it meanwhile: of two attempts
+/// side by side, the second finds what the first got.
+#[derive(Default)]
+pub struct Media(pub tokio::sync::Mutex<HashMap<String, Fetched>>);
+
+/// What was behind an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// Its media type, without parameters, in lower case.
+    pub media_type: String,
+    /// The bytes.
+    pub bytes: Bytes,
 }
 
 /// What decides where a call goes, and where it goes next. Cloning shares the route.
@@ -289,6 +307,12 @@ impl<Req, Out> Service<Req, Out> {
 impl<Req, Out> Clone for Service<Req, Out> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
+    }
+}
+
+impl fmt::Debug for Media {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Media").finish_non_exhaustive()
     }
 }
 

@@ -200,6 +200,29 @@ impl Error {
         self
     }
 
+    /// With other texts in place of those for which `other` gives one; the cause in logs included.
+    #[must_use]
+    pub fn retold(mut self, other: impl Fn(&str) -> Option<String>) -> Self {
+        if let Some(message) = other(&self.0.message) {
+            self.0.message = message.into();
+        }
+        for violation in &mut self.0.violations {
+            for text in [&mut violation.field, &mut violation.description] {
+                if let Some(told) = other(text) {
+                    *text = told;
+                }
+            }
+        }
+        // Its own causes go with it, should one of them have such a text.
+        match self.0.source.as_ref().map(|source| (source.to_string(), format!("{source:?}"))) {
+            Some((cause, whole)) if other(&cause).is_some() || other(&whole).is_some() => {
+                let cause = other(&cause).unwrap_or(cause);
+                self.because(cause)
+            }
+            _ => self,
+        }
+    }
+
     /// The cause, for logs.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -327,6 +350,18 @@ mod tests {
         let named = error.clone().within("b").within("a");
         assert_eq!((named.to_string().as_str(), named.step()), ("step `a.b`: slow down", Some("a.b")));
         assert_eq!((named.reason(), named.retry_after_hint()), (error.reason(), error.retry_after_hint()));
+    }
+
+    #[test]
+    fn no_text_of_an_error_is_passed_over_when_it_is_retold() {
+        let other = |text: &str| text.contains("hush").then(|| text.replace("hush", "***"));
+        let error = Error::internal("hush 1").at("hush 2", "hush 3").because("hush 4").retold(other);
+        assert_eq!(format!("{error:?}"), "GATEWAY_INTERNAL: *** 1 (*** 4)");
+        let told = Violation { field: "*** 2".to_owned(), description: "*** 3".to_owned() };
+        assert_eq!(error.violations(), [told]);
+        let nested = Error::internal("away").because(Error::internal("closed").because("hush")).retold(other);
+        assert!(!format!("{nested:?} {:?}", nested.source()).contains("hush"));
+        assert_eq!(format!("{:?}", Error::internal("a").because("b").retold(other)), "GATEWAY_INTERNAL: a (b)");
     }
 
     #[test]

@@ -173,6 +173,7 @@ impl Gate {
             headers: forwarded(headers),
             record: Arc::clone(&visit.record),
             choice,
+            media: Arc::default(),
         };
         let mut reply = self.cut.race(served.call(call)).await?;
         if let Ok(alias) = HeaderValue::from_str(&reply.head.deployment) {

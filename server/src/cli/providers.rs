@@ -208,7 +208,7 @@ fn sets(field: &Field) -> String {
 fn of_setting(setting: &Setting) -> String {
     let Setting { env, default, words, .. } = setting;
     let kind = if words.is_empty() { "text".to_owned() } else { words.join(" or ") };
-    let env = (!env.is_empty()).then(|| format!("else ${env}"));
+    let env = (!env.is_empty()).then(|| format!("else ${}", env.join(", $")));
     let default = (!default.is_empty()).then(|| format!("default {default}"));
     [Some(kind), env, default].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }

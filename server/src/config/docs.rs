@@ -180,7 +180,7 @@ fn field_row(provider: &Provider) -> Option<String> {
 /// What else may say a setting.
 fn setting_note(setting: &Setting) -> String {
     let words = (!setting.words.is_empty()).then(|| code(setting.words));
-    let env = (!setting.env.is_empty()).then(|| format!("else `{}`", setting.env));
+    let env = (!setting.env.is_empty()).then(|| format!("else {}", code(setting.env)));
     let default = (!setting.default.is_empty()).then(|| format!("default `{}`", setting.default));
     let notes: Vec<_> = [words, env, default].into_iter().flatten().collect();
     if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) }

@@ -225,6 +225,8 @@ pub struct Deployment {
     pub credentials: Vec<Access>,
     /// Headers of the provider and of `upstream.headers`.
     pub headers: HeaderMap,
+    /// What stands in these headers and came from an environment variable or a file: no text of an upstream may repeat it.
+    pub hidden: Vec<SecretString>,
     /// What the dialect reads of `config`.
     pub settings: Settings,
     /// `upstream.proxy`: an HTTP proxy, `http://[user:password@]host:port`.

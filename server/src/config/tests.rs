@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{fixture::Fake, *};
 
+mod grants;
 mod media;
 mod prices;
 mod refusals;

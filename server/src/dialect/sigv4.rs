@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
+const CONTENT_HASH: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
 /// What AWS leaves as it is in paths, queries and forms.
@@ -43,6 +44,11 @@ struct Asked<'a> {
     /// By name in lower case; several values of one name are joined with `,`.
     headers: BTreeMap<&'a str, String>,
     body: &'a [u8],
+}
+
+/// Whether a header's value is the signature's to set, so that any other would be lost.
+pub fn is_own(name: &HeaderName) -> bool {
+    [header::AUTHORIZATION, header::HOST, DATE, TOKEN, CONTENT_HASH].contains(name)
 }
 
 /// Signs a request as it stands: its body must not change any more, nor its host, its content type and what starts with `x-amz-`.

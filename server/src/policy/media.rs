@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use super::{Next, Policy};
 use crate::{
     balance::vitals::Vitals,
-    call::Attempt,
+    call::{Attempt, Fetched},
     config,
     error::{Error, Result},
     event::{Lane, Reply, Request},
-    upstream::media::{Fetched, Fetcher},
+    upstream::media::Fetcher,
 };
 
 /// The most addresses of one request.
@@ -71,7 +71,7 @@ async fn fill(attempt: &mut Attempt, media: &config::Media, fetcher: &Fetcher) -
     }
     let addresses: Vec<&str> = named.iter().map(|(_, address)| address.as_str()).collect();
     let begun = Instant::now();
-    let fetched = fetcher.fetch(&addresses, media).await;
+    let fetched = fetcher.gather(&addresses, media, &attempt.call.media).await;
     attempt.call.record.note(|facts| facts.upstream += begun.elapsed());
     let fetched = fetched.map_err(|(position, fault)| Error::invalid(path(named[position].0), fault.description()))?;
     let Request::Chat(chat) = attempt.call.payload.typed_mut()? else { return Ok(()) };

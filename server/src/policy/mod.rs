@@ -169,6 +169,7 @@ pub(crate) mod testing {
             parameters: serde_json::Map::new(),
             credentials: Vec::new(),
             headers: HeaderMap::new(),
+            hidden: Vec::new(),
             settings: crate::dialect::Settings::default(),
             proxy: None,
             ca: None,
@@ -194,6 +195,7 @@ pub(crate) mod testing {
             headers: HeaderMap::new(),
             record: Arc::new(Record::default()),
             choice: Choice::default(),
+            media: Arc::default(),
         }
     }
 

@@ -35,14 +35,18 @@ pub enum Sets {
 pub struct Setting {
     /// Its name.
     pub name: &'static str,
-    /// The environment variable that holds it by custom, where the file does not say it; empty when there is none.
-    pub env: &'static str,
+    /// The environment variables that hold it by custom, where the file does not say it; the first that is set counts.
+    pub env: &'static [&'static str],
     /// What holds when nobody says it; empty when nothing does.
     pub default: &'static str,
     /// The words that it may be; empty when it is any text.
     pub words: &'static [&'static str],
     /// Makes what `{name:host}` stands for in an address.
     pub host: Option<fn(&str) -> String>,
+    /// Reads it off the host that the operator gave instead of the row's address, where the file does not say it.
+    pub in_host: Option<fn(&str) -> Option<String>>,
+    /// Whether nothing but a grant reads it.
+    pub only_grant: bool,
 }
 
 impl PartialEq for Setting {
@@ -53,10 +57,26 @@ impl PartialEq for Setting {
 
 impl Eq for Setting {}
 
+impl Sets {
+    /// Whether only a grant reads it, so that it does nothing beside a key.
+    pub fn is_of_grant(self) -> bool {
+        match self {
+            Self::Secret(_) => true,
+            Self::Setting(setting) => setting.only_grant,
+            Self::ApiKey | Self::ApiBase | Self::Header(_) | Self::Flavour(_) | Self::Group | Self::Later(_) => false,
+        }
+    }
+}
+
 impl Setting {
     /// Any text, that only the file says.
     pub const fn new(name: &'static str) -> Self {
-        Self { name, env: "", default: "", words: &[], host: None }
+        Self { name, env: &[], default: "", words: &[], host: None, in_host: None, only_grant: false }
+    }
+
+    /// As [`Setting::new`], for a grant only.
+    pub const fn of_grant(name: &'static str) -> Self {
+        Self { only_grant: true, ..Self::new(name) }
     }
 
     /// How it stands in an address: as it is, and as a host.

@@ -6,6 +6,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::{Upstream, exchange::one};
 use crate::{
     call::{Attempt, Call},
+    dialect::Ask,
     error::{Error, Result},
     event::{Answer, Lane, Payload, Reply, Request, Task},
 };
@@ -13,35 +14,69 @@ use crate::{
 /// How many requests of one call are under way at once.
 const AT_ONCE: usize = 4;
 
-/// The requests that an attempt must be made of; `None` when it is one.
+/// The requests that an attempt must be made of; `None` when it is one. What came in bytes is read where it may hold too many inputs; what
+/// then makes no sense here goes on as received, for the provider to judge.
 pub(super) fn of(upstream: &Upstream, attempt: &Attempt) -> Option<Vec<EmbedRequest>> {
-    if attempt.lane == Lane::Byte || attempt.deployment.task != Task::Embed {
+    if attempt.deployment.task != Task::Embed {
+        return None;
+    }
+    let deployment = &upstream.deployment;
+    let most = deployment.dialect?.most_inputs(deployment.targets.first()?).max(1);
+    if attempt.lane == Lane::Byte && attempt.call.payload.wire().is_some_and(|wire| holds_few(&wire.body, most)) {
         return None;
     }
     let Ok(Request::Embed(request)) = attempt.call.payload.typed() else { return None };
-    let deployment = &upstream.deployment;
-    let most = deployment.dialect?.most_inputs(deployment.targets.first()?).max(1);
-    if request.inputs.len() <= most {
+    if inputs(request) <= most {
         return None;
     }
-    let rest = EmbedRequest { inputs: Vec::new(), ..request.clone() };
-    Some(request.inputs.chunks(most).map(|inputs| EmbedRequest { inputs: inputs.to_vec(), ..rest.clone() }).collect())
+    let rest = EmbedRequest { inputs: Vec::new(), token_inputs: Vec::new(), ..request.clone() };
+    let texts = request.inputs.chunks(most).map(|inputs| EmbedRequest { inputs: inputs.to_vec(), ..rest.clone() });
+    let tokens = request.token_inputs.chunks(most).map(|inputs| EmbedRequest { token_inputs: inputs.to_vec(), ..rest.clone() });
+    Some(texts.chain(tokens).collect())
+}
+
+/// Whether a body cannot hold more inputs than that: there are commas between them.
+fn holds_few(body: &[u8], most: usize) -> bool {
+    memchr::memchr_iter(b',', body).nth(most.saturating_sub(1)).is_none()
+}
+
+/// How many vectors are asked for.
+fn inputs(request: &EmbedRequest) -> usize {
+    request.inputs.len() + request.token_inputs.len()
+}
+
+/// A typed answer has one vector for each input, in its place: else vectors would stand at the places of other texts. What the byte lane
+/// passes on as received is the client's to judge, as it would be without the gateway.
+///
+/// # Errors
+/// `PROVIDER_BAD_ANSWER`.
+pub(super) fn judge(upstream: &Upstream, ask: &Ask<'_>, answer: &Answer) -> Result<()> {
+    let Answer::Embed(answer) = answer else { return Ok(()) };
+    let Request::Embed(request) = ask.payload.typed()? else { return Ok(()) };
+    let fault = |what| Err(upstream.error(ErrorReason::ProviderBadAnswer, what));
+    let mut missing = vec![true; inputs(request)];
+    if answer.embeddings.len() != missing.len() {
+        return fault("gave not as many vectors as it was sent texts; try again");
+    }
+    for embedding in &answer.embeddings {
+        let place = usize::try_from(embedding.index).ok().and_then(|index| missing.get_mut(index));
+        if !place.is_some_and(std::mem::take) {
+            return fault("gave vectors whose indices are not those of the texts; try again");
+        }
+    }
+    Ok(())
 }
 
 /// Sends them, a few at a time, and puts the answers together in order. The first failure is that of the whole.
 pub(super) async fn exchange(upstream: &Upstream, attempt: &Attempt, batches: Vec<EmbedRequest>) -> Result<Reply> {
     let send = |batch: EmbedRequest| {
-        let inputs = batch.inputs.len();
+        let inputs = inputs(&batch);
         let call = Call { payload: Payload::typed_only(Request::Embed(batch)), ..attempt.call.clone() };
-        let attempt = Attempt { call, ..attempt.clone() };
+        let attempt = Attempt { call, lane: Lane::Typed, ..attempt.clone() };
         async move {
             let reply = one(upstream, &attempt).await?;
             let head = reply.head.clone();
             match reply.answer().await? {
-                // With more or fewer, vectors would stand at the places of other texts.
-                Answer::Embed(answer) if answer.embeddings.len() != inputs => {
-                    Err(upstream.error(ErrorReason::ProviderBadAnswer, "gave not as many vectors as it was sent texts; try again"))
-                }
                 Answer::Embed(answer) => Ok((inputs, head, answer)),
                 _ => Err(Error::internal("embeddings were answered with something else")),
             }
@@ -81,6 +116,12 @@ fn sum(a: Option<Usage>, b: Option<Usage>) -> Option<Usage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bodies_with_few_commas_hold_few_inputs() {
+        assert!(holds_few(br#"{"input": "a", "model": "m"}"#, 2) && holds_few(b"{}", 1));
+        assert!(!holds_few(br#"["a", "b", "c"]"#, 2) && !holds_few(br#"["a", "b"]"#, 1));
+    }
 
     #[test]
     fn what_one_request_does_not_say_is_unknown_of_all() {

@@ -16,8 +16,8 @@ use rustls::RootCertStore;
 use super::{
     Upstream, Way,
     connect::{self, Connector},
-    grants::Grants,
-    group::Group,
+    grants::{Grants, Route},
+    group::{self, Group},
     health,
     media::Fetcher,
     names::{self, Name, Resolver},
@@ -108,11 +108,15 @@ impl Connections {
     /// An internal error when the deployment's certificate authorities cannot be read, or its proxy is not an address.
     pub fn upstream(&self, deployment: &Arc<Deployment>, timeouts: &Timeouts) -> Result<Upstream> {
         let group = Group::new(&self.0, deployment, timeouts)?;
+        let config = &deployment.config;
         let way = |access: &Access| match access {
-            Access::Held(credential) => Way::Held(Arc::new(credential.clone())),
-            Access::Granted(grant) => Way::Granted(self.0.grants.pass(grant)),
+            Access::Held(credential) => Ok(Way::Held(Arc::new(credential.clone()))),
+            Access::Granted(grant) => {
+                let route = Route { proxy: config.proxy.clone(), ca: group::authorities(config)? };
+                Ok(Way::Granted(self.0.grants.pass(grant, route)))
+            }
         };
-        let ways = deployment.config.credentials.iter().map(way).collect();
+        let ways = config.credentials.iter().map(way).collect::<Result<_>>()?;
         Ok(Upstream { deployment: Arc::clone(deployment), group, ways, tasks: self.0.tasks.clone() })
     }
 }

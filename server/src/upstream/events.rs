@@ -16,6 +16,7 @@ use super::{
     exchange::{Wait, chain},
     framing::{Framer, Frames as _},
     replica::InFlight,
+    secrets::Secrets,
 };
 use crate::{
     dialect::{Decoder, Frame, Framing},
@@ -42,6 +43,7 @@ pub(super) struct Events {
     /// Until the first event that commits.
     wait: Option<Wait>,
     busy: Option<InFlight>,
+    secrets: Option<Secrets>,
     tasks: Tasks,
 }
 
@@ -57,6 +59,7 @@ impl Events {
             done: false,
             wait: None,
             busy: None,
+            secrets: None,
             tasks,
         }
     }
@@ -64,6 +67,11 @@ impl Events {
     /// Holds what measures the call until it has committed, and until it has ended.
     pub(super) fn timed(self, wait: Wait, busy: InFlight) -> Self {
         Self { wait: Some(wait), busy: Some(busy), ..self }
+    }
+
+    /// What no error may repeat.
+    pub(super) fn hiding(self, secrets: Secrets) -> Self {
+        Self { secrets: Some(secrets), ..self }
     }
 
     fn decode(&mut self, frame: Frame) {
@@ -173,7 +181,11 @@ impl Stream for Events {
             if let Some(error) = this.failure.take() {
                 this.close();
                 this.body = None;
-                return Poll::Ready(Some(Err(error)));
+                let hidden = match &this.secrets {
+                    Some(secrets) => secrets.hide_in(error),
+                    None => error,
+                };
+                return Poll::Ready(Some(Err(hidden)));
             }
             match this.framer.next() {
                 Some(Ok(frame)) => this.decode(frame),

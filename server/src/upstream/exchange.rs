@@ -12,6 +12,7 @@ use super::{
     events::Events,
     pool::Unsent,
     replica::InFlight,
+    secrets::Secrets,
 };
 use crate::{
     call::{Attempt, Call, Record},
@@ -43,6 +44,7 @@ struct Exchange<'a> {
     target: &'a Target,
     way: Option<&'a Way>,
     credential: Option<Arc<Credential>>,
+    secrets: &'a Secrets,
     ask: Ask<'a>,
     attempt: &'a Attempt,
 }
@@ -108,7 +110,8 @@ async fn once(upstream: &Upstream, attempt: &Attempt) -> Result<Reply, Failure> 
         Some(way) => Some(way.get().await.map_err(not_granted)?),
         None => None,
     };
-    let exchange = Exchange { upstream, dialect, target: &deployment.targets[position], way, credential, ask, attempt };
+    let secrets = Secrets::new(credential.clone(), deployment);
+    let exchange = Exchange { secrets: &secrets, upstream, dialect, target: &deployment.targets[position], way, credential, ask, attempt };
     let mut request = dialect.encode(&ask, exchange.target)?;
     if let Some(credential) = &exchange.credential {
         credential.authorize(&mut request, SystemTime::now())?;
@@ -116,15 +119,15 @@ async fn once(upstream: &Upstream, attempt: &Attempt) -> Result<Reply, Failure> 
     dress(request.headers_mut(), call);
     let wait = Wait { record: Arc::clone(&call.record), since: Instant::now() };
     let response = busy.send(request).await.map_err(|error| unsent(upstream, &error))?;
-    exchange.read(response, wait, busy).await
+    let answer = exchange.read(response, wait, busy).await;
+    answer.map_err(|failure| Failure { error: secrets.hide_in(failure.error), ..failure })
 }
 
 impl Exchange<'_> {
     async fn read(&self, response: http::Response<Body>, wait: Wait, busy: InFlight) -> Result<Reply, Failure> {
         let (parts, body) = response.into_parts();
         if !parts.status.is_success() {
-            let body = body.start(MOST_ERROR).await;
-            let body = self.credential.as_ref().map_or(body.clone(), |credential| credential.hide(body));
+            let body = self.secrets.hide(body.start(MOST_ERROR).await);
             let error = self.dialect.classify(self.target, parts.status, &parts.headers, &body);
             let has_other_credential = match (error.reason(), self.way, &self.credential) {
                 (ErrorReason::ProviderCredentialRejected, Some(way), Some(credential)) => way.forget(credential),
@@ -142,7 +145,8 @@ impl Exchange<'_> {
             Form::Events => {
                 let decoder = self.dialect.decoder(&self.ask, self.target);
                 let alias = Arc::clone(&self.upstream.deployment.alias);
-                let events = Events::new(alias, body, framing, decoder, self.upstream.tasks.clone()).timed(wait, busy);
+                let events = Events::new(alias, body, framing, decoder, self.upstream.tasks.clone());
+                let events = events.timed(wait, busy).hiding(self.secrets.clone());
                 Ok(Reply::many(self.head(&parts.headers), events))
             }
             Form::Json => Ok(self.whole(&parts, body, wait).await?),
@@ -161,6 +165,7 @@ impl Exchange<'_> {
         drop(wait);
         let ask = Ask { streaming: false, ..self.ask };
         let answer = self.dialect.decode(&ask, self.target, &parts.headers, body)?;
+        batches::judge(self.upstream, &ask, &answer)?;
         Ok(Reply::one(self.head(&parts.headers), answer))
     }
 

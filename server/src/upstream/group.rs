@@ -2,10 +2,12 @@
 
 use std::{
     fmt,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use arc_swap::{ArcSwap, Guard};
+use bytes::Bytes;
 use http::{Uri, uri::Scheme};
 
 use super::{
@@ -142,12 +144,11 @@ impl Group {
 
 impl Site {
     fn new(shared: &Arc<Shared>, config: &config::Deployment, base: &Uri, timeouts: &Timeouts) -> Result<Self> {
-        let ca = config.ca.as_ref().map(|path| Ok((path.clone(), tls::read(path)?.into()))).transpose()?;
         let origin = Origin {
             https: base.scheme() == Some(&Scheme::HTTPS),
             authority: base.authority().cloned(),
             proxy: config.proxy.clone(),
-            ca,
+            ca: authorities(config)?,
             connect: timeouts.connect,
             address: None,
         };
@@ -155,6 +156,14 @@ impl Site {
         let name = base.host().filter(|_| config.proxy.is_none()).and_then(|host| shared.name(host));
         Ok(Self { definition: Definition { base: base.clone(), origin, health: config.traits.health.clone() }, name })
     }
+}
+
+/// The certificate authorities that a deployment trusts beside the system's, and the file that they are from.
+///
+/// # Errors
+/// An internal error when the file cannot be read.
+pub(super) fn authorities(config: &config::Deployment) -> Result<Option<(PathBuf, Bytes)>> {
+    config.ca.as_ref().map(|path| Ok((path.clone(), tls::read(path)?.into()))).transpose()
 }
 
 impl fmt::Debug for Group {

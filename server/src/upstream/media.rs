@@ -26,7 +26,12 @@ use super::{
     line::Line,
     names::Resolver,
 };
-use crate::{config::Media, dialect, error::Result};
+use crate::{
+    call::{self, Fetched},
+    config::Media,
+    dialect,
+    error::Result,
+};
 
 /// How many are fetched at once for one request.
 const AT_ONCE: usize = 4;
@@ -49,15 +54,6 @@ struct Gate {
     port: fn(u16) -> bool,
     /// Asked of the very address that is connected to.
     address: fn(IpAddr) -> bool,
-}
-
-/// What was behind an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fetched {
-    /// Its media type, without parameters, in lower case.
-    pub media_type: String,
-    /// The bytes.
-    pub bytes: Bytes,
 }
 
 /// Why nothing was fetched. Callers see which of these it is, and nothing else: what can be reached from here is not for them to find out.
@@ -107,11 +103,35 @@ impl Fetcher {
         Self { resolver, tls: Arc::new(tls), gate }
     }
 
-    /// Fetches all, a few at a time, in order.
+    /// What is behind all of these, of which only what the call does not have yet is fetched. What it has, is judged by what is taken here.
     ///
     /// # Errors
     /// The first fault, and the position of what has it.
-    pub async fn fetch(&self, addresses: &[&str], media: &Media) -> Result<Vec<Fetched>, (usize, Fault)> {
+    pub async fn gather(&self, addresses: &[&str], media: &Media, kept: &call::Media) -> Result<Vec<Fetched>, (usize, Fault)> {
+        let mut kept = kept.0.lock().await;
+        let (mut lacking, mut held): (Vec<(usize, &str)>, usize) = (Vec::new(), 0);
+        for (position, address) in addresses.iter().enumerate().filter(|(position, address)| !addresses[..*position].contains(address)) {
+            match kept.get(*address) {
+                Some(fetched) if !media.takes(&fetched.media_type) => return Err((position, Fault::Type)),
+                Some(fetched) => held = held.saturating_add(fetched.bytes.len()),
+                None => lacking.push((position, address)),
+            }
+        }
+        let left = Media { max_bytes: media.max_bytes.saturating_sub(held), ..media.clone() };
+        let wanted: Vec<&str> = lacking.iter().map(|(_, address)| *address).collect();
+        let fetched = self.fetch(&wanted, &left).await.map_err(|(position, fault)| (lacking[position].0, fault))?;
+        kept.extend(wanted.into_iter().map(str::to_owned).zip(fetched));
+        let mut left = media.max_bytes;
+        let found = addresses.iter().enumerate().filter_map(|(position, address)| Some((position, kept.get(*address)?)));
+        let bounded = found.map(|(position, fetched)| {
+            left = left.checked_sub(fetched.bytes.len()).ok_or((position, Fault::TooLarge))?;
+            Ok(fetched.clone())
+        });
+        bounded.collect()
+    }
+
+    /// Fetches all, a few at a time, in order.
+    async fn fetch(&self, addresses: &[&str], media: &Media) -> Result<Vec<Fetched>, (usize, Fault)> {
         let (left, end) = (AtomicUsize::new(media.max_bytes), Instant::now() + media.timeout);
         let one = |(position, address): (usize, String)| {
             let left = &left;

@@ -34,6 +34,7 @@ mod names;
 mod payloads;
 mod pool;
 mod replica;
+mod secrets;
 pub mod sse;
 pub(crate) mod tls;
 mod unframed;

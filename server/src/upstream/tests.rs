@@ -31,9 +31,11 @@ use crate::{
 
 mod connections;
 mod ejection;
+mod embeddings;
 mod health;
 mod names;
 mod replicas;
+mod secrets;
 
 const SOON: Duration = Duration::from_millis(100);
 
@@ -53,6 +55,9 @@ impl Dialect for Plain {
 
     fn decode(&self, ask: &Ask<'_>, _: &Target, headers: &HeaderMap, body: Bytes) -> Result<Answer> {
         assert!(!ask.streaming);
+        if let Some(told) = body.strip_prefix(b"error: ") {
+            return Err(told_inside(told));
+        }
         Ok(Answer::Wire(WireAnswer { content_type: headers[http::header::CONTENT_TYPE].clone(), body, usage: None }))
     }
 
@@ -65,11 +70,17 @@ impl Dialect for Plain {
     }
 }
 
+fn told_inside(told: &[u8]) -> Error {
+    let told = String::from_utf8_lossy(told).into_owned();
+    Error::new(ErrorReason::ProviderFailed, told.clone()).because(told)
+}
+
 impl Decoder for PlainDecoder {
     fn frame(&mut self, frame: Frame, events: &mut Vec<Event>) -> Result<()> {
         match &frame.data[..] {
             b"[DONE]" => events.push(Event::End),
             b"bad" => return Err(Error::new(ErrorReason::ProviderFailed, "an error event")),
+            told if told.starts_with(b"error: ") => return Err(told_inside(told)),
             _ => events.push(Event::Wire(WireFrame { bytes: frame.raw, content: true, usage: None })),
         }
         Ok(())
@@ -89,6 +100,7 @@ fn deployment(urls: &[&str], change: impl FnOnce(&mut config::Deployment)) -> Ar
         parameters: serde_json::Map::new(),
         credentials: Vec::new(),
         headers: HeaderMap::from_iter([(HeaderName::from_static("x-team"), HeaderValue::from_static("operator"))]),
+        hidden: Vec::new(),
         settings: Settings::default(),
         proxy: None,
         ca: None,
@@ -157,6 +169,7 @@ fn attempt(deployment: &Arc<Deployment>, streaming: bool) -> Attempt {
         headers: sent.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).into_iter().collect(),
         record: Arc::new(Record::default()),
         choice: Choice::default(),
+        media: Arc::default(),
     };
     Attempt { call, deployment: Arc::clone(deployment), replica: None, credential: 0, number: 2, lane: Lane::Byte }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::{
     compile,
     fields::{self, Fields},
-    grant, mock, nowhere, price, traits,
+    grant, idle, mock, nowhere, price, traits,
     upstream::Upstream,
 };
 use crate::{
@@ -51,16 +51,20 @@ pub(super) fn lower(at: &At<RawDeployment>, common: &Common, reading: &mut Readi
         Some(manager) if !matches!(place, Place::Mock(_)) => nowhere(fields::in_manager(manager)),
         _ => place,
     };
-    let granted = if fields.has_key || upstream.has_auth { None } else { grant::lower(model, provider, &fields, &place, reading) };
+    idle::check(&fields, &upstream, reading);
+    let has_key = fields.key.is_some() || upstream.auth.is_some();
+    let granted = if has_key { None } else { grant::lower(model, provider, &fields, &place, reading) };
+    idle::check_headers(&fields, &upstream, granted.as_ref(), reading);
     // A secret that is not set has been told of already.
-    let asks = fields.given.iter().any(|name| matches!(provider.field(name), Some(Sets::Secret(_))));
-    if granted.is_none() && !asks {
-        check_key(model, provider, &fields, &upstream, reading);
+    let asks = fields.given.iter().any(|given| matches!(provider.field(&given.value), Some(Sets::Secret(_))));
+    if granted.is_none() && !asks && !has_key {
+        check_key(model, provider, reading);
     }
     price::complete(&mut traits, raw, common.task, provider, reading);
     traits::keep_streaming(&mut traits, provider);
-    let Fields { credentials, mut headers, settings, .. } = fields;
+    let Fields { credentials, mut headers, settings, mut hidden, .. } = fields;
     headers.extend(upstream.headers);
+    hidden.extend(upstream.hidden);
     Some(Deployment {
         alias: raw.alias.as_ref().map(|alias| alias.value.clone()).unwrap_or_default(),
         weight: raw.weight.as_ref().map(|weight| weight.value),
@@ -75,6 +79,7 @@ pub(super) fn lower(at: &At<RawDeployment>, common: &Common, reading: &mut Readi
             (None, None) => credentials.into_iter().map(Access::Held).collect(),
         },
         headers,
+        hidden,
         settings,
         proxy: upstream.proxy,
         ca: upstream.ca,
@@ -138,9 +143,12 @@ fn locate(
             reading.error(*spot, Diagnostic::new(format!("`{}` has no address", provider.name)).expected("no `url`"));
         }
         let mock = Place::Mock(mock::lower(config, reading));
-        return Some((fields::lower(None, model.spot, provider, reading), mock));
+        let mut fields = fields::lower(None, model.spot, provider, reading);
+        fields.fill_settings(&[], reading);
+        return Some((fields, mock));
     }
-    let fields = fields::lower(config, model.spot, provider, reading);
+    let mut fields = fields::lower(config, model.spot, provider, reading);
+    idle::check_address(&fields, model, reading);
     if let Some((spot, uri)) = &fields.base {
         if bases.is_empty() {
             bases.push((*spot, uri.clone()));
@@ -149,11 +157,13 @@ fn locate(
             reading.error(*spot, diagnostic.suggest(Some("list equal replicas in `urls`")));
         }
     }
+    fields.fill_settings(&bases, reading);
     let uris = bases.iter().map(|(_, uri)| uri.clone()).collect();
     let place = check_uri(model, provider, &bases, reading).or_else(|| place(model, provider, uris, &fields, reading))?;
     let place = match &fields.nowhere {
-        Some(reason) => nowhere(reason.clone()),
-        None => spoken(provider, task).unwrap_or(place),
+        // Nothing that could be set would help.
+        Some(reason) if provider.instead.is_none() => nowhere(reason.clone()),
+        _ => spoken(provider, task).unwrap_or(place),
     };
     Some((fields, place))
 }
@@ -195,7 +205,7 @@ fn place(model: &At<RawModel>, provider: &Provider, uris: Vec<Uri>, fields: &Fie
         return match address(provider, &fields.settings) {
             Ok(base) => Some(Place::Http(vec![base])),
             Err(Some(setting)) if fields.nowhere.is_none() && !reading.is_damaged(model.spot) => {
-                let or_env = if setting.env.is_empty() { String::new() } else { format!(", or the environment variable {}", setting.env) };
+                let or_env = setting.env.first().map(|env| format!(", or the environment variable {env}")).unwrap_or_default();
                 let diagnostic = Diagnostic::new(format!("`{}` needs `{}`", provider.name, setting.name));
                 reading.error(model.spot, diagnostic.expected(format!("`{}` in `config`{or_env}, or `url`", setting.name)));
                 None
@@ -237,8 +247,8 @@ fn spoken(provider: &Provider, task: Task) -> Option<Place> {
     }))
 }
 
-fn check_key(model: &At<RawModel>, provider: &Provider, fields: &Fields, upstream: &Upstream, reading: &mut Reading<'_>) {
-    if !provider.needs_key || fields.has_key || upstream.has_auth || reading.is_damaged(model.spot) {
+fn check_key(model: &At<RawModel>, provider: &Provider, reading: &mut Reading<'_>) {
+    if !provider.needs_key || provider.instead.is_some() || reading.is_damaged(model.spot) {
         return;
     }
     let diagnostic = Diagnostic::new(format!("`{}` needs a key", provider.name)).expected("`api_key` in `config`");

@@ -1,7 +1,7 @@
 //! `model.config`: which of its fields the provider takes, and what they set.
 
 use http::{HeaderMap, HeaderName, Uri};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::upstream::header_value;
 use crate::{
@@ -19,11 +19,12 @@ use crate::{
 
 /// What `config` sets.
 pub(super) struct Fields {
-    provider: &'static Provider,
+    /// Whose they are.
+    pub provider: &'static Provider,
     /// The credentials, of which each call takes one.
     pub credentials: Vec<Credential>,
-    /// Whether a key stands in the file, even if it is not set.
-    pub has_key: bool,
+    /// The field with the key, even if that is not set.
+    pub key: Option<At<String>>,
     /// The base address, and where it stands.
     pub base: Option<(Spot, Uri)>,
     /// Headers of every request.
@@ -34,8 +35,10 @@ pub(super) struct Fields {
     pub settings: Settings,
     /// Secrets that a grant reads, by name.
     pub secrets: Vec<(&'static str, SecretString)>,
-    /// The names of the fields that are there, whether what they name is set or not.
-    pub given: Vec<String>,
+    /// What came from somewhere else into headers, so that no error may repeat it.
+    pub hidden: Vec<SecretString>,
+    /// The fields that are there, whether what they name is set or not.
+    pub given: Vec<At<String>>,
     /// Fields that this build does not read.
     unread: Vec<At<String>>,
 }
@@ -45,20 +48,20 @@ pub(super) fn lower(config: Option<&Tree>, owner: Spot, provider: &'static Provi
     let mut fields = Fields {
         provider,
         credentials: Vec::new(),
-        has_key: false,
+        key: None,
         base: None,
         headers: HeaderMap::new(),
         nowhere: None,
         settings: Settings::default(),
         secrets: Vec::new(),
+        hidden: Vec::new(),
         given: Vec::new(),
         unread: Vec::new(),
     };
     let mut given: Vec<&At<String>> = Vec::new();
     fields.read(config, owner, &mut given, reading);
     fields.check_flavour(&given, reading);
-    fields.given = given.into_iter().map(|key| key.value.clone()).collect();
-    fields.fill_settings(reading);
+    fields.given = given.into_iter().cloned().collect();
     fields
 }
 
@@ -107,6 +110,8 @@ impl Fields {
             match self.provider.field(&key.value) {
                 Some(_) if matches!(value.value, Any::Null) => {}
                 Some(Sets::Group) if value.entries().is_some() => self.read(Some(value), value.spot, given, reading),
+                // What cannot be called needs nothing: that is what is to be said of it.
+                Some(_) if self.provider.instead.is_some() => {}
                 Some(sets) => {
                     given.push(key);
                     self.set(key, value, sets, reading);
@@ -117,11 +122,18 @@ impl Fields {
         }
     }
 
-    /// What the file does not say of the settings, the environment or the row may.
-    fn fill_settings(&mut self, reading: &Reading<'_>) {
+    /// The field of this name, if it is there.
+    pub(super) fn given(&self, name: &str) -> Option<&At<String>> {
+        self.given.iter().find(|given| given.value == name)
+    }
+
+    /// What the file does not say of the settings, the addresses in it, the environment or the row may.
+    pub(super) fn fill_settings(&mut self, bases: &[(Spot, Uri)], reading: &mut Reading<'_>) {
         for setting in self.provider.settings() {
             if self.settings.get(setting.name).is_empty() {
-                let told = Some(setting.env).filter(|env| !env.is_empty()).and_then(|env| reading.resolver.variable(env));
+                let told = read_off(setting, bases, reading);
+                let told =
+                    told.or_else(|| setting.env.iter().find_map(|env| reading.resolver.variable(env).filter(|value| !value.is_empty())));
                 let value = told.unwrap_or_else(|| setting.default.to_owned());
                 self.settings.0.retain(|(name, _)| *name != setting.name);
                 self.settings.0.push((setting.name, value));
@@ -138,8 +150,7 @@ impl Fields {
             return reading.wrong_word(value.spot, &key.value, &text, setting.words);
         }
         if !self.settings.get(setting.name).is_empty() {
-            let diagnostic = Diagnostic::new(format!("`{}` says what another field said before", key.value));
-            return reading.error(key.spot, diagnostic.expected("one of the two"));
+            return twice(key, reading);
         }
         self.settings.0.push((setting.name, text));
     }
@@ -162,6 +173,7 @@ impl Fields {
             Sets::ApiBase => self.set_base(key, value, reading),
             Sets::Header(name) => {
                 let secret = self.secret(&text, &key.value, reading);
+                self.hidden.extend(secret.clone().filter(|secret| is_from_elsewhere(secret, &text)));
                 let value = secret.and_then(|secret| header_value("", &secret, &text, &key.value, reading));
                 self.headers.extend(value.map(|value| (HeaderName::from_static(name), value)));
             }
@@ -173,6 +185,9 @@ impl Fields {
                 }
             }
             Sets::Secret(name) => {
+                if self.secrets.iter().any(|(known, _)| *known == name) {
+                    twice(key, reading);
+                }
                 let secret = self.secret(&text, &key.value, reading);
                 self.secrets.extend(secret.map(|secret| (name, secret)));
             }
@@ -220,11 +235,11 @@ impl Fields {
     }
 
     fn check_second(&mut self, key: &At<String>, reading: &mut Reading<'_>) {
-        if self.has_key {
+        if self.key.is_some() {
             let diagnostic = Diagnostic::new(format!("`{}` is a second key for the same model", key.value));
             reading.error(key.spot, diagnostic.expected("one key").suggest(Some("list several in `api_keys`")));
         }
-        self.has_key = true;
+        self.key.get_or_insert_with(|| key.clone());
     }
 
     fn credential(&mut self, key: &At<String>, text: &At<String>, reading: &mut Reading<'_>) -> Option<Credential> {
@@ -277,6 +292,28 @@ impl Fields {
             self.unread.iter().for_each(|key| reading.later(key.spot, key.value.clone()));
         }
     }
+}
+
+/// What the addresses say of a setting; an error when they do not agree, for a request is signed for one region.
+fn read_off(setting: &Setting, bases: &[(Spot, Uri)], reading: &mut Reading<'_>) -> Option<String> {
+    let in_host = setting.in_host?;
+    let mut told = bases.iter().filter_map(|(spot, uri)| Some((*spot, in_host(uri.host()?)?)));
+    let (_, first) = told.next()?;
+    if let Some((spot, other)) = told.find(|(_, other)| *other != first) {
+        let diagnostic = Diagnostic::new(format!("`{}` is `{first}` by one address and `{other}` by this one", setting.name));
+        reading.error(spot, diagnostic.expected(format!("addresses that agree, or `{}` in `config`", setting.name)));
+    }
+    Some(first)
+}
+
+fn twice(key: &At<String>, reading: &mut Reading<'_>) {
+    let diagnostic = Diagnostic::new(format!("`{}` says what another field said before", key.value));
+    reading.error(key.spot, diagnostic.expected("one of the two"));
+}
+
+/// Whether a secret is not what stands in the file.
+pub(super) fn is_from_elsewhere(secret: &SecretString, text: &At<String>) -> bool {
+    secret.expose_secret() != text.value
 }
 
 /// Lists what is not set in a value that only a later build reads.

@@ -21,7 +21,7 @@ const ENTRA: &str = "https://login.microsoftonline.com";
 pub(super) fn lower(model: &At<RawModel>, provider: &Provider, fields: &Fields, place: &Place, reading: &mut Reading<'_>) -> Option<Grant> {
     let asked = Asked { model, fields };
     match provider.grant? {
-        Grants::Aws(service) => asked.aws(service, reading).map(Grant::Aws),
+        Grants::Aws(service) => asked.aws(service, place, reading).map(Grant::Aws),
         Grants::Google => Some(Grant::Google(match asked.secret("vertex_credentials") {
             Some(text) => GoogleCredentials::Inline(text.into()),
             None => GoogleCredentials::Ambient,
@@ -47,16 +47,19 @@ impl Asked<'_> {
 
     /// Says that something is missing that another thing needs, unless it was given and is only not set.
     fn lacks(&self, name: &str, needs: &str, reading: &mut Reading<'_>) {
-        if !reading.is_damaged(self.model.spot) && !self.fields.given.iter().any(|given| given == name) {
+        if !reading.is_damaged(self.model.spot) && !self.fields.given.iter().any(|given| given.value == name) {
             let diagnostic = Diagnostic::new(format!("`{name}` is missing, which `{needs}` needs"));
             reading.error(self.model.spot, diagnostic.expected(format!("`{name}` in `config`")));
         }
     }
 
-    fn aws(&self, service: &'static str, reading: &mut Reading<'_>) -> Option<AwsGrant> {
+    fn aws(&self, service: &'static str, place: &Place, reading: &mut Reading<'_>) -> Option<AwsGrant> {
         let Some(region) = self.setting("aws_region") else {
-            if self.fields.base.is_some() {
-                self.lacks("aws_region", "a signature", reading);
+            // Without one nothing would be signed, and the requests sent all the same.
+            if matches!(place, Place::Http(_)) && !reading.is_damaged(self.model.spot) {
+                let diagnostic = Diagnostic::new("`aws_region` is missing, which signatures need, and the address does not tell it");
+                let expected = "`aws_region` in `config`, or the environment variable AWS_REGION; or a key, or `upstream.auth`";
+                reading.error(self.model.spot, diagnostic.expected(expected));
             }
             return None;
         };
@@ -119,7 +122,12 @@ impl Asked<'_> {
 
     /// At the provider's own host.
     fn own(&self, place: &Place, path: &str, scope: &str, reading: &mut Reading<'_>) -> Option<Grant> {
-        let client_id = self.setting("client_id")?;
+        let Some(client_id) = self.setting("client_id") else {
+            if self.secret("client_secret").is_some() {
+                self.lacks("client_id", "client_secret", reading);
+            }
+            return None;
+        };
         let variable = || reading.resolver.variable("DATABRICKS_CLIENT_SECRET").map(Into::into);
         let Some(secret) = self.secret("client_secret").or_else(variable) else {
             self.lacks("client_secret", "client_id", reading);

@@ -8,6 +8,7 @@ mod fields;
 mod grant;
 mod graph;
 mod health;
+mod idle;
 mod media;
 mod mock;
 mod older;

@@ -6,11 +6,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::Scheme};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::health;
+use super::{fields, health};
 use crate::{
     config::{
         Ejection, Health,
-        diagnostic::Diagnostic,
+        diagnostic::{Diagnostic, Spot},
         raw::{RawAuth, RawUpstream},
         reading::{Reading, Secret},
         suggest,
@@ -31,8 +31,12 @@ pub(super) struct Upstream {
     pub headers: HeaderMap,
     /// The credential that is not the provider's own.
     pub credential: Option<Credential>,
-    /// Whether `auth` stands in the file, even if its secret is not set.
-    pub has_auth: bool,
+    /// Where `auth` stands in the file, even if its secret is not set.
+    pub auth: Option<Spot>,
+    /// Where each of the headers stands.
+    pub written: Vec<(HeaderName, Spot)>,
+    /// What came from somewhere else into headers, so that no error may repeat it.
+    pub hidden: Vec<SecretString>,
     /// The secret manager that holds what is needed.
     pub manager: Option<&'static str>,
     /// How replicas are asked whether they are well.
@@ -74,8 +78,8 @@ impl Upstream {
             upstream.ejection = health::ejection(written, upstream.ejection, reading);
         }
         if let Some(auth) = &raw.auth {
-            upstream.has_auth = true;
-            upstream.credential = upstream.auth(auth, reading);
+            upstream.auth = Some(auth.spot);
+            upstream.credential = upstream.authorized(auth, reading);
         }
         upstream
     }
@@ -101,11 +105,14 @@ impl Upstream {
         let Some(text) = value.text().map(|text| value.with(text.to_owned())) else { return };
         let Some(secret) = self.secret(&text, &key.value, reading) else { return };
         if let (Some(name), Some(value)) = (name, header_value("", &secret, &text, &key.value, reading)) {
+            self.hidden.extend(Some(secret).filter(|secret| fields::is_from_elsewhere(secret, &text)));
+            self.written.retain(|(known, _)| *known != name);
+            self.written.push((name.clone(), key.spot));
             self.headers.insert(name, value);
         }
     }
 
-    fn auth(&mut self, at: &At<RawAuth>, reading: &mut Reading<'_>) -> Option<Credential> {
+    fn authorized(&mut self, at: &At<RawAuth>, reading: &mut Reading<'_>) -> Option<Credential> {
         let raw = &at.value;
         let (header, prefix, secret, text) = match (&raw.bearer, &raw.basic, &raw.header, &raw.value) {
             (Some(bearer), None, None, None) => (header::AUTHORIZATION, "Bearer ", self.secret(bearer, "bearer", reading)?, bearer),

@@ -180,9 +180,6 @@ fn several_keys_are_resolved_like_one() {
     assert_eq!(secret(&loaded.config.endpoints[0].deployments[0]), "from a file");
     assert!(loaded.watched.contains(&"key".into()));
 
-    let own = model("{ api_keys: [a, b] }").replace("model:", "upstream: { auth: { bearer: own } }, model:");
-    let config = env().load(&own).config;
-    assert_eq!((secret(&config.endpoints[0].deployments[0]), config.endpoints[0].deployments[0].credentials.len()), ("own", 1));
     let older = "routes: [{ name: r, route_type: llm/v1/chat, model: { provider: openai, openai_config: { openai_api_keys: [a, b] } } }]";
     assert_eq!(env().load(older).config.endpoints[0].deployments[0].credentials.len(), 2);
     let older = "routes: [{ name: r, route_type: llm/v1/chat, model: { provider: openai, config: { api_keys: [a, b], n: 2 } } }]";

@@ -144,8 +144,10 @@ fn every_sample_fits_the_published_schema() {
 
 #[test]
 fn nothing_prints_a_secret() {
-    let text = x("model: { provider: openai, name: m, config: { api_key: sk-literal-value } }, \
-         upstream: { proxy: 'http://u:proxy-password@p:1', headers: { x-token: header-secret }, auth: { basic: { username: u, password: $APP_KEY } } }");
+    let text = x("deployments: [\
+         { alias: a, model: { provider: openai, name: m }, upstream: { auth: { basic: { username: u, password: $APP_KEY } } } }, \
+         { alias: b, model: { provider: openai, name: m, config: { api_key: sk-literal-value } } }], \
+         upstream: { proxy: 'http://u:proxy-password@p:1', headers: { x-token: header-secret } }");
     let loaded = env().load(&format!("identity: {{ keys: [{{ name: a, key: $OPENAI_API_KEY }}] }}\n{text}"));
     let printed = format!("{loaded:?}");
     let basic = "dTphcHAta2V5LXZhbHVl";

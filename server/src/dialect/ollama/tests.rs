@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use flowgate_proto::v1::part::Kind;
-use http::HeaderMap;
 use serde_json::{Value as Json, json};
 
 use super::OLLAMA;
-use crate::dialect::golden::{Suite, checks, round, target};
+use crate::dialect::{
+    Quirks,
+    golden::{Suite, checks, round, target},
+};
 
 static SUITE: Suite =
     Suite { dialect: &OLLAMA, folder: "ollama", target: |_| target("ollama-native", "http://localhost:11434", "qwen3:8b") };

@@ -24,6 +24,7 @@ use crate::{
     policy::testing::{Once, call, catalog, deployment, endpoint, unary},
     provider,
     task::Tasks,
+    upstream::media::Fault,
 };
 
 /// A server of pictures, and how often it was asked.
@@ -104,7 +105,36 @@ async fn bytes_take_the_place_of_addresses_where_the_provider_does_not_fetch() {
         assert_eq!(messages(&carried), [message(vec![part(bytes()), result(vec![part(bytes())])])], "{provider}");
         assert_eq!(carried.lane, Lane::Typed);
     }
-    assert_eq!(asked.load(Relaxed), 4);
+    assert_eq!(asked.load(Relaxed), 2, "once for each call");
+}
+
+#[tokio::test]
+async fn all_attempts_of_a_call_share_what_was_fetched() {
+    let (url, asked) = pictures().await;
+    let first = attempt("bedrock", chat(vec![message(vec![part(named(&url)), part(named(&url))])]));
+    for provider in ["bedrock", "ollama-native"] {
+        let other = attempt(provider, first.call.payload.clone());
+        let again = Attempt { call: Call { media: Arc::clone(&first.call.media), ..other.call.clone() }, ..other };
+        let carried = carried(again, true).await.unwrap();
+        assert_eq!(messages(&carried), [message(vec![part(bytes()), part(bytes())])], "{provider}");
+    }
+    assert_eq!(asked.load(Relaxed), 1);
+}
+
+#[tokio::test]
+async fn what_a_call_has_is_judged_by_each_endpoint() {
+    let (url, asked) = pictures().await;
+    let (fetcher, kept) = (Fetcher::of_loopback(), crate::call::Media::default());
+    let media = config::Media::default();
+    let gather = async |media: &config::Media, addresses: &[&str]| fetcher.gather(addresses, media, &kept).await.map(|found| found.len());
+    assert_eq!(gather(&media, &[&url]).await, Ok(1));
+    let small = config::Media { max_bytes: 5, ..media.clone() };
+    assert_eq!(gather(&small, &[&url]).await, Ok(1));
+    assert_eq!(gather(&small, &[&url, &url]).await, Err((1, Fault::TooLarge)), "each place has its bytes");
+    assert_eq!(gather(&small, &[&url, &url.replace("cat", "dog")]).await, Err((1, Fault::TooLarge)));
+    let films = config::Media { types: vec!["video/*".to_owned()], ..media.clone() };
+    assert_eq!(gather(&films, &[&url]).await, Err((0, Fault::Type)));
+    assert_eq!(asked.load(Relaxed), 2);
 }
 
 #[tokio::test]

@@ -133,7 +133,7 @@ async fn by_metadata(issuer: &Issuer) -> Result<Issued> {
         .header("metadata-flavor", "Google")
         .body(Bytes::new())
         .map_err(|_| refused("GCE_METADATA_HOST is no host"))?;
-    let answer = issuer.send(request).await.map_err(|error| match error.upstream_status_code() {
+    let answer = issuer.send_near(request).await.map_err(|error| match error.upstream_status_code() {
         Some(_) => error,
         None => unavailable(format!("no Google credentials file, and no metadata server: {error:?}")),
     })?;

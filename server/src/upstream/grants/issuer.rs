@@ -1,34 +1,29 @@
-//! What all grants need to be asked for: one HTTP client, variables, files, the time.
+//! What all grants need to be asked for: HTTP, variables, files, the time.
 
-use std::{
-    io,
-    path::Path,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{io, path::Path, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, StatusCode};
 use percent_encoding::utf8_percent_encode;
 
-use super::{Issued, aws, bad_answer, google, oauth, refused, unavailable};
+use super::{Issued, aws, bad_answer, exit::Exit, google, oauth, refused, unavailable};
 use crate::{
     config::{Environment, Grant},
     dialect::sigv4::UNRESERVED,
-    error::{Error, Result},
-    upstream::{exchange::chain, tls},
+    error::Result,
+    upstream::exchange::chain,
 };
 
 /// The longest answer that is read; a token is a few KiB.
 const MOST_ANSWER: usize = 1 << 20;
-/// How long a connection may take: metadata addresses lead nowhere outside of their cloud.
-const CONNECT: Duration = Duration::from_secs(2);
 
-/// Gets credentials; shared by all grants.
+/// Gets credentials for those who share a route.
 pub(super) struct Issuer {
     environment: Arc<dyn Environment + Send + Sync>,
-    /// Made when first needed, because it reads the system's certificates.
-    client: OnceLock<reqwest::Client>,
+    /// To what is on this machine or beside it.
+    near: Arc<Exit>,
+    /// To all else.
+    far: Arc<Exit>,
 }
 
 /// An answer, whole.
@@ -39,8 +34,8 @@ pub(super) struct Answer {
 }
 
 impl Issuer {
-    pub(super) fn new(environment: Arc<dyn Environment + Send + Sync>) -> Self {
-        Self { environment, client: OnceLock::new() }
+    pub(super) fn new(environment: Arc<dyn Environment + Send + Sync>, near: Arc<Exit>, far: Arc<Exit>) -> Self {
+        Self { environment, near, far }
     }
 
     pub(super) async fn issue(&self, grant: &Grant) -> Result<Issued> {
@@ -76,15 +71,27 @@ impl Issuer {
         }
     }
 
-    /// Sends a request and reads the whole answer, be it a refusal; follows nothing and goes through no proxy.
+    /// Sends a request by the route of those who ask and reads the whole answer, be it a refusal; follows nothing.
     ///
     /// # Errors
     /// `PROVIDER_UNAVAILABLE` when there is no answer, or one that says to come again.
     pub(super) async fn send(&self, request: Request<Bytes>) -> Result<Answer> {
+        Self::send_by(&self.far, request).await
+    }
+
+    /// As [`Self::send`], to a service of the machine or of its platform, which no proxy reaches.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub(super) async fn send_near(&self, request: Request<Bytes>) -> Result<Answer> {
+        Self::send_by(&self.near, request).await
+    }
+
+    async fn send_by(exit: &Exit, request: Request<Bytes>) -> Result<Answer> {
         let place = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         let no_answer = |error: reqwest::Error| unavailable(format!("{place}: {}", chain(&error.without_url())));
         let request = reqwest::Request::try_from(request).map_err(|error| refused(format!("{place} is no address: {}", chain(&error))))?;
-        let mut response = self.client()?.execute(request).await.map_err(no_answer)?;
+        let mut response = exit.client()?.execute(request).await.map_err(no_answer)?;
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         if status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) {
             return Err(unavailable(format!("{place} answered {status}")).upstream_status(status));
@@ -97,17 +104,6 @@ impl Issuer {
             }
         }
         Ok(Answer { status, headers, body: body.freeze() })
-    }
-
-    fn client(&self) -> Result<&reqwest::Client> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
-        }
-        let tls = Arc::unwrap_or_clone(tls::client(tls::system_roots())?);
-        let builder = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().connect_timeout(CONNECT);
-        let builder = builder.redirect(reqwest::redirect::Policy::none()).user_agent(concat!("flowgate/", env!("CARGO_PKG_VERSION")));
-        let client = builder.build().map_err(|error| Error::internal("the client for credentials cannot be made").because(error))?;
-        Ok(self.client.get_or_init(|| client))
     }
 }
 

@@ -26,10 +26,13 @@ use crate::{
 };
 
 mod aws;
+mod exit;
 mod google;
 mod issuer;
 mod oauth;
 
+use exit::Exit;
+pub use exit::Route;
 use issuer::Issuer;
 
 /// How long getting a credential may take, all steps of it together.
@@ -46,13 +49,13 @@ const LOOK: Duration = Duration::from_secs(300);
 const YOUNG: Duration = Duration::from_secs(10);
 
 /// How a credential is got.
-type Fetch = Arc<dyn Fn(Grant) -> BoxFuture<'static, Result<Issued>> + Send + Sync>;
+type Fetch = Arc<dyn Fn(Grant, Arc<Exit>) -> BoxFuture<'static, Result<Issued>> + Send + Sync>;
 /// One fetch under way, for all who wait for it. What it got is in the pass.
 type Flight = Shared<oneshot::Receiver<Result<Arc<Credential>>>>;
 
 /// The credentials of one gateway, by grant; they outlive a reload as long as somebody uses them.
 pub struct Grants {
-    known: Mutex<HashMap<Grant, Weak<Pass>>>,
+    known: Mutex<HashMap<(Grant, Route), Weak<Pass>>>,
     fetch: Fetch,
     tasks: Tasks,
 }
@@ -60,6 +63,7 @@ pub struct Grants {
 /// What one grant gives: a credential that is always good, or why there is none. Those who hold it share it.
 pub struct Pass {
     grant: Grant,
+    exit: Arc<Exit>,
     held: ArcSwapOption<Held>,
     desk: Mutex<Desk>,
     fetch: Fetch,
@@ -92,10 +96,10 @@ struct Desk {
 impl Grants {
     /// None yet. Variables and files come from `environment`.
     pub fn new(environment: Arc<dyn Environment + Send + Sync>, tasks: Tasks) -> Self {
-        let issuer = Arc::new(Issuer::new(environment));
+        let near = Arc::<Exit>::default();
         Self::fetching(
-            Arc::new(move |grant| {
-                let issuer = Arc::clone(&issuer);
+            Arc::new(move |grant, exit| {
+                let issuer = Issuer::new(Arc::clone(&environment), Arc::clone(&near), exit);
                 async move { issuer.issue(&grant).await }.boxed()
             }),
             tasks,
@@ -106,21 +110,23 @@ impl Grants {
         Self { known: Mutex::default(), fetch, tasks }
     }
 
-    /// The pass of a grant, new or known. Nothing is fetched yet.
-    pub fn pass(&self, grant: &Grant) -> Arc<Pass> {
+    /// The pass of a grant whose granter is reached so, new or known. Nothing is fetched yet.
+    pub fn pass(&self, grant: &Grant, route: Route) -> Arc<Pass> {
         let mut known = lock(&self.known);
-        if let Some(pass) = known.get(grant).and_then(Weak::upgrade) {
+        let key = (grant.clone(), route);
+        if let Some(pass) = known.get(&key).and_then(Weak::upgrade) {
             return pass;
         }
         let pass = Arc::new(Pass {
             grant: grant.clone(),
+            exit: Arc::new(Exit::new(key.1.clone())),
             held: ArcSwapOption::empty(),
             desk: Mutex::default(),
             fetch: Arc::clone(&self.fetch),
             tasks: self.tasks.clone(),
         });
         known.retain(|_, pass| pass.strong_count() > 0);
-        known.insert(grant.clone(), Arc::downgrade(&pass));
+        known.insert(key, Arc::downgrade(&pass));
         pass
     }
 }
@@ -186,7 +192,7 @@ impl Pass {
     }
 
     async fn fetch(&self) -> Result<Arc<Credential>> {
-        let fetched = timeout(PATIENCE, (self.fetch)(self.grant.clone())).await;
+        let fetched = timeout(PATIENCE, (self.fetch)(self.grant.clone(), Arc::clone(&self.exit))).await;
         let fetched = fetched.unwrap_or_else(|_| Err(unavailable("no answer within 10 s")));
         let now = Instant::now();
         let mut desk = lock(&self.desk);

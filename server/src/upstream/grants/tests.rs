@@ -139,7 +139,7 @@ impl Environment for Place {
 }
 
 async fn get(grants: &Grants, grant: &Grant) -> Result<Arc<Credential>> {
-    grants.pass(grant).get().await
+    grants.pass(grant, Route::default()).get().await
 }
 
 fn bearer(credential: &Credential) -> &str {

@@ -60,7 +60,7 @@ pub(super) async fn container(issuer: &Issuer) -> Result<Keys> {
     if let Some(token) = token {
         request.headers_mut().insert(http::header::AUTHORIZATION, secret(token.trim())?);
     }
-    read(&issuer.send(request).await?)
+    read(&issuer.send_near(request).await?)
 }
 
 /// Version 2 only, which asks for a token first, so that nobody is tricked into asking for us.
@@ -72,15 +72,15 @@ pub(super) async fn instance(issuer: &Issuer) -> Result<Keys> {
     let place = place.trim_end_matches('/');
     let request = |builder: http::request::Builder| builder.body(Bytes::new()).map_err(|_| refused("the metadata address is none"));
     let token = Request::put(format!("{place}/latest/api/token")).header("x-aws-ec2-metadata-token-ttl-seconds", "21600");
-    let token = issuer.send(request(token)?).await.map_err(|error| match error.upstream_status_code() {
+    let token = issuer.send_near(request(token)?).await.map_err(|error| match error.upstream_status_code() {
         Some(_) => error,
         None => unavailable(format!("no AWS keys in environment, profile, web identity or container, and no instance: {error:?}")),
     })?;
     let token = secret(&text(&token)?)?;
     let get = |path: &str| request(Request::get(format!("{place}{path}")).header("x-aws-ec2-metadata-token", token.clone()));
-    let roles = text(&issuer.send(get(ROLES)?).await?)?;
+    let roles = text(&issuer.send_near(get(ROLES)?).await?)?;
     let role = roles.lines().next().filter(|role| !role.is_empty()).ok_or_else(|| refused("the instance has no role"))?;
-    read(&issuer.send(get(&format!("{ROLES}{role}"))?).await?)
+    read(&issuer.send_near(get(&format!("{ROLES}{role}"))?).await?)
 }
 
 fn text(answer: &Answer) -> Result<String> {

@@ -105,6 +105,8 @@ async fn the_metadata_server_is_the_last() {
     let expected = "/computeMetadata/v1/instance/service-accounts/default/token\
                     ?scopes=https%3A%2F%2Fwww.googleapis.com%2Fauth%2Fcloud-platform";
     assert_eq!((server.seen()[0].method.as_str(), server.seen()[0].path.as_str()), ("GET", expected));
+    let nowhere = Route { proxy: Some("http://127.0.0.1:1".parse().unwrap()), ca: None };
+    grants.pass(&Grant::Google(GoogleCredentials::Ambient), nowhere).get().await.unwrap();
 
     let other = Server::new(|_| token("t1")).await;
     let grants = Place::default().with("GCE_METADATA_HOST", other.address.trim_start_matches("http://")).grants();

@@ -113,8 +113,27 @@ async fn the_life_of_a_token() {
         (r#"{"access_token":"t","expires_in":18446744073709551615}"#, 365 * 24 * 3600),
     ] {
         let server = Server::new(move |_| answer(200, told)).await;
-        let issuer = Issuer::new(Arc::new(Place::default()));
+        let issuer = Issuer::new(Arc::new(Place::default()), Arc::default(), Arc::default());
         let issued = issuer.issue(&grant(&server.address, Proof::Body("x".into()))).await.unwrap();
         assert_eq!(issued.life, Some(Duration::from_secs(expected)), "{told}");
     }
+}
+
+#[tokio::test]
+async fn tokens_are_asked_for_by_the_route_of_the_deployment() {
+    let proxy = Server::new(|_| token("t1")).await;
+    let grants = Place::default().grants();
+    let there = grant("http://login.invalid", Proof::Body("hush".into()));
+    let route = Route { proxy: Some(proxy.address.replace("http://", "http://u:p@").parse().unwrap()), ca: None };
+    let pass = grants.pass(&there, route.clone());
+    assert_eq!(bearer(&pass.get().await.unwrap()), "t1");
+    assert_eq!(proxy.seen()[0].header("proxy-authorization"), "Basic dTpw");
+    assert!(Arc::ptr_eq(&pass, &grants.pass(&there, route)) && !Arc::ptr_eq(&pass, &grants.pass(&there, Route::default())));
+}
+
+#[tokio::test]
+async fn authorities_that_are_none_are_told_of() {
+    let route = Route { proxy: None, ca: Some(("corp.pem".into(), Bytes::from_static(b"none"))) };
+    let error = Place::default().grants().pass(&grant("https://login.invalid", Proof::Body("x".into())), route).get().await.unwrap_err();
+    assert!(error.to_string().contains("corp.pem"), "{error}");
 }

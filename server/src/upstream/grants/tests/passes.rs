@@ -25,7 +25,7 @@ enum Outcome {
 impl Source {
     fn grants(&self) -> Grants {
         let source = self.clone();
-        let fetch = move |_| {
+        let fetch = move |_, _| {
             let source = source.clone();
             async move {
                 let number = source.fetched.fetch_add(1, SeqCst) + 1;
@@ -74,7 +74,7 @@ async fn a_hundred_callers_make_one_fetch() {
     let source = Source::default();
     let grants = source.grants();
     let calls = (0..100).map(|_| {
-        let pass = grants.pass(&grant());
+        let pass = grants.pass(&grant(), Route::default());
         async move { told(&pass).await }
     });
     let all = futures_util::future::join_all(calls).await;
@@ -85,7 +85,7 @@ async fn a_hundred_callers_make_one_fetch() {
 #[tokio::test(start_paused = true)]
 async fn who_goes_away_stops_nobody_else() {
     let source = Source::default();
-    let pass = source.grants().pass(&grant());
+    let pass = source.grants().pass(&grant(), Route::default());
     timeout(Duration::from_millis(500), pass.get()).await.unwrap_err();
     assert_eq!(told(&pass).await, "token-1");
     assert_eq!(source.fetched(), 1);
@@ -94,7 +94,7 @@ async fn who_goes_away_stops_nobody_else() {
 #[tokio::test(start_paused = true)]
 async fn a_credential_is_renewed_before_it_ends_and_nobody_waits() {
     let source = Source::default();
-    let pass = source.grants().pass(&grant());
+    let pass = source.grants().pass(&grant(), Route::default());
     assert_eq!(told(&pass).await, "token-1");
     advance(Duration::from_secs(2879)).await;
     assert_eq!(told(&pass).await, "token-1");
@@ -111,7 +111,7 @@ async fn a_credential_is_renewed_before_it_ends_and_nobody_waits() {
 #[tokio::test(start_paused = true)]
 async fn what_fails_to_be_renewed_serves_until_its_end() {
     let source = Source::default();
-    let pass = source.grants().pass(&grant());
+    let pass = source.grants().pass(&grant(), Route::default());
     assert_eq!(told(&pass).await, "token-1");
     source.set(Outcome::Unavailable);
     advance(Duration::from_secs(3000)).await;
@@ -136,7 +136,7 @@ async fn what_fails_to_be_renewed_serves_until_its_end() {
 async fn a_failure_answers_for_a_second() {
     let source = Source::default();
     source.set(Outcome::Refused);
-    let pass = source.grants().pass(&grant());
+    let pass = source.grants().pass(&grant(), Route::default());
     for _ in 0..10 {
         assert_refused(&pass.get().await.unwrap_err(), "not you");
     }
@@ -152,7 +152,7 @@ async fn a_failure_answers_for_a_second() {
 async fn a_fetch_takes_ten_seconds_at_most() {
     let source = Source::default();
     source.set(Outcome::Hangs);
-    let pass = source.grants().pass(&grant());
+    let pass = source.grants().pass(&grant(), Route::default());
     let before = Instant::now();
     assert_eq!(pass.get().await.unwrap_err().reason(), ErrorReason::ProviderUnavailable);
     assert_eq!(before.elapsed(), PATIENCE);
@@ -162,7 +162,7 @@ async fn a_fetch_takes_ten_seconds_at_most() {
 async fn a_fetch_that_panics_is_tried_again() {
     let source = Source::default();
     source.set(Outcome::Panics);
-    let pass = source.grants().pass(&grant());
+    let pass = source.grants().pass(&grant(), Route::default());
     assert_eq!(pass.get().await.unwrap_err().reason(), ErrorReason::GatewayInternal);
     source.set(Outcome::Hour);
     assert_eq!(told(&pass).await, "token-2");
@@ -172,7 +172,7 @@ async fn a_fetch_that_panics_is_tried_again() {
 async fn what_has_no_end_is_looked_up_now_and_then() {
     let source = Source::default();
     source.set(Outcome::Endless);
-    let pass = source.grants().pass(&grant());
+    let pass = source.grants().pass(&grant(), Route::default());
     assert_eq!(told(&pass).await, "token-1");
     advance(LOOK).await;
     assert_eq!(told(&pass).await, "token-1");
@@ -186,7 +186,7 @@ async fn what_has_no_end_is_looked_up_now_and_then() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_credential_is_forgotten_once_and_not_when_it_is_new() {
     let source = Source::default();
-    let pass = source.grants().pass(&grant());
+    let pass = source.grants().pass(&grant(), Route::default());
     let first = pass.get().await.unwrap();
     assert!(!pass.forget(&first));
     assert_eq!(told(&pass).await, "token-1", "it was got just now");
@@ -203,15 +203,15 @@ async fn a_refused_credential_is_forgotten_once_and_not_when_it_is_new() {
 async fn a_pass_lives_as_long_as_somebody_holds_it() {
     let source = Source::default();
     let grants = source.grants();
-    let pass = grants.pass(&grant());
-    assert!(Arc::ptr_eq(&pass, &grants.pass(&grant())));
-    let other = grants.pass(&Grant::Google(crate::config::GoogleCredentials::Inline("x".into())));
+    let pass = grants.pass(&grant(), Route::default());
+    assert!(Arc::ptr_eq(&pass, &grants.pass(&grant(), Route::default())));
+    let other = grants.pass(&Grant::Google(crate::config::GoogleCredentials::Inline("x".into())), Route::default());
     assert!(!Arc::ptr_eq(&pass, &other));
     assert_eq!(told(&pass).await, "token-1");
     drop(pass);
-    assert_eq!(told(&grants.pass(&grant())).await, "token-2");
+    assert_eq!(told(&grants.pass(&grant(), Route::default())).await, "token-2");
     assert_eq!(lock(&grants.known).len(), 2);
     drop(other);
-    drop(grants.pass(&Grant::Google(crate::config::GoogleCredentials::Inline("y".into()))));
+    drop(grants.pass(&Grant::Google(crate::config::GoogleCredentials::Inline("y".into())), Route::default()));
     assert_eq!(lock(&grants.known).len(), 1);
 }

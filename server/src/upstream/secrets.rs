@@ -1,0 +1,47 @@
+//! What no text of an upstream may repeat: the credential of a request, and what else in its headers is the operator's secret.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use secrecy::ExposeSecret as _;
+
+use crate::{
+    catalog::Deployment,
+    dialect::{Credential, hide},
+    error::Error,
+};
+
+/// Shorter words of a header are no secrets, and part of too many others.
+const LEAST: usize = 8;
+
+/// The secrets of one request.
+#[derive(Clone, Debug)]
+pub(super) struct Secrets {
+    credential: Option<Arc<Credential>>,
+    deployment: Arc<Deployment>,
+}
+
+impl Secrets {
+    pub(super) fn new(credential: Option<Arc<Credential>>, deployment: &Arc<Deployment>) -> Self {
+        Self { credential, deployment: Arc::clone(deployment) }
+    }
+
+    /// A text without them.
+    pub(super) fn hide(&self, text: Bytes) -> Bytes {
+        let text = match &self.credential {
+            Some(credential) => credential.hide(text),
+            None => text,
+        };
+        // What stands before a secret, such as `Basic`, is none, and whoever repeats the secret may leave it out.
+        let words = self.deployment.config.hidden.iter().flat_map(|secret| secret.expose_secret().split_whitespace());
+        words.filter(|word| word.len() >= LEAST).fold(text, |text, word| hide(text, word.as_bytes()))
+    }
+
+    /// An error without them: not all are told by a status, and what is escaped in a body is plain in what is read of it.
+    pub(super) fn hide_in(&self, error: Error) -> Error {
+        error.retold(|text| {
+            let hidden = self.hide(Bytes::copy_from_slice(text.as_bytes()));
+            (hidden != text.as_bytes()).then(|| String::from_utf8_lossy(&hidden).into_owned())
+        })
+    }
+}
