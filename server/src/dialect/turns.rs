@@ -7,8 +7,17 @@ use flowgate_proto::v1::{
     CacheHint, Citation, MediaPart, Message, Part, RawPart, ReasoningPart, RefusalPart, Role, ToolCallPart, ToolResultPart, part::Kind,
 };
 
-use super::{json::At, params::Rules, signature::leave};
+use super::{
+    json::{At, Fields},
+    params::Rules,
+    signature::leave,
+};
 use crate::error::{Error, Result};
+
+/// What a provider says of a candidate beside its parts, as the one field of a raw part.
+pub(super) const CANDIDATE: &str = "candidate";
+/// A source of the text before it that the contract has no place for, as the one field of a raw part.
+pub(super) const SOURCE: &str = "citation";
 
 /// A conversation of two.
 #[derive(Debug, Default)]
@@ -240,7 +249,13 @@ impl<'a> Conversation<'a> {
     }
 }
 
-/// One part, if it belongs to a message of its role; nothing where it is left out since the provider lacks it.
+/// Whether a raw part of an answer is no content of it, but says something about it: clients read that, and no provider gets it back.
+pub(super) fn is_remark(raw: &RawPart) -> bool {
+    let fields: Option<Fields<'_>> = serde_json::from_str(&raw.json).ok();
+    fields.is_some_and(|fields| matches!(fields.0.as_slice(), [(name, _)] if [CANDIDATE, SOURCE].contains(&&**name)))
+}
+
+/// One part, if it belongs to a message of its role; nothing where it is left out.
 fn one<'a>(part: &'a Part, role: Role, rules: Rules<'_>, place: Place) -> Result<Option<Said<'a>>> {
     let is_model = role == Role::Assistant;
     let is_instruction = matches!(role, Role::System | Role::Developer);
@@ -255,6 +270,7 @@ fn one<'a>(part: &'a Part, role: Role, rules: Rules<'_>, place: Place) -> Result
         Some(_) if role == Role::Tool => return Err(place.invalid("must be a tool result in a message of role tool")),
         Some(Kind::ToolResult(_)) => return Err(place.invalid("belongs to a message of role tool")),
         Some(Kind::Text(text)) => Content::Text(&text.text, &text.citations),
+        Some(Kind::Raw(raw)) if is_model && is_remark(raw) => return Ok(None),
         Some(Kind::Raw(raw)) if rules.owns(raw) => Content::Raw(raw),
         // What a model answered in a form of its provider's own, the next one can answer without.
         Some(Kind::Raw(_)) if is_model => return rules.lack(place.key("raw")).map(|()| None),

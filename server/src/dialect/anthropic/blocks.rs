@@ -10,13 +10,11 @@ use crate::{
         errors::bad_answer,
         json::{Fields, Object, Str, is_null, place},
         pieces::Pieces,
+        turns::SOURCE,
     },
     error::Result,
     event::Event,
 };
-
-/// The one field of a raw part that holds a source of the text before it: no block, and never sent back as one.
-pub(super) const SOURCE: &str = "citation";
 
 /// The blocks of one answer so far. Texts that follow each other are one part, since a cited answer is cut where its sources change; the
 /// place of a source is that of the block that it came with.

@@ -11,7 +11,6 @@ use serde_json::value::RawValue;
 
 use super::{
     block::{Block, Content, Kind, Source},
-    blocks::SOURCE,
     family,
 };
 use crate::{
@@ -87,7 +86,7 @@ fn lower<'a>(said: &[Said<'a>], rules: Rules<'_>, speaker: Speaker) -> Result<Co
             turns::Content::Media(part) => medium(part, rules, place)?,
             turns::Content::ToolCall(call) => Some(tool_use(call, rules, *place)?),
             turns::Content::ToolResult(result) => Some(tool_result(result, rules, *place)?),
-            turns::Content::Raw(raw) => own(raw, place)?,
+            turns::Content::Raw(raw) => Some(own(raw, place)?),
             turns::Content::Reasoning(reasoning) => {
                 thoughts(reasoning, rules, *place, &mut content)?;
                 if cache_hint.is_some() {
@@ -165,7 +164,7 @@ fn tool_result<'a>(result: &'a ToolResultPart, rules: Rules<'_>, place: Place) -
                 Some(Kind::Text(&text.text))
             }
             Some(PartKind::Media(part)) => medium(part, rules, at)?,
-            Some(PartKind::Raw(raw)) if rules.owns(raw) => own(raw, at)?,
+            Some(PartKind::Raw(raw)) if rules.owns(raw) => Some(own(raw, at)?),
             Some(PartKind::Raw(_)) => rules.lack_content(at.key("raw")).map(|()| None)?,
             _ => return Err(at.invalid("must be text or media in a tool result")),
         };
@@ -174,13 +173,11 @@ fn tool_result<'a>(result: &'a ToolResultPart, rules: Rules<'_>, place: Place) -
     Ok(Kind::ToolResult { id: plain_id(tool_call_id), content, is_error: *is_error })
 }
 
-/// A block in the protocol's own form; none where it is a source, which an answer's text goes back without.
-fn own<'a>(raw: &'a RawPart, place: impl Display) -> Result<Option<Kind<'a>>> {
+/// A block in the protocol's own form.
+fn own<'a>(raw: &'a RawPart, place: impl Display) -> Result<Kind<'a>> {
     let field = format!("{place}.raw.json");
     let at = At::Root.key(&field);
-    let fields: Fields<'_> = read(text(&raw.json, at)?, at)?;
-    let is_source = matches!(fields.0.as_slice(), [(name, _)] if name == SOURCE);
-    Ok((!is_source).then_some(Kind::Raw(fields.0)))
+    read::<Fields<'_>>(text(&raw.json, at)?, at).map(|fields| Kind::Raw(fields.0))
 }
 
 /// An image or a document; `None` where it is left out.

@@ -13,13 +13,11 @@ use crate::{
         media,
         pieces::Pieces,
         tools::made_up_id,
+        turns::CANDIDATE,
     },
     error::Result,
     event::Event,
 };
-
-/// The one field of a raw part that holds what an answer says of its candidate: no part, and never sent back as one.
-pub(super) const FURTHER: &str = "candidate";
 
 object! {
     /// A part. What has no field here is kept as written.
@@ -147,7 +145,7 @@ impl Candidate {
         if !further.is_empty() {
             let fields: Vec<String> =
                 further.iter().map(|(name, json)| format!("{}:{json}", serde_json::Value::from(name.as_str()))).collect();
-            self.raw(format!("{{\"{FURTHER}\":{{{}}}}}", fields.join(",")), events);
+            self.raw(format!("{{\"{CANDIDATE}\":{{{}}}}}", fields.join(",")), events);
         }
         self.pieces.end(reason, word, events);
     }

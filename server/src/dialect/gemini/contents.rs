@@ -13,7 +13,7 @@ use flowgate_proto::v1::{MediaPart, RawPart, ReasoningPart, ToolCallPart, ToolRe
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 
-use super::{FAMILY, Surface, candidate::FURTHER, request::may_check_calls};
+use super::{FAMILY, Surface, request::may_check_calls};
 use crate::dialect::json::{At, Fields, read, text};
 use crate::dialect::params::Rules;
 use crate::dialect::signature::leave;
@@ -244,7 +244,7 @@ impl<'a, 'r> Writer<'a, 'r> {
             Content::Reasoning(reasoning) => self.thought(reasoning, place)?,
             // What the model declined with is text to it.
             Content::Refusal(refusal) => Some(Holds::Text(&refusal.text).into()),
-            Content::Raw(raw) => raw_part(raw, &place.key("raw.json"))?,
+            Content::Raw(raw) => Some(raw_part(raw, &place.key("raw.json"))?),
         })
     }
 
@@ -281,7 +281,7 @@ impl<'a, 'r> Writer<'a, 'r> {
                     let media = lower_media(media, &format!("{path}.media"), self.rules, self.surface)?;
                     parts.extend(media.map(PartOut::from));
                 }
-                Some(ResultPart::Raw(raw)) => parts.extend(raw_part(raw, &format!("{path}.raw.json"))?),
+                Some(ResultPart::Raw(raw)) => parts.push(raw_part(raw, &format!("{path}.raw.json"))?),
             }
         }
         let rank = self.calls.iter().position(|call| *call == id).unwrap_or(usize::MAX);
@@ -313,12 +313,11 @@ fn value_of(text: &str) -> Value<'_> {
     }
 }
 
-/// A raw part is a part as written. What an answer said of its candidate is none.
-fn raw_part<'a>(raw: &'a RawPart, path: &str) -> Result<Option<PartOut<'a>>> {
+/// A raw part is a part as written.
+fn raw_part<'a>(raw: &'a RawPart, path: &str) -> Result<PartOut<'a>> {
     let at = At::Root.key(path);
     let json = text(&raw.json, at)?;
-    let fields: Fields<'_> = read(json, at)?;
-    Ok(fields.get(FURTHER).is_none().then(|| Holds::Raw(json).into()))
+    read::<Fields<'_>>(json, at).map(|_| Holds::Raw(json).into())
 }
 
 fn lower_media<'a>(part: &'a MediaPart, path: &str, rules: Rules<'_>, surface: Surface) -> Result<Option<Holds<'a>>> {

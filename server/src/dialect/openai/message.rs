@@ -316,6 +316,7 @@ impl<'a> MessageOut<'a> {
                 }
             }
             Some(Kind::Refusal(refusal)) if is_assistant => self.refusal.push_str(&refusal.text),
+            Some(Kind::Raw(raw)) if is_assistant && turns::is_remark(raw) => {}
             Some(Kind::Raw(raw)) if rules.owns(raw) => {
                 self.place(raw_part(raw, at.key("raw").key("json"))?, at)?;
             }

@@ -13,12 +13,12 @@ use crate::{
 };
 
 const MESSAGES: &str = r#"{"id":"m","role":"assistant","model":"c","content":[
-    {"type":"thinking","thinking":"Hm.","signature":"SIGN"},{"type":"redacted_thinking","data":"SEAL"},{"type":"text","text":"Yes."},
+    {"type":"thinking","thinking":"Hm.","signature":"SIGN"},{"type":"redacted_thinking","data":"SEAL"},{"type":"text","text":"Yes.","citations":[{"type":"new","of":"it"}]},
     {"type":"tool_use","id":"t1","name":"f","input":{},"caller":{"type":"code_execution","tool_id":"CALL"}}],
     "stop_reason":"tool_use","usage":{"input_tokens":1,"output_tokens":1}}"#;
 const CONTENTS: &str = r#"{"candidates":[{"content":{"role":"model","parts":[{"text":"Hm.","thought":true},
     {"text":"Yes.","thoughtSignature":"SIGN"},{"functionCall":{"id":"t1","name":"f","args":{}},"thoughtSignature":"CALL"}]},
-    "finishReason":"STOP"}]}"#;
+    "finishReason":"STOP","groundingMetadata":{"webSearchQueries":["yes"]}}]}"#;
 const CONVERSE: &str = r#"{"output":{"message":{"role":"assistant","content":[
     {"reasoningContent":{"reasoningText":{"text":"Hm.","signature":"SIGN"}}},{"reasoningContent":{"redactedContent":"SEAL"}},
     {"text":"Yes."},{"toolUse":{"toolUseId":"t1","name":"f","input":{}}}]}},"stopReason":"tool_use"}"#;
