@@ -8,6 +8,7 @@ mod call;
 mod check;
 mod providers;
 mod rollback;
+mod shim;
 mod start;
 
 /// What a bad command line or configuration exits with (`EX_USAGE` of sysexits.h).
@@ -42,6 +43,9 @@ enum Command {
     /// MLflow's spelling: `flowgate gateway start --config-path FILE`.
     #[command(hide = true)]
     Gateway(Gateway),
+    /// What the gateway runs between itself and a program that it starts; not for people.
+    #[command(hide = true)]
+    Shim(shim::Shim),
 }
 
 #[derive(Debug, Args)]
@@ -86,6 +90,7 @@ fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Providers(providers)) => providers::run(&providers),
         Some(Command::Call(call)) => call::run(&call),
         Some(Command::Rollback(rollback)) => rollback::run(&rollback),
+        Some(Command::Shim(shim)) => shim::run(&shim),
     }
 }
 

@@ -1,0 +1,3 @@
+//! MLflow's models: where they are registered, their files, and what runs them.
+
+pub mod process;
