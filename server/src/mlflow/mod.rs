@@ -1,0 +1,4 @@
+//! MLflow models: what they say of themselves.
+
+pub mod model_file;
+pub mod signature;
