@@ -2,6 +2,7 @@
 //!
 //! [`Fetch`]: crate::upstream::control::Fetch
 
+pub mod artifacts;
 pub mod model_file;
 pub mod registry;
 pub mod signature;
