@@ -9,7 +9,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::{
     Quirks, failure, hint,
-    json::{Count, Fields, is_meaningful, place},
+    json::{Count, Fields, Rest, is_meaningful, named, place},
 };
 use crate::error::{Error, Result};
 
@@ -150,6 +150,15 @@ impl Errors {
 
 fn look_up<T: Copy>(table: &[(&str, T)], word: &str) -> Option<T> {
     table.iter().find(|(known, _)| *known == word).map(|(_, meaning)| *meaning)
+}
+
+/// Whether a body that lacks what an answer holds is an error by its own fields: some speakers write none around them.
+pub(super) fn is_bare_error(rest: &Rest<'_>) -> bool {
+    let says = |name: &str| named(rest, name).is_some_and(is_meaningful);
+    let is_text = |name: &str| named(rest, name).is_some_and(|value| value.get().starts_with('"'));
+    named(rest, "object").is_some_and(|object| object.get() == "\"error\"")
+        || says("error_code")
+        || is_text("message") && (says("code") || says("type") || says("__type"))
 }
 
 /// The error for an answer or a frame that is not what the protocol says. `what` names the fault, never the bytes.

@@ -23,6 +23,7 @@ mod credential;
 pub mod databricks;
 mod errors;
 pub mod failure;
+mod functions;
 pub mod gemini;
 #[cfg(test)]
 mod golden;

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::quirks::tool_id;
 use crate::dialect::json::{At, Fields, Rest, read, text};
-use crate::dialect::{Habit, params::Rules};
+use crate::dialect::{Habit, functions::CalledOut, params::Rules};
 use crate::dialect::{media, turns};
 use crate::error::{Error, Result};
 
@@ -87,17 +87,11 @@ pub(super) enum ToolCallOut<'a> {
     Function {
         id: Cow<'a, str>,
         r#type: &'static str,
-        function: Called<'a>,
+        function: CalledOut<'a>,
         #[serde(skip_serializing_if = "str::is_empty")]
         thought_signature: &'a str,
     },
     Raw(&'a RawValue),
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct Called<'a> {
-    name: &'a str,
-    arguments: &'a str,
 }
 
 /// One entry of `annotations`.
@@ -357,8 +351,7 @@ impl<'a> MessageOut<'a> {
 }
 
 fn tool_call<'a>(call: &'a flowgate_proto::v1::ToolCallPart, id: Cow<'a, str>, thought_signature: &'a str) -> ToolCallOut<'a> {
-    let function = Called { name: &call.name, arguments: &call.arguments };
-    ToolCallOut::Function { id, r#type: "function", function, thought_signature }
+    ToolCallOut::Function { id, r#type: "function", function: call.into(), thought_signature }
 }
 
 /// Where the JSON of a raw part belongs: an object with a `type` is content, one of type `custom` a tool call, any other holds fields.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     dialect::{
         Decoder, Frame, Quirks,
-        errors::{Errors, bad_answer},
+        errors::{Errors, bad_answer, is_bare_error},
         json::{At, named, place},
         pieces::Pieces,
     },
@@ -98,6 +98,9 @@ impl Typed {
         let chunk: AnswerIn<'_> = serde_json::from_slice(data).map_err(|error| bad_answer(format!("a chunk at {}", place(&error))))?;
         self.errors.pass(chunk.error, data)?;
         let AnswerIn { id, model, created, choices, usage, error: _, rest } = chunk;
+        if choices.is_empty() && is_bare_error(&rest) {
+            return Err(self.errors.of_frame(data));
+        }
         if !self.is_started {
             fill(&mut self.head.id, &id);
             fill(&mut self.head.model, &model);
