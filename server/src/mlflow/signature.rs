@@ -70,11 +70,11 @@ pub enum Kind {
     /// One value.
     Scalar(Scalar),
     /// `array`.
-    Array(Box<Kind>),
+    Array(Box<Self>),
     /// `object`, by its properties.
     Object(BTreeMap<String, Property>),
     /// `map` from text.
-    Map(Box<Kind>),
+    Map(Box<Self>),
     /// `any`.
     Any,
     /// `sparkml_vector`.
