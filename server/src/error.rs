@@ -145,6 +145,13 @@ impl Error {
         Self::new(ErrorReason::CallerUnsupportedParameter, message.clone()).at(field, message)
     }
 
+    /// Content that the chosen provider does not take. It is not for the operator to leave out.
+    pub fn unsupported_content(field: impl Into<String>, provider: &str) -> Self {
+        let field = field.into();
+        let message = format!("{provider} does not take `{field}`; leave it out, or call an endpoint whose provider takes it");
+        Self::new(ErrorReason::CallerUnsupportedParameter, message.clone()).at(field, message)
+    }
+
     /// A fault of Flowgate itself.
     pub fn internal(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorReason::GatewayInternal, message)

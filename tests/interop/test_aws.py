@@ -251,7 +251,7 @@ def test_reasoning(stub, bedrock):
     request = rpc.ask("reason", "Where?")
     answer = both(stub, request)
     thought = answer.choices[0].message.parts[0].reasoning
-    assert (thought.text, thought.signature) == (THOUGHT["text"], THOUGHT["signature"]) and said(answer) == TEXT
+    assert (thought.text, thought.signature) == (THOUGHT["text"], f"bedrock:{THOUGHT['signature']}") and said(answer) == TEXT
     request.messages.append(answer.choices[0].message)
     request.messages.add(role="ROLE_USER", text="And Lyon?")
     bedrock.take()

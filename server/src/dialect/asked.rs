@@ -87,7 +87,7 @@ pub(super) fn as_chat(request: &CompleteRequest, rules: Rules<'_>) -> Result<Cha
     let text = match request.prompts.as_slice() {
         [] => return Err(Error::invalid("prompts", "must hold at least one prompt")),
         [prompt] => prompt.clone(),
-        [_, ..] => return Err(Error::unsupported("prompts[1]", rules.target.provider)),
+        [_, ..] => return Err(Error::unsupported_content("prompts[1]", rules.target.provider)),
     };
     if request.echo == Some(true) {
         rules.lack("echo")?;

@@ -40,6 +40,7 @@ mod pieces;
 
 pub mod sagemaker;
 pub mod scoring;
+mod signature;
 pub mod sigv4;
 mod target;
 pub mod tgi;

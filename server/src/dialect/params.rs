@@ -27,7 +27,11 @@ pub(super) struct Shape {
     pub(super) same: &'static [&'static str],
 }
 
-/// Who is asked, and what happens with parameters that it lacks.
+/// Who is asked, and what happens with what it lacks.
+///
+/// Two things can be lacking, and `unsupported: drop` is for one of them: parameters and hints ([`Rules::lack`]), without which the answer is
+/// to the same question. Without a picture, a tool's result or words it is to another, so that content ([`Rules::lack_content`]) is refused
+/// whatever the endpoint says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules<'a> {
     pub(super) ask: &'a Ask<'a>,
@@ -44,32 +48,10 @@ pub(super) struct Params<'a> {
 }
 
 impl Rules<'_> {
-    /// The provider has no place for a field that is set: the call is refused, or the field left out.
+    /// The provider has no place for a parameter or a hint that is set: the call is refused, or the field left out.
     pub(super) fn lack(&self, field: impl Display) -> Result<()> {
-        let provider = self.target.provider;
-        self.refuse(&field, || Error::unsupported(field.to_string(), provider))
-    }
-
-    /// As [`Rules::lack`], for those of some fields that are set.
-    pub(super) fn lack_all(&self, fields: impl IntoIterator<Item = (&'static str, bool)>) -> Result<()> {
-        fields.into_iter().filter(|(_, is_set)| *is_set).try_for_each(|(field, _)| self.lack(field))
-    }
-
-    /// As [`Rules::lack`], for the address of media that the provider does not fetch.
-    pub(super) fn unfetched(&self, field: impl Display) -> Result<()> {
-        let provider = self.target.provider;
-        self.refuse(&field, || {
-            let message = format!(
-                "{provider} does not fetch what `{field}` names; send the bytes as `data`, or have the operator set `media.fetch` on the \
-                 endpoint"
-            );
-            Error::new(ErrorReason::CallerUnsupportedParameter, message.clone()).at(field.to_string(), message)
-        })
-    }
-
-    fn refuse(&self, field: &impl Display, error: impl FnOnce() -> Error) -> Result<()> {
         match self.ask.unsupported {
-            Unsupported::Refuse => Err(error()),
+            Unsupported::Refuse => Err(Error::unsupported(field.to_string(), self.target.provider)),
             Unsupported::Drop => {
                 tracing::warn!(%field, provider = self.target.provider, "a parameter was left out: the provider does not have it");
                 Ok(())
@@ -78,15 +60,49 @@ impl Rules<'_> {
         }
     }
 
+    /// As [`Rules::lack`], for those of some fields that are set.
+    pub(super) fn lack_all(&self, fields: impl IntoIterator<Item = (&'static str, bool)>) -> Result<()> {
+        fields.into_iter().filter(|(_, is_set)| *is_set).try_for_each(|(field, _)| self.lack(field))
+    }
+
+    /// The provider has no place for content: the call is refused, unless its body is only looked at.
+    pub(super) fn lack_content(&self, field: impl Display) -> Result<()> {
+        self.refuse(|| Error::unsupported_content(field.to_string(), self.target.provider))
+    }
+
+    /// As [`Rules::lack_content`], for the address of media that the provider does not fetch.
+    pub(super) fn unfetched(&self, field: impl Display) -> Result<()> {
+        let provider = self.target.provider;
+        self.refuse(|| {
+            let message = format!(
+                "{provider} does not fetch what `{field}` names; send the bytes as `data`, or have the operator set `media.fetch` on the \
+                 endpoint"
+            );
+            Error::new(ErrorReason::CallerUnsupportedParameter, message.clone()).at(field.to_string(), message)
+        })
+    }
+
+    fn refuse(&self, error: impl FnOnce() -> Error) -> Result<()> {
+        if self.ask.unsupported == Unsupported::Ignore { Ok(()) } else { Err(error()) }
+    }
+
     /// Whether a raw part is in a form that the provider reads.
     pub(super) fn owns(&self, raw: &RawPart) -> bool {
         raw.provider == self.shape.protocol || raw.provider == self.target.provider
     }
 
-    /// Whether the provider takes a field, by its name on the wire; if not, as [`Rules::lack`].
+    /// Whether the provider takes a parameter or a hint, by its name on the wire; if not, as [`Rules::lack`].
     pub(super) fn takes(&self, wire: &str, field: impl Display) -> Result<bool> {
         if self.target.quirks.lacks.contains(&wire) {
             return self.lack(field).map(|()| false);
+        }
+        Ok(true)
+    }
+
+    /// As [`Rules::takes`], for content; if not, as [`Rules::lack_content`].
+    pub(super) fn takes_content(&self, wire: &str, field: impl Display) -> Result<bool> {
+        if self.target.quirks.lacks.contains(&wire) {
+            return self.lack_content(field).map(|()| false);
         }
         Ok(true)
     }

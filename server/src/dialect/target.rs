@@ -111,7 +111,7 @@ pub struct ReportedCost {
     pub pico_usd: f64,
 }
 
-/// What some speakers of OpenAI's protocol do in a way of their own.
+/// What some speakers of a protocol do in a way of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Habit {
     /// The content of a message is one string.
@@ -126,6 +126,8 @@ pub enum Habit {
     AnyForRequired,
     /// `tool_choice` is `auto`; any other is ignored, and so refused here.
     AutoOnly,
+    /// What its models sign is not the protocol owner's: neither reads the other's.
+    OwnSignatures,
 }
 
 impl Quirks {

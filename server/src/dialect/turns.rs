@@ -7,7 +7,7 @@ use flowgate_proto::v1::{
     CacheHint, Citation, MediaPart, Message, Part, RawPart, ReasoningPart, RefusalPart, Role, ToolCallPart, ToolResultPart, part::Kind,
 };
 
-use super::{json::At, params::Rules};
+use super::{json::At, params::Rules, signature::leave};
 use crate::error::{Error, Result};
 
 /// A conversation of two.
@@ -134,23 +134,41 @@ impl Said<'_> {
     }
 }
 
-/// The text of a message, for protocols that take nothing else.
+/// Leaves out where a text is from, for protocols that have no place for it. That of an answer goes back without it, so that a cited
+/// conversation goes on.
+///
+/// # Errors
+/// When the text is not the model's, as [`Rules::lack`].
+pub(super) fn leave_citations(citations: &[Citation], is_model: bool, rules: Rules<'_>, place: impl fmt::Display) -> Result<()> {
+    if is_model || citations.is_empty() { Ok(()) } else { rules.lack(format_args!("{place}.text.citations")) }
+}
+
+/// Leaves out what of reasoning only its own provider can read, for protocols that have no place for it.
+///
+/// # Errors
+/// As [`leave`].
+pub(super) fn leave_sealed(reasoning: &ReasoningPart, rules: Rules<'_>, place: Place) -> Result<()> {
+    leave(&reasoning.signature, rules, place.key("reasoning.signature"))?;
+    leave(&reasoning.redacted, rules, place.key("reasoning.redacted"))
+}
+
+/// The text of a message, for protocols that take nothing else. What the model thought is left out, what it declined with is text.
 ///
 /// # Errors
 /// Whatever else it says, by field.
-pub(super) fn only_text(all: &[Said<'_>], rules: Rules<'_>) -> Result<String> {
+pub(super) fn only_text(role: Role, all: &[Said<'_>], rules: Rules<'_>) -> Result<String> {
     let mut text = String::new();
     for said in all {
         said.refuse_hint(rules)?;
         match said.content {
             Content::Text(piece, citations) => {
                 text.push_str(piece);
-                if !citations.is_empty() {
-                    rules.lack(said.place.key("text.citations"))?;
-                }
+                leave_citations(citations, role == Role::Assistant, rules, said.place)?;
             }
-            Content::Media(_) => rules.lack(said.place.key("media"))?,
-            _ => rules.lack(said.place)?,
+            Content::Reasoning(reasoning) => leave_sealed(reasoning, rules, said.place)?,
+            Content::Refusal(refusal) => text.push_str(&refusal.text),
+            Content::Media(_) => rules.lack_content(said.place.key("media"))?,
+            _ => rules.lack_content(said.place)?,
         }
     }
     Ok(text)
@@ -182,7 +200,7 @@ pub(super) fn result_part<'a>(part: &'a Part, rules: Rules<'_>, at: At<'_>) -> R
         }
         Some(Kind::Media(media)) => Ok(Some(ResultPart::Media(media))),
         Some(Kind::Raw(raw)) if rules.owns(raw) => Ok(Some(ResultPart::Raw(raw))),
-        Some(Kind::Raw(_)) => rules.lack(at.key("raw")).map(|()| None),
+        Some(Kind::Raw(_)) => rules.lack_content(at.key("raw")).map(|()| None),
         None => Err(at.invalid("holds nothing; set exactly one kind")),
         Some(_) => Err(at.invalid("must be text or media in a tool result")),
     }
@@ -238,8 +256,10 @@ fn one<'a>(part: &'a Part, role: Role, rules: Rules<'_>, place: Place) -> Result
         Some(Kind::ToolResult(_)) => return Err(place.invalid("belongs to a message of role tool")),
         Some(Kind::Text(text)) => Content::Text(&text.text, &text.citations),
         Some(Kind::Raw(raw)) if rules.owns(raw) => Content::Raw(raw),
-        Some(Kind::Raw(_)) => return rules.lack(place.key("raw")).map(|()| None),
-        Some(Kind::Media(_)) if is_instruction => return rules.lack(place.key("media")).map(|()| None),
+        // What a model answered in a form of its provider's own, the next one can answer without.
+        Some(Kind::Raw(_)) if is_model => return rules.lack(place.key("raw")).map(|()| None),
+        Some(Kind::Raw(_)) => return rules.lack_content(place.key("raw")).map(|()| None),
+        Some(Kind::Media(_)) if is_instruction => return rules.lack_content(place.key("media")).map(|()| None),
         Some(Kind::Media(media)) => Content::Media(media),
         Some(Kind::ToolCall(call)) if is_model => Content::ToolCall(call),
         Some(Kind::Reasoning(reasoning)) if is_model => Content::Reasoning(reasoning),

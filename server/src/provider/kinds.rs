@@ -98,7 +98,7 @@ pub(super) const fn messages(name: &'static str, base: &'static str, key_env: &'
 /// Another's door for clients of the Messages protocol: text and tools, no schema for the answer.
 pub(super) const fn messages_door(name: &'static str, base: &'static str, key_env: &'static str) -> Provider {
     Provider {
-        quirks: Quirks { lacks: &["format", "image", "document"], ..MESSAGES },
+        quirks: Quirks { lacks: &["format", "image", "document"], habits: &[Habit::OwnSignatures], ..MESSAGES },
         capabilities: CAN_TOOLS,
         ..messages(name, base, key_env)
     }

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, fmt::Display};
 
 use flowgate_proto::v1::{
-    CacheHint, Citation, MediaKind, MediaPart, Part, RawPart, ReasoningPart, ToolCallPart, ToolResultPart,
-    media_part::Source as MediaSource, part::Kind as PartKind,
+    CacheHint, MediaKind, MediaPart, Part, RawPart, ReasoningPart, ToolCallPart, ToolResultPart, media_part::Source as MediaSource,
+    part::Kind as PartKind,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -12,12 +12,14 @@ use serde_json::value::RawValue;
 use super::{
     block::{Block, Content, Kind, Source},
     blocks::SOURCE,
+    family,
 };
 use crate::{
     dialect::{
         json::{At, Fields, read, text},
         media,
         params::Rules,
+        signature::Signed,
         tools::{object_arguments, plain_id},
         turns::{self, Place, Said, Speaker, Turn},
     },
@@ -77,13 +79,11 @@ fn lower<'a>(said: &[Said<'a>], rules: Rules<'_>, speaker: Speaker) -> Result<Co
         let kind = match *one {
             turns::Content::Text(text, citations) => {
                 // Those of an answer say where its text is from, and the text goes back as it is.
-                if speaker == Speaker::User {
-                    uncited(citations, rules, place)?;
-                }
+                turns::leave_citations(citations, speaker == Speaker::Model, rules, place)?;
                 Some(Kind::Text(text))
             }
             turns::Content::Refusal(refusal) => Some(Kind::Text(&refusal.text)),
-            turns::Content::Media(_) if speaker == Speaker::Model => rules.lack(place.key("media")).map(|()| None)?,
+            turns::Content::Media(_) if speaker == Speaker::Model => rules.lack_content(place.key("media")).map(|()| None)?,
             turns::Content::Media(part) => medium(part, rules, place)?,
             turns::Content::ToolCall(call) => Some(tool_use(call, rules, *place)?),
             turns::Content::ToolResult(result) => Some(tool_result(result, rules, *place)?),
@@ -121,20 +121,14 @@ impl<'a> Content<'a> {
     }
 }
 
-/// Sources of a text that is not the model's: the protocol names them in forms of its own, with more than the contract keeps.
-fn uncited(citations: &[Citation], rules: Rules<'_>, place: impl Display) -> Result<()> {
-    if citations.is_empty() { Ok(()) } else { rules.lack(format_args!("{place}.text.citations")) }
-}
-
 /// Reasoning goes back as it came, or not at all: the provider checks its signature.
 fn thoughts<'a>(reasoning: &'a ReasoningPart, rules: Rules<'_>, place: Place, content: &mut Content<'a>) -> Result<()> {
     let ReasoningPart { text, signature, redacted } = reasoning;
-    if !signature.is_empty() {
+    let family = family(rules.target);
+    if let Signed::Own(signature) = family.read(signature) {
         content.add(Some(Kind::Thinking { thinking: text, signature }), None);
-    } else if !text.is_empty() {
-        rules.lack(place.key("reasoning"))?;
     }
-    match std::str::from_utf8(redacted) {
+    match std::str::from_utf8(family.read_redacted(redacted).own()) {
         Ok("") => {}
         Ok(data) => content.add(Some(Kind::Redacted(data)), None),
         Err(_) => rules.lack(place.key("reasoning.redacted"))?,
@@ -150,6 +144,7 @@ fn tool_use<'a>(call: &'a ToolCallPart, rules: Rules<'_>, place: Place) -> Resul
             return Err(Error::invalid(place.key(field), "is required"));
         }
     }
+    let signature = family(rules.target).read(signature).own();
     let caller = serde_json::from_str::<&RawValue>(signature).ok().filter(|caller| caller.get().starts_with('{'));
     if caller.is_none() && !signature.is_empty() {
         rules.lack(place.key("tool_call.signature"))?;
@@ -166,12 +161,12 @@ fn tool_result<'a>(result: &'a ToolResultPart, rules: Rules<'_>, place: Place) -
         let at = all.index(n);
         let kind = match kind {
             Some(PartKind::Text(text)) => {
-                uncited(&text.citations, rules, at)?;
+                turns::leave_citations(&text.citations, false, rules, at)?;
                 Some(Kind::Text(&text.text))
             }
             Some(PartKind::Media(part)) => medium(part, rules, at)?,
             Some(PartKind::Raw(raw)) if rules.owns(raw) => own(raw, at)?,
-            Some(PartKind::Raw(_)) => rules.lack(at.key("raw")).map(|()| None)?,
+            Some(PartKind::Raw(_)) => rules.lack_content(at.key("raw")).map(|()| None)?,
             _ => return Err(at.invalid("must be text or media in a tool result")),
         };
         content.add(kind, cache_hint.as_ref());
@@ -197,7 +192,7 @@ fn medium<'a>(part: &'a MediaPart, rules: Rules<'_>, place: impl Display) -> Res
         rules.lack(at.key("detail"))?;
     }
     let wire = if kind == MediaKind::Image { "image" } else { "document" };
-    if !rules.takes(wire, at)? {
+    if !rules.takes_content(wire, at)? {
         return Ok(None);
     }
     match kind {
@@ -208,7 +203,7 @@ fn medium<'a>(part: &'a MediaPart, rules: Rules<'_>, place: impl Display) -> Res
             Ok(source(part, (kind, from), rules, at)?.map(Kind::Image))
         }
         MediaKind::Document => Ok(source(part, (kind, from), rules, at)?.map(|source| Kind::Document(source, &part.file_name))),
-        MediaKind::Audio | MediaKind::Video | MediaKind::Unspecified => rules.lack(at).map(|()| None),
+        MediaKind::Audio | MediaKind::Video | MediaKind::Unspecified => rules.lack_content(at).map(|()| None),
     }
 }
 
@@ -227,7 +222,7 @@ fn source<'a>(part: &'a MediaPart, (kind, from): (MediaKind, &'a MediaSource), r
         MediaSource::FileId(file_id) => Some(Source::File { file_id }),
     };
     match source {
-        None => rules.lack(at.key("mime_type")).map(|()| None),
+        None => rules.lack_content(at.key("mime_type")).map(|()| None),
         source => Ok(source),
     }
 }

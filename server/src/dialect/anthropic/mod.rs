@@ -5,9 +5,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{
-    Ask, Decoder, Dialect, Quirks, Target, asked,
+    Ask, Decoder, Dialect, Habit, Quirks, Target, asked,
     errors::Errors,
     params::{Rules, Shape},
+    signature::Family,
     thinking,
 };
 use crate::{
@@ -33,6 +34,9 @@ pub static ANTHROPIC: Anthropic = Anthropic;
 /// The protocol's name in raw parts and options.
 const PROTOCOL: &str = "anthropic";
 
+/// Who signs what Claude thinks, wherever it is served.
+pub(super) const CLAUDE: Family = Family::new(PROTOCOL);
+
 const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 
@@ -43,7 +47,8 @@ static SHAPE: Shape =
 /// The Anthropic Messages protocol, for chat and for prompts.
 ///
 /// Where it is narrower than the contract: texts that are empty are left out, and blank ones where all are blank, since it refuses them.
-/// What the model declined with goes back as text, as its own refusals do. Reasoning goes back only signed or redacted. An answer's text goes
+/// What the model declined with goes back as text, as its own refusals do. Reasoning goes back only as the
+/// provider itself signed or redacted it; all other is left out, so that a conversation that another model began goes on. An answer's text goes
 /// back without its sources, of which the protocol wants more than the contract keeps, so that a cited conversation goes on; sources in a
 /// message of the user's are refused. Effort without a budget lets the model decide how long to reason.
 /// Ids of calls that other providers made and this one would refuse are replaced by letters made of them, in calls and results alike.
@@ -131,12 +136,17 @@ pub(super) fn body(ask: &Ask<'_>, target: &Target, form: Form) -> Result<Body> {
 /// # Errors
 /// `PROVIDER_BAD_ANSWER` when the body is not what the protocol says.
 pub(super) fn decode(target: &Target, body: &[u8]) -> Result<Answer> {
-    answer::decode(body, errors(target.quirks)).map(Answer::Chat)
+    answer::decode(body, errors(target.quirks)).map(|answer| Answer::Chat(family(target).chat(answer)))
 }
 
 /// Reads the frames of one streamed answer: its events' JSON, whatever frames them.
 pub(super) fn decoder(target: &Target) -> Box<dyn Decoder> {
-    Box::new(stream::Stream::new(errors(target.quirks)))
+    family(target).decoder(Box::new(stream::Stream::new(errors(target.quirks))))
+}
+
+/// Who signs what a target's models think and call.
+fn family(target: &Target) -> Family {
+    if target.quirks.has(Habit::OwnSignatures) { Family::of(target) } else { CLAUDE }
 }
 
 /// Reads the errors of a speaker with these quirks.

@@ -91,7 +91,7 @@ pub(super) fn lower<'a>(media: &'a MediaPart, rules: Rules<'_>, names: &mut Name
             Some((mime_type, bytes)) => (SourceOut::Bytes(base64(&bytes)), Some(mime_type)),
             None => return rules.unfetched(format!("{path}.uri")).map(|()| None),
         },
-        Source::FileId(_) => return rules.lack(format!("{path}.file_id")).map(|()| None),
+        Source::FileId(_) => return rules.lack_content(format!("{path}.file_id")).map(|()| None),
     };
     let format = format(kind, mime_type.as_deref().unwrap_or(&media.mime_type), media)
         .ok_or_else(|| Error::invalid(format!("{path}.mime_type"), "is required, since nothing else tells the format"))?;

@@ -9,12 +9,14 @@ use serde_json::value::RawValue;
 use super::{
     media::{self, Medium, Names},
     model::Family,
+    signed_by,
 };
 use crate::{
     dialect::{
         json::{At, text},
         media::base64,
         params::Rules,
+        signature::{Signed, leave},
         tools::plain_id,
         turns::{self, Content, Place, ResultPart, Said, Speaker, Turn, conversation},
     },
@@ -148,8 +150,16 @@ pub(super) fn lower<'a>(messages: &'a [Message], rules: Rules<'_>) -> Result<Low
         }
     }
     check_start(&conversation.turns, messages)?;
-    let messages = conversation.turns.iter().map(|turn| writer.turn(turn, messages)).collect::<Result<_>>()?;
-    Ok(Lowered { system, messages, called })
+    let mut turns: Vec<MessageOut<'a>> = Vec::with_capacity(conversation.turns.len());
+    for turn in &conversation.turns {
+        let Some(turn) = writer.turn(turn, messages)? else { continue };
+        // The speakers take turns, though one of the model's was left out between two.
+        match turns.last_mut().filter(|last| last.role == turn.role) {
+            Some(last) => last.content.extend(turn.content),
+            None => turns.push(turn),
+        }
+    }
+    Ok(Lowered { system, messages: turns, called })
 }
 
 /// The service wants the user to begin.
@@ -174,9 +184,13 @@ fn place(turn: &Turn<'_>, messages: &[Message]) -> String {
 }
 
 impl Writer<'_> {
-    fn turn<'a>(&mut self, turn: &Turn<'a>, messages: &[Message]) -> Result<MessageOut<'a>> {
+    /// One turn; nothing where the model only thought, and what it thought is left out.
+    fn turn<'a>(&mut self, turn: &Turn<'a>, messages: &[Message]) -> Result<Option<MessageOut<'a>>> {
         self.speaker = turn.speaker;
         let content = self.blocks(&turn.said)?;
+        if content.is_empty() && turn.said.iter().any(|said| matches!(said.content, Content::Reasoning(_))) {
+            return Ok(None);
+        }
         if content.is_empty() {
             return Err(Error::invalid(place(turn, messages), "holds no content; this provider takes no empty messages, so leave it out"));
         }
@@ -184,7 +198,7 @@ impl Writer<'_> {
             Speaker::User => "user",
             Speaker::Model => "assistant",
         };
-        Ok(MessageOut { role, content })
+        Ok(Some(MessageOut { role, content }))
     }
 
     fn blocks<'a>(&mut self, all: &[Said<'a>]) -> Result<Vec<Block<'a>>> {
@@ -209,7 +223,7 @@ impl Writer<'_> {
             Content::Media(media) => blocks.extend(media::lower(media, self.rules, &mut self.names, &place.key("media"))?),
             Content::ToolCall(call) => blocks.push(self.tool_use(call, place)?),
             Content::ToolResult(result) => blocks.push(self.tool_result(result, place)?),
-            Content::Reasoning(part) => self.reasoning(part, place, blocks)?,
+            Content::Reasoning(part) => self.reasoning(part, blocks),
             // What the model declined with is text to it.
             Content::Refusal(refusal) if refusal.text.trim().is_empty() => {}
             Content::Refusal(refusal) => blocks.push(Block::Text(&refusal.text)),
@@ -218,19 +232,21 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Reasoning goes back as it came; Claude refuses what it did not sign.
-    fn reasoning<'a>(&self, part: &'a ReasoningPart, place: Place, blocks: &mut Vec<Block<'a>>) -> Result<()> {
+    /// Reasoning goes back as it came. Claude refuses what it did not sign, so that this is left out; a model that is not known may be Claude.
+    fn reasoning<'a>(&self, part: &'a ReasoningPart, blocks: &mut Vec<Block<'a>>) {
         let ReasoningPart { text, signature, redacted } = part;
+        let signed_by = signed_by(self.rules.target);
+        let redacted = signed_by.read_redacted(redacted).own();
         if !redacted.is_empty() {
             blocks.push(Block::ReasoningContent(Reasoning::RedactedContent(base64(redacted))));
         }
-        if signature.is_empty() && !text.is_empty() && self.family == Family::Claude {
-            return self.rules.lack(place.key("reasoning"));
-        }
+        let signature = match (signed_by.read(signature), self.family) {
+            (Signed::No | Signed::Foreign, Family::Claude) | (Signed::Foreign, Family::Unknown) => return,
+            (signed, _) => signed.own(),
+        };
         if !text.is_empty() || !signature.is_empty() {
             blocks.push(Block::ReasoningContent(Reasoning::ReasoningText { text, signature }));
         }
-        Ok(())
     }
 
     fn cache_point<'a>(&self, said: &Said<'a>) -> Result<Option<Block<'a>>> {
@@ -262,9 +278,7 @@ impl Writer<'_> {
 
     fn tool_use<'a>(&self, call: &'a ToolCallPart, place: Place) -> Result<Block<'a>> {
         let ToolCallPart { id, name, arguments, signature } = call;
-        if !signature.is_empty() {
-            self.rules.lack(place.key("tool_call.signature"))?;
-        }
+        leave(signature, self.rules, place.key("tool_call.signature"))?;
         let at = place.key("tool_call.arguments");
         let input = text(if arguments.trim().is_empty() { "{}" } else { arguments }, At::Root.key(&at))?;
         if !input.get().starts_with('{') {

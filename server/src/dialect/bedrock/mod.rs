@@ -4,9 +4,10 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::{
-    Ask, Decoder, Dialect, Framing, Target,
+    Ask, Decoder, Dialect, Framing, Target, anthropic,
     asked::{self, wrong_task},
     params::{Rules, Shape},
+    signature,
     target::segment,
     thinking,
 };
@@ -63,14 +64,14 @@ impl Dialect for Bedrock {
 
     fn decode(&self, ask: &Ask<'_>, target: &Target, headers: &HeaderMap, body: Bytes) -> Result<Answer> {
         match ask.task {
-            Task::Chat | Task::Complete => answer::decode(&body, target.quirks).map(Answer::Chat),
+            Task::Chat | Task::Complete => answer::decode(&body, target.quirks).map(|answer| Answer::Chat(signed_by(target).chat(answer))),
             Task::Embed => embed::decode(target, headers, &body).map(Answer::Embed),
             Task::Predict => Err(wrong_task()),
         }
     }
 
     fn decoder(&self, _ask: &Ask<'_>, target: &Target) -> Box<dyn Decoder> {
-        Box::new(stream::Converse::new(target.quirks))
+        signed_by(target).decoder(Box::new(stream::Converse::new(target.quirks)))
     }
 
     fn framing(&self, _ask: &Ask<'_>, _target: &Target) -> Framing {
@@ -83,5 +84,14 @@ impl Dialect for Bedrock {
 
     fn classify(&self, target: &Target, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
         words::classify(target.quirks, status, headers, body)
+    }
+}
+
+/// Who signs what a target's model thinks. What Claude redacts comes in a form of this service's own, which Anthropic's API may not read.
+fn signed_by(target: &Target) -> signature::Family {
+    let own = signature::Family::of(target);
+    match model::Family::of(target) {
+        model::Family::Claude => signature::Family { signs: anthropic::CLAUDE.signs, ..own },
+        _ => own,
     }
 }

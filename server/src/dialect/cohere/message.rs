@@ -12,9 +12,13 @@ use crate::dialect::{
     json::{At, Fields, read, text},
     media,
     params::Rules,
+    signature::leave,
     turns::{self, Content, Place, ResultPart, Said},
 };
 use crate::error::{Error, Result};
+
+/// The word for the model.
+const ASSISTANT: &str = "assistant";
 
 /// One message on the wire.
 #[derive(Debug, Default)]
@@ -88,7 +92,7 @@ pub(super) fn lower_all<'a>(spoken: &[(Role, Vec<Said<'a>>)], rules: Rules<'_>) 
     for (role, said) in spoken {
         let role = match role {
             Role::System | Role::Developer => "system",
-            Role::Assistant => "assistant",
+            Role::Assistant => ASSISTANT,
             Role::User | Role::Unspecified => "user",
             Role::Tool => {
                 for one in said {
@@ -113,11 +117,11 @@ impl<'a> MessageOut<'a> {
         let place = said.place;
         match said.content {
             // The provider refuses empty content, which clients like to write beside calls.
-            Content::Text("", []) => {}
+            Content::Text("", citations) if self.role == ASSISTANT || citations.is_empty() => {}
             Content::Text(said, citations) => {
                 let content_index = self.content.len();
                 self.content.push(PartOut::Text { text: said.into() });
-                if self.role == "assistant" {
+                if self.role == ASSISTANT {
                     self.citations.extend(citations.iter().map(|citation| CitationOut::Made { said, citation, content_index }));
                 } else if !citations.is_empty() {
                     rules.lack(place.key("text.citations"))?;
@@ -125,18 +129,11 @@ impl<'a> MessageOut<'a> {
             }
             Content::Media(part) => self.content.extend(image(part, place, rules)?),
             Content::ToolCall(call) => {
-                if !call.signature.is_empty() {
-                    rules.lack(place.key("tool_call.signature"))?;
-                }
+                leave(&call.signature, rules, place.key("tool_call.signature"))?;
                 self.tool_calls.push(CallOut::from(call));
             }
             Content::Reasoning(reasoning) => {
-                if !reasoning.signature.is_empty() {
-                    rules.lack(place.key("reasoning.signature"))?;
-                }
-                if !reasoning.redacted.is_empty() {
-                    rules.lack(place.key("reasoning.redacted"))?;
-                }
+                turns::leave_sealed(reasoning, rules, place)?;
                 match &*reasoning.text {
                     "" => {}
                     plan if has_calls => self.tool_plan.push_str(plan),
@@ -148,7 +145,9 @@ impl<'a> MessageOut<'a> {
                 let at = At::Root.key(&field);
                 self.add_raw(text(&raw.json, at.key("json"))?, at.key("json"))?;
             }
-            Content::Refusal(_) => rules.lack(place.key("refusal"))?,
+            // What the model declined with is text to it.
+            Content::Refusal(refusal) if refusal.text.is_empty() => {}
+            Content::Refusal(refusal) => self.content.push(PartOut::Text { text: refusal.text.as_str().into() }),
             Content::ToolResult(_) => return Err(place.invalid("belongs to a message of role tool")),
         }
         Ok(())
@@ -195,7 +194,7 @@ fn result_of<'a>(said: &Said<'a>, rules: Rules<'_>) -> Result<Option<MessageOut<
                 _ => message.content.push(PartOut::Text { text: text.into() }),
             },
             Some(ResultPart::Raw(raw)) => message.content.push(PartOut::Raw(text(&raw.json, at.key("raw").key("json"))?)),
-            Some(ResultPart::Media(_)) => rules.lack(at.key("media"))?,
+            Some(ResultPart::Media(_)) => rules.lack_content(at.key("media"))?,
         }
     }
     Ok(Some(message))
@@ -206,7 +205,7 @@ fn image<'a>(part: &'a MediaPart, place: Place, rules: Rules<'_>) -> Result<Opti
     let at = At::Root.key(&field);
     let (kind, source) = media::read(part, at)?;
     if kind != MediaKind::Image {
-        return rules.lack(at).map(|()| None);
+        return rules.lack_content(at).map(|()| None);
     }
     if !part.file_name.is_empty() {
         rules.lack(at.key("file_name"))?;
@@ -214,7 +213,7 @@ fn image<'a>(part: &'a MediaPart, place: Place, rules: Rules<'_>) -> Result<Opti
     let url = match source {
         Source::Data(bytes) => Cow::Owned(media::data_uri(&part.mime_type, bytes)),
         Source::Uri(uri) => Cow::Borrowed(uri.as_str()),
-        Source::FileId(_) => return rules.lack(at.key("file_id")).map(|()| None),
+        Source::FileId(_) => return rules.lack_content(at.key("file_id")).map(|()| None),
     };
     if !["", "auto", "low", "high"].contains(&&*part.detail) {
         return Err(Error::invalid(at.key("detail").to_string(), "must be `auto`, `low` or `high`"));

@@ -13,9 +13,10 @@ use flowgate_proto::v1::{MediaPart, RawPart, ReasoningPart, ToolCallPart, ToolRe
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 
-use super::{Surface, candidate::FURTHER, request::may_check_calls};
+use super::{FAMILY, Surface, candidate::FURTHER, request::may_check_calls};
 use crate::dialect::json::{At, Fields, read, text};
 use crate::dialect::params::Rules;
+use crate::dialect::signature::leave;
 use crate::dialect::tools::object_arguments;
 use crate::dialect::turns::{self, Content, Conversation, Place, ResultPart, Said, Speaker, Turn};
 use crate::dialect::{Target, media};
@@ -234,9 +235,7 @@ impl<'a, 'r> Writer<'a, 'r> {
         Ok(match said.content {
             Content::Text(text, citations) => {
                 // Those of an answer say where its text is from, and the text goes back as it is.
-                if !citations.is_empty() && self.speaker == Speaker::User {
-                    self.rules.lack(place.key("text.citations"))?;
-                }
+                turns::leave_citations(citations, self.speaker == Speaker::Model, self.rules, place)?;
                 Some(Holds::Text(text).into())
             }
             Content::Media(media) => lower_media(media, &place.key("media"), self.rules, self.surface)?.map(PartOut::from),
@@ -250,10 +249,8 @@ impl<'a, 'r> Writer<'a, 'r> {
     }
 
     fn thought(&self, reasoning: &'a ReasoningPart, place: Place) -> Result<Option<PartOut<'a>>> {
-        if !reasoning.redacted.is_empty() {
-            self.rules.lack(place.key("reasoning.redacted"))?;
-        }
-        let thought = PartOut { holds: Holds::Thought(&reasoning.text), signature: &reasoning.signature };
+        leave(&reasoning.redacted, self.rules, place.key("reasoning.redacted"))?;
+        let thought = PartOut { holds: Holds::Thought(&reasoning.text), signature: FAMILY.read(&reasoning.signature).own() };
         Ok((!reasoning.text.is_empty()).then_some(thought))
     }
 
@@ -262,7 +259,7 @@ impl<'a, 'r> Writer<'a, 'r> {
         self.names.insert(&call.id, &call.name);
         self.calls.push(&call.id);
         let call_out = CallOut { id: self.id(&call.id), name: &call.name, args };
-        Ok(PartOut { holds: Holds::Call(call_out), signature: &call.signature })
+        Ok(PartOut { holds: Holds::Call(call_out), signature: FAMILY.read(&call.signature).own() })
     }
 
     fn id(&self, id: &'a str) -> &'a str {
@@ -300,7 +297,9 @@ impl<'a, 'r> Writer<'a, 'r> {
 /// The signature of a reasoning part that has nothing else.
 fn lone_signature<'a>(said: &Said<'a>) -> Option<&'a str> {
     match said.content {
-        Content::Reasoning(reasoning) if reasoning.text.is_empty() => Some(reasoning.signature.as_str()).filter(|text| !text.is_empty()),
+        Content::Reasoning(reasoning) if reasoning.text.is_empty() => {
+            Some(FAMILY.read(&reasoning.signature).own()).filter(|signature| !signature.is_empty())
+        }
         _ => None,
     }
 }
@@ -347,7 +346,7 @@ fn lower_media<'a>(part: &'a MediaPart, path: &str, rules: Rules<'_>, surface: S
             None => file(Cow::Borrowed(uri)),
         }),
         Source::FileId(id) if surface == Surface::Gemini => Some(file(file_address(id, rules.target))),
-        Source::FileId(_) => rules.lack(format!("{path}.file_id")).map(|()| None)?,
+        Source::FileId(_) => rules.lack_content(format!("{path}.file_id")).map(|()| None)?,
     })
 }
 

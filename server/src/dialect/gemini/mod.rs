@@ -7,6 +7,7 @@ use super::{
     Ask, Decoder, Dialect, Target,
     asked::{self, wrong_task},
     params::{Rules, Shape},
+    signature::Family,
     target::segment,
 };
 use crate::{
@@ -26,14 +27,20 @@ mod tests;
 pub(super) mod usage;
 pub(super) mod words;
 
-pub(super) use answer::Reader;
+use answer::Reader;
 
 /// The dialect.
 pub static GEMINI: Gemini = Gemini;
 
+/// The protocol's name in raw parts and options.
+const PROTOCOL: &str = "gemini";
+
 /// How bodies take options. Both spellings of a field are the same to Google.
 pub(super) static SHAPE: Shape =
-    Shape { protocol: "gemini", reserved: &["model", "contents", "content", "systemInstruction", "system_instruction"], same: &[] };
+    Shape { protocol: PROTOCOL, reserved: &["model", "contents", "content", "systemInstruction", "system_instruction"], same: &[] };
+
+/// Who signs what Google's models think and call, wherever they are served.
+const FAMILY: Family = Family::new(PROTOCOL);
 
 /// The generateContent protocol as the Gemini API speaks it.
 #[derive(Clone, Copy, Debug)]
@@ -67,17 +74,30 @@ impl Dialect for Gemini {
     fn decode(&self, ask: &Ask<'_>, target: &Target, _headers: &HeaderMap, body: Bytes) -> Result<Answer> {
         match ask.task {
             Task::Embed => embed::decode(&body, words::errors(target.quirks)).map(Answer::Embed),
-            _ => Reader::whole(&body, target).map(Answer::Chat),
+            _ => decode(&body, target),
         }
     }
 
     fn decoder(&self, _ask: &Ask<'_>, target: &Target) -> Box<dyn Decoder> {
-        Box::new(Reader::new(target))
+        decoder(target)
     }
 
     fn classify(&self, target: &Target, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
         words::classify(target, status, headers, body)
     }
+}
+
+/// A whole answer to a chat call.
+///
+/// # Errors
+/// As [`Reader::whole`].
+pub(super) fn decode(body: &[u8], target: &Target) -> Result<Answer> {
+    Reader::whole(body, target).map(|answer| Answer::Chat(FAMILY.chat(answer)))
+}
+
+/// Reads the frames of one streamed answer.
+pub(super) fn decoder(target: &Target) -> Box<dyn Decoder> {
+    FAMILY.decoder(Box::new(Reader::new(target)))
 }
 
 /// The path of a model: `models/…` unless the name says another collection, such as `tunedModels/…`.

@@ -16,10 +16,14 @@ use crate::{
         json::{At, Str, kept, object, place, text},
         openai,
         params::{Params, Rules},
+        signature::leave,
         turns::{self, Content, ResultPart, Said},
     },
     error::Result,
 };
+
+/// The word for the model.
+const ASSISTANT: &str = "assistant";
 
 /// One message on the wire.
 #[derive(Debug, Serialize)]
@@ -113,7 +117,7 @@ fn lower<'a>(
 ) -> Result<()> {
     let role = match role {
         Role::System | Role::Developer => "system",
-        Role::Assistant => "assistant",
+        Role::Assistant => ASSISTANT,
         Role::User | Role::Unspecified => "user",
         Role::Tool => "tool",
     };
@@ -123,23 +127,19 @@ fn lower<'a>(
         let place = said.place;
         match said.content {
             Content::Text(text, citations) => {
-                if !citations.is_empty() {
-                    rules.lack(place.key("text.citations"))?;
-                }
+                turns::leave_citations(citations, role == ASSISTANT, rules, place)?;
                 message.content.push_str(text);
             }
             Content::ToolCall(call) => {
-                if !call.signature.is_empty() {
-                    rules.lack(place.key("tool_call.signature"))?;
-                }
+                leave(&call.signature, rules, place.key("tool_call.signature"))?;
                 message.tool_calls.push(CallOut::from(call));
             }
             Content::ToolResult(result) => push(out, result_of(said, result, called, rules)?),
             // A message that an agent told of before.
             Content::Raw(raw) => out.push(MessageOut::Raw(text(&raw.json, At::Root.key(&place.key("raw.json")))?)),
-            Content::Media(_) => rules.lack(place.key("media"))?,
-            Content::Reasoning(_) => rules.lack(place.key("reasoning"))?,
-            Content::Refusal(_) => rules.lack(place.key("refusal"))?,
+            Content::Media(_) => rules.lack_content(place.key("media"))?,
+            Content::Reasoning(reasoning) => turns::leave_sealed(reasoning, rules, place)?,
+            Content::Refusal(refusal) => message.content.push_str(&refusal.text),
         }
     }
     let is_empty = message.content.is_empty() && message.tool_calls.is_empty() && !all.is_empty();
@@ -168,7 +168,7 @@ fn result_of<'a>(said: &Said<'a>, result: &'a ToolResultPart, called: &HashMap<&
         match turns::result_part(part, rules, all.index(n))? {
             None => {}
             Some(ResultPart::Text(text)) => message.content.push_str(text),
-            Some(ResultPart::Media(_) | ResultPart::Raw(_)) => rules.lack(all.index(n))?,
+            Some(ResultPart::Media(_) | ResultPart::Raw(_)) => rules.lack_content(all.index(n))?,
         }
     }
     Ok(message)

@@ -19,6 +19,7 @@ use super::{
     openai_responses::OPENAI_RESPONSES,
     params::{Rules, Shape},
     scoring::{self, NeverStreams, SCORING},
+    signature::Family,
 };
 use crate::{
     error::{Error, Origin, Result},
@@ -70,7 +71,7 @@ impl Dialect for Mlflow {
 
     fn decode(&self, ask: &Ask<'_>, target: &Target, headers: &HeaderMap, body: Bytes) -> Result<Answer> {
         match answer::decode(ask.task, &body)? {
-            Read::Answer(answer) => Ok(*answer),
+            Read::Answer(answer) => Ok(Family::of(target).answer(*answer)),
             Read::Responses(body) => OPENAI_RESPONSES.decode(ask, target, headers, body),
         }
     }

@@ -38,7 +38,7 @@ fn text(request: &ChatRequest, rules: Rules<'_>) -> Result<String> {
     if !matches!(role, Role::User | Role::Unspecified) {
         return Err(Error::invalid("messages[0].role", "must be the user's for this model"));
     }
-    turns::only_text(all, rules)
+    turns::only_text(*role, all, rules)
 }
 
 /// Prompts.

@@ -14,6 +14,7 @@ use crate::{
         json::{At, Fields, read, text},
         media,
         params::Rules,
+        signature::leave,
         tools,
         turns::{self, Content, Place, ResultPart, Said},
     },
@@ -84,9 +85,7 @@ fn plain<'a>(role: &'static str, said: &[Said<'a>], rules: Rules<'_>, out: &mut 
         let is_full = !message.content.is_empty();
         match one.content {
             Content::Text(text, citations) => {
-                if !citations.is_empty() {
-                    rules.lack(one.place.key("text.citations"))?;
-                }
+                turns::leave_citations(citations, false, rules, one.place)?;
                 if is_full {
                     out.push(std::mem::replace(&mut message, MessageOut { role, ..MessageOut::default() }));
                 }
@@ -99,7 +98,7 @@ fn plain<'a>(role: &'static str, said: &[Said<'a>], rules: Rules<'_>, out: &mut 
                 }
                 message.images.push(image);
             }
-            Content::Raw(_) => rules.lack(one.place.key("raw"))?,
+            Content::Raw(_) => rules.lack_content(one.place.key("raw"))?,
             _ => return Err(one.place.invalid("does not belong to a message of this role")),
         }
     }
@@ -113,31 +112,21 @@ fn assistant<'a>(said: &[Said<'a>], rules: Rules<'_>) -> Result<MessageOut<'a>> 
         one.refuse_hint(rules)?;
         let place = one.place;
         match one.content {
-            Content::Text(text, citations) => {
-                if !citations.is_empty() {
-                    rules.lack(place.key("text.citations"))?;
-                }
-                message.say(text);
-            }
+            // Where an answer's text is from has no place: see `turns::leave_citations`.
+            Content::Text(text, _) => message.say(text),
             Content::Media(part) => message.images.extend(image(part, place, rules)?),
             Content::ToolCall(call) => {
-                if !call.signature.is_empty() {
-                    rules.lack(place.key("tool_call.signature"))?;
-                }
+                leave(&call.signature, rules, place.key("tool_call.signature"))?;
                 let function = Called { name: &call.name, arguments: tools::object_arguments(call, place)? };
                 message.tool_calls.push(CallOut { id: &call.id, function });
             }
             Content::Reasoning(reasoning) => {
-                if !reasoning.signature.is_empty() {
-                    rules.lack(place.key("reasoning.signature"))?;
-                }
-                if !reasoning.redacted.is_empty() {
-                    rules.lack(place.key("reasoning.redacted"))?;
-                }
+                turns::leave_sealed(reasoning, rules, place)?;
                 message.thinking.push_str(&reasoning.text);
             }
             Content::Raw(raw) => message.add_raw(raw, place)?,
-            Content::Refusal(_) => rules.lack(place.key("refusal"))?,
+            // What the model declined with is text to it.
+            Content::Refusal(refusal) => message.say(&refusal.text),
             Content::ToolResult(_) => return Err(place.invalid("belongs to a message of role tool")),
         }
     }
@@ -160,8 +149,8 @@ fn result_of<'a>(said: &Said<'a>, called: &HashMap<&'a str, &'a str>, rules: Rul
         match turns::result_part(part, rules, at)? {
             None => {}
             Some(ResultPart::Text(text)) => message.say(text),
-            Some(ResultPart::Raw(_)) => rules.lack(at.key("raw"))?,
-            Some(ResultPart::Media(_)) => rules.lack(at.key("media"))?,
+            Some(ResultPart::Raw(_)) => rules.lack_content(at.key("raw"))?,
+            Some(ResultPart::Media(_)) => rules.lack_content(at.key("media"))?,
         }
     }
     Ok(Some(message))
@@ -196,7 +185,7 @@ fn image(part: &MediaPart, place: Place, rules: Rules<'_>) -> Result<Option<Stri
     let at = At::Root.key(&field);
     let (kind, source) = media::read(part, at)?;
     if kind != MediaKind::Image {
-        return rules.lack(at).map(|()| None);
+        return rules.lack_content(at).map(|()| None);
     }
     for (name, text) in [("file_name", &part.file_name), ("detail", &part.detail)] {
         if !text.is_empty() {
@@ -209,6 +198,6 @@ fn image(part: &MediaPart, place: Place, rules: Rules<'_>) -> Result<Option<Stri
             Some((_, bytes)) => Ok(Some(media::base64(&bytes))),
             None => rules.unfetched(at.key("uri")).map(|()| None),
         },
-        Source::FileId(_) => rules.lack(at.key("file_id")).map(|()| None),
+        Source::FileId(_) => rules.lack_content(at.key("file_id")).map(|()| None),
     }
 }

@@ -69,9 +69,9 @@ pub(super) fn of_chat(request: &ChatRequest, rules: Rules<'_>) -> Result<Complet
 fn prompt(messages: &[Message], rules: Rules<'_>) -> Result<String> {
     let spoken = turns::in_order(messages, rules)?;
     let mut lines = String::new();
-    for (n, (message, (_, said))) in messages.iter().zip(&spoken).enumerate() {
+    for (n, (message, (spoken_by, said))) in messages.iter().zip(&spoken).enumerate() {
         let role = role_word(message, At::Root.key("messages").index(n))?;
-        let text = turns::only_text(said, rules)?;
+        let text = turns::only_text(*spoken_by, said, rules)?;
         if spoken.len() == 1 && role == "user" {
             return Ok(text);
         }

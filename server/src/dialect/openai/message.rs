@@ -9,7 +9,12 @@ use serde_json::value::RawValue;
 
 use super::quirks::tool_id;
 use crate::dialect::json::{At, Fields, Rest, read, text};
-use crate::dialect::{Habit, functions::CalledOut, params::Rules};
+use crate::dialect::{
+    Habit,
+    functions::CalledOut,
+    params::Rules,
+    signature::{Family, leave},
+};
 use crate::dialect::{media, turns};
 use crate::error::{Error, Result};
 
@@ -273,7 +278,7 @@ fn tool_result<'a>(result: &'a ToolResultPart, name: &'a str, rules: Rules<'_>, 
         let at = parts.index(n);
         match &part.kind {
             Some(Kind::Text(_) | Kind::Raw(_)) => lowered.add(part, rules, at)?,
-            Some(Kind::Media(_)) => rules.lack(at.key("media"))?,
+            Some(Kind::Media(_)) => rules.lack_content(at.key("media"))?,
             _ => return Err(at.invalid("must be text or media in a tool result")),
         }
     }
@@ -294,24 +299,19 @@ impl<'a> MessageOut<'a> {
                     rules.lack(at.key("text").key("citations"))?;
                 }
             }
-            Some(Kind::Media(_)) if self.is_flat => rules.lack(at.key("media"))?,
+            Some(Kind::Media(_)) if self.is_flat => rules.lack_content(at.key("media"))?,
             Some(Kind::Media(media)) => self.content.extend(lower_media(media, rules, at.key("media"))?),
             Some(Kind::ToolCall(call)) if is_assistant => {
-                let signature = call.signature.as_str();
-                let field = at.key("tool_call");
-                let is_sent = signature.is_empty() || rules.takes("thought_signature", field.key("signature"))?;
+                let signature = Family::of(rules.target).read(&call.signature).own();
+                let is_sent = signature.is_empty() || rules.takes("thought_signature", at.key("tool_call").key("signature"))?;
                 let id = tool_id(&call.id, rules.target.quirks);
                 self.tool_calls.push(tool_call(call, id, if is_sent { signature } else { "" }));
             }
             Some(Kind::Reasoning(reasoning)) if is_assistant => {
                 let at = at.key("reasoning");
-                if !reasoning.signature.is_empty() {
-                    rules.lack(at.key("signature"))?;
-                }
-                if !reasoning.redacted.is_empty() {
-                    rules.lack(at.key("redacted"))?;
-                }
-                if !reasoning.text.is_empty() && rules.takes("reasoning_content", at.key("text"))? {
+                leave(&reasoning.signature, rules, at.key("signature"))?;
+                leave(&reasoning.redacted, rules, at.key("redacted"))?;
+                if !rules.target.quirks.lacks.contains(&"reasoning_content") {
                     self.reasoning.push_str(&reasoning.text);
                 }
             }
@@ -319,7 +319,8 @@ impl<'a> MessageOut<'a> {
             Some(Kind::Raw(raw)) if rules.owns(raw) => {
                 self.place(raw_part(raw, at.key("raw").key("json"))?, at)?;
             }
-            Some(Kind::Raw(_)) => rules.lack(at.key("raw"))?,
+            Some(Kind::Raw(_)) if is_assistant => rules.lack(at.key("raw"))?,
+            Some(Kind::Raw(_)) => rules.lack_content(at.key("raw"))?,
             Some(Kind::ToolResult(_)) => return Err(at.invalid("belongs to a message of role tool")),
             Some(Kind::ToolCall(_) | Kind::Reasoning(_) | Kind::Refusal(_)) => {
                 return Err(at.invalid("belongs to a message of role assistant"));
@@ -416,7 +417,7 @@ fn lower_media<'a>(part: &'a MediaPart, rules: Rules<'_>, at: At<'_>) -> Result<
         (MediaKind::Audio, Source::Data(_)) => "input_audio",
         _ => "file",
     };
-    if !rules.takes(wire, at)? {
+    if !rules.takes_content(wire, at)? {
         return Ok(None);
     }
     match (kind, source) {
@@ -427,7 +428,7 @@ fn lower_media<'a>(part: &'a MediaPart, rules: Rules<'_>, at: At<'_>) -> Result<
         (MediaKind::Audio, Source::Data(_)) => Ok(audio(part, source)),
         (MediaKind::Audio | MediaKind::Document, Source::Uri(_)) => rules.unfetched(at.key("uri")).map(|()| None),
         (MediaKind::Document, _) | (MediaKind::Image | MediaKind::Audio, Source::FileId(_)) => Ok(file(part, source)),
-        (MediaKind::Video | MediaKind::Unspecified, _) => rules.lack(at).map(|()| None),
+        (MediaKind::Video | MediaKind::Unspecified, _) => rules.lack_content(at).map(|()| None),
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
     asked::wrong_task,
     media,
     params::{Params, Rules, Shape},
+    signature::Family,
     target::Settings,
 };
 use crate::{
@@ -89,13 +90,13 @@ impl Dialect for OpenAi {
         if ask.lane == Lane::Byte {
             return byte_lane::decode(ask.task, errors(target.quirks), headers, body).map(Answer::Wire);
         }
-        read_answer(ask.task, &body, target.quirks)
+        Ok(Family::of(target).answer(read_answer(ask.task, &body, target.quirks)?))
     }
 
     fn decoder(&self, ask: &Ask<'_>, target: &Target) -> Box<dyn Decoder> {
         match ask.lane {
             Lane::Byte => Box::new(byte_lane::Frames::new(ask, errors(target.quirks))),
-            Lane::Typed => Box::new(stream::Typed::new(target.quirks)),
+            Lane::Typed => Family::of(target).decoder(Box::new(stream::Typed::new(target.quirks))),
         }
     }
 

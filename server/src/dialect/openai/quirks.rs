@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use flowgate_proto::v1::Reasoning;
 
 use crate::{
-    dialect::{Habit, Quirks, ReasoningField, json::Fields, params::Params, tools::fitted_id},
+    dialect::{Habit, Quirks, ReasoningField, json::Fields, params::Params, signature::is_marked, tools::fitted_id},
     error::Result,
 };
 
@@ -58,13 +58,25 @@ pub(super) fn must_rewrite(body: &[u8], fields: &Fields<'_>, quirks: &Quirks) ->
         Habit::NoDeveloper => says("\"developer\""),
         Habit::AnyForRequired => has("tool_choice"),
         Habit::AutoOnly => fields.get("tool_choice").is_some_and(|choice| choice.get() != "\"auto\""),
+        Habit::OwnSignatures => false,
     };
-    quirks.lacks.iter().any(|name| has(name) || stands_in_messages(name, body, fields))
+    has_marked_signature(body)
+        || quirks.lacks.iter().any(|name| has(name) || stands_in_messages(name, body, fields))
         || (!quirks.stream_usage && has("stream_options"))
         || quirks.renames.iter().any(|(name, _)| has(name))
         || (quirks.max_tokens_field == "max_tokens" && has("max_completion_tokens"))
         || (quirks.reasoning != ReasoningField::Effort && has("reasoning_effort"))
         || quirks.habits.iter().any(of_habit)
+}
+
+/// Whether a call has a signature that an answer of ours said whose it is, which is for us to read.
+fn has_marked_signature(body: &[u8]) -> bool {
+    const NAME: &[u8] = b"\"thought_signature\"";
+    memchr::memmem::find_iter(body, NAME).any(|at| {
+        let value = body.get(at + NAME.len()..).unwrap_or_default().trim_ascii_start();
+        let value = value.strip_prefix(b":").unwrap_or_default().trim_ascii_start();
+        value.strip_prefix(b"\"").is_some_and(is_marked)
+    })
 }
 
 /// Whether a field that messages may have stands in one.

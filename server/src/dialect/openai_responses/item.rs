@@ -13,6 +13,7 @@ use crate::{
         json::{At, Fields, read, text},
         media,
         params::Rules,
+        signature::{Family, Signed, leave},
         turns::{self, Content, ResultPart, Said},
     },
     error::{Error, Result},
@@ -161,7 +162,7 @@ impl<'a> Items<'a, '_> {
             Content::Text(words, citations) => self.open.extend(self.text(words, citations, is_model, at)?),
             Content::Refusal(refusal) => self.open.push(Entry::Refusal { refusal: &refusal.text }),
             // A model's message holds text only.
-            Content::Media(_) if is_model => self.rules.lack(at.key("media"))?,
+            Content::Media(_) if is_model => self.rules.lack_content(at.key("media"))?,
             Content::Media(part) => self.open.extend(media(part, self.rules, at.key("media"))?),
             Content::ToolCall(call) => self.put(role, tool_call(call, self.rules, at.key("tool_call"))?),
             Content::ToolResult(result) => self.put(role, tool_result(result, self.rules, at.key("tool_result"))?),
@@ -176,22 +177,14 @@ impl<'a> Items<'a, '_> {
     }
 
     fn text(&self, text: &'a str, citations: &'a [Citation], is_model: bool, at: At<'_>) -> Result<Option<Entry<'a>>> {
-        let field = at.key("text");
-        if !is_model && !citations.is_empty() {
-            self.rules.lack(field.key("citations"))?;
-        }
+        turns::leave_citations(citations, is_model, self.rules, at)?;
         if text.is_empty() {
             return Ok(None);
         }
         if !is_model {
             return Ok(Some(Entry::InputText { text }));
         }
-        let mut annotations = Vec::new();
-        for (n, citation) in citations.iter().enumerate() {
-            let at = field.key("citations");
-            annotations.extend(annotation(citation, self.rules, at.index(n))?);
-        }
-        Ok(Some(Entry::OutputText { text, annotations }))
+        Ok(Some(Entry::OutputText { text, annotations: citations.iter().filter_map(annotation).collect() }))
     }
 
     fn raw(&mut self, part: &'a RawPart, role: Role, at: At<'_>) -> Result<()> {
@@ -227,22 +220,15 @@ fn word(role: Role) -> &'static str {
     }
 }
 
-/// A source, if it says all that the protocol asks of one.
-fn annotation<'a>(citation: &'a Citation, rules: Rules<'_>, at: At<'_>) -> Result<Option<Annotation<'a>>> {
-    let Citation { uri, title, quote, start, end } = citation;
-    if !quote.is_empty() {
-        rules.lack(at.key("quote"))?;
-    }
-    match (start, end) {
-        (Some(start), Some(end)) => Ok(Some(Annotation::UrlCitation { url: uri, title, start_index: *start, end_index: *end })),
-        _ => rules.lack(at).map(|()| None),
-    }
+/// A source of an answer, if it says all that the protocol asks of one. What is quoted has no place.
+fn annotation(citation: &Citation) -> Option<Annotation<'_>> {
+    let Citation { uri, title, quote: _, start, end } = citation;
+    let (start_index, end_index) = ((*start)?, (*end)?);
+    (!uri.is_empty()).then_some(Annotation::UrlCitation { url: uri, title, start_index, end_index })
 }
 
 fn tool_call<'a>(call: &'a ToolCallPart, rules: Rules<'_>, at: At<'_>) -> Result<Item<'a>> {
-    if !call.signature.is_empty() {
-        rules.lack(at.key("signature"))?;
-    }
+    leave(&call.signature, rules, at.key("signature"))?;
     Ok(Item::FunctionCall { call_id: &call.id, name: &call.name, arguments: &call.arguments })
 }
 
@@ -269,16 +255,18 @@ fn tool_result<'a>(result: &'a ToolResultPart, rules: Rules<'_>, at: At<'_>) -> 
     Ok(Item::FunctionCallOutput { call_id: &result.tool_call_id, output })
 }
 
-/// Reasoning as it is replayed: its text is the summary, its signature what only the provider can read.
+/// Reasoning as it is replayed: its text is the summary, its signature what only the provider can read. What another signed is left out.
 fn reasoning<'a>(part: &'a ReasoningPart, rules: Rules<'_>, at: At<'_>) -> Result<Option<Item<'a>>> {
-    if !part.redacted.is_empty() {
-        rules.lack(at.key("redacted"))?;
-    }
-    if part.text.is_empty() && part.signature.is_empty() {
+    leave(&part.redacted, rules, at.key("redacted"))?;
+    let encrypted_content = match Family::of(rules.target).read(&part.signature) {
+        Signed::Foreign => return Ok(None),
+        signed => signed.own(),
+    };
+    if part.text.is_empty() && encrypted_content.is_empty() {
         return Ok(None);
     }
     let summary = Some(Entry::SummaryText { text: &part.text }).filter(|_| !part.text.is_empty());
-    Ok(Some(Item::Reasoning { summary: summary.into_iter().collect(), encrypted_content: &part.signature }))
+    Ok(Some(Item::Reasoning { summary: summary.into_iter().collect(), encrypted_content }))
 }
 
 /// The JSON of a raw part and where it belongs, by its type.
@@ -323,6 +311,6 @@ fn media<'a>(part: &'a MediaPart, rules: Rules<'_>, at: At<'_>) -> Result<Option
                 Source::Data(bytes) => File { file_data: Some(data(bytes)), filename: media::file_name(part), ..File::default() },
             })
         }
-        (MediaKind::Audio | MediaKind::Video | MediaKind::Unspecified, _) => return rules.lack(at).map(|()| None),
+        (MediaKind::Audio | MediaKind::Video | MediaKind::Unspecified, _) => return rules.lack_content(at).map(|()| None),
     }))
 }

@@ -2,7 +2,8 @@
 //!
 //! - Messages keep their order and their roles: system and developer messages are input items, `instructions` is not used.
 //! - `store` is false unless `provider_options` says otherwise. A request that asks for reasoning, or replays some, also asks for its
-//!   encrypted form, which travels as the signature of a reasoning part and is sent back with it. Items are sent without their ids: an id
+//!   encrypted form, which travels as the signature of a reasoning part and is sent back with it. Reasoning that another encrypted is left
+//!   out. Items are sent without their ids: an id
 //!   would be looked up where nothing is stored.
 //! - What has no part in the contract (hosted tools' calls, for example) is a raw part of `openai_responses` that holds the whole item.
 //! - Options are read from `openai`, then `openai_responses`, then the provider's own entry; the later wins. `include` is joined.
@@ -15,6 +16,7 @@ use super::{
     asked::{self, wrong_task},
     openai,
     params::{Rules, Shape},
+    signature::Family,
 };
 use crate::{
     error::{Error, Result},
@@ -58,11 +60,11 @@ impl Dialect for OpenAiResponses {
 
     fn decode(&self, ask: &Ask<'_>, target: &Target, _headers: &HeaderMap, body: Bytes) -> Result<Answer> {
         chats(ask)?;
-        stream::whole(&body, openai::errors(target.quirks)).map(Answer::Chat)
+        stream::whole(&body, openai::errors(target.quirks)).map(|answer| Answer::Chat(Family::of(target).chat(answer)))
     }
 
     fn decoder(&self, _ask: &Ask<'_>, target: &Target) -> Box<dyn Decoder> {
-        Box::new(stream::Typed::new(openai::errors(target.quirks)))
+        Family::of(target).decoder(Box::new(stream::Typed::new(openai::errors(target.quirks))))
     }
 
     fn classify(&self, target: &Target, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {

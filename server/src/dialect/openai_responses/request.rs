@@ -15,6 +15,7 @@ use crate::{
         json::Json,
         openai,
         params::{Params, Rules},
+        signature::Family,
         tools::{self, Choice, Declared, Format},
     },
     error::{Error, Result},
@@ -68,7 +69,7 @@ pub(super) fn encode(request: &ChatRequest, rules: Rules<'_>) -> Result<Bytes> {
     params.put_some("top_logprobs", "top_logprobs", request.top_logprobs)?;
     put_tools(&mut params, request)?;
     put_text(&mut params, request)?;
-    let is_reasoned = request.reasoning.is_some() || params.is_replaced("reasoning") || replays_reasoning(request);
+    let is_reasoned = request.reasoning.is_some() || params.is_replaced("reasoning") || replays_reasoning(request, rules);
     put_reasoning(&mut params, request)?;
     put_include(&mut params, request, is_reasoned)?;
     let metadata: BTreeMap<_, _> = request.metadata.iter().collect();
@@ -124,9 +125,10 @@ fn put_reasoning(params: &mut Params<'_>, request: &ChatRequest) -> Result<()> {
 }
 
 /// Whether a message brings back reasoning that only the provider can read.
-fn replays_reasoning(request: &ChatRequest) -> bool {
+fn replays_reasoning(request: &ChatRequest, rules: Rules<'_>) -> bool {
+    let family = Family::of(rules.target);
     let mut parts = request.messages.iter().flat_map(|message| &message.parts);
-    parts.any(|part| matches!(&part.kind, Some(PartKind::Reasoning(reasoning)) if !reasoning.signature.is_empty()))
+    parts.any(|part| matches!(&part.kind, Some(PartKind::Reasoning(reasoning)) if !family.read(&reasoning.signature).own().is_empty()))
 }
 
 /// What the answer shall hold besides: what is needed here, and what the caller adds.

@@ -23,7 +23,7 @@ pub(in crate::dialect) fn body(ask: &Ask<'_>, target: &Target, stream: Option<bo
     let prompt = match request.prompts.as_slice() {
         [] => return Err(Error::invalid("prompts", "must hold at least one prompt")),
         [prompt] => prompt,
-        [_, ..] => return Err(Error::unsupported("prompts[1]", target.provider)),
+        [_, ..] => return Err(Error::unsupported_content("prompts[1]", target.provider)),
     };
     let mut params = Params::unnamed(rules, &request.provider_options)?;
     params.put("prompts", "inputs", prompt)?;

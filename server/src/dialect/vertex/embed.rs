@@ -66,7 +66,7 @@ fn takes_content(model: &str) -> bool {
 pub(super) fn encode(ask: &Ask<'_>, target: &Target, path: &str) -> Result<http::Request<Bytes>> {
     let request = asked::embed(ask)?;
     if takes_content(&target.model) {
-        let [text] = request.inputs.as_slice() else { return Err(Error::unsupported("inputs[1]", target.provider)) };
+        let [text] = request.inputs.as_slice() else { return Err(Error::unsupported_content("inputs[1]", target.provider)) };
         let mut params = embed::options(ask, target)?;
         embed::put_text(&mut params, text)?;
         return target.post_json(&format!("{path}:embedContent"), params.end()?);

@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use super::{
     Ask, Decoder, Dialect, Target, anthropic,
     asked::wrong_task,
-    gemini::{self, Reader, Surface},
+    gemini::{self, Surface},
     openai::{self, OPENAI},
 };
 use crate::{
@@ -99,7 +99,7 @@ impl Dialect for Vertex {
     fn decode(&self, ask: &Ask<'_>, target: &Target, headers: &HeaderMap, body: Bytes) -> Result<Answer> {
         match (ask.task, speaks(&target.model)) {
             (Task::Embed, _) => embed::decode(&body, target).map(Answer::Embed),
-            (_, Speaks::Gemini) => Reader::whole(&body, target).map(Answer::Chat),
+            (_, Speaks::Gemini) => gemini::decode(&body, target),
             (_, Speaks::Anthropic) => anthropic::decode(target, &body),
             (_, Speaks::OpenAi) => OPENAI.decode(&as_chat(ask), target, headers, body),
         }
@@ -107,7 +107,7 @@ impl Dialect for Vertex {
 
     fn decoder(&self, ask: &Ask<'_>, target: &Target) -> Box<dyn Decoder> {
         match speaks(&target.model) {
-            Speaks::Gemini => Box::new(Reader::new(target)),
+            Speaks::Gemini => gemini::decoder(target),
             Speaks::Anthropic => anthropic::decoder(target),
             Speaks::OpenAi => OPENAI.decoder(&as_chat(ask), target),
         }

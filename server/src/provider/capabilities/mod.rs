@@ -7,10 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use flowgate_proto::v1::{Capability, ErrorReason};
+use flowgate_proto::v1::{Capability, ErrorReason, part::Kind};
 use http::HeaderMap;
 
-use super::{Kind, PROVIDERS, Provider};
+use super::{Kind as RowKind, PROVIDERS, Provider};
 use crate::{
     dialect::{Ask, Settings, Target, Unsupported},
     error::Error,
@@ -131,6 +131,8 @@ enum Cell {
     Sent(String),
     /// The field that is refused.
     Refused(String),
+    /// Sent without what the model thought, so that the conversation goes on.
+    LeftOut(String),
     /// The row has no such task.
     NoTask,
 }
@@ -140,6 +142,7 @@ impl Cell {
         match self {
             Self::Sent(request) => format!("{}: {request}\n", probe.head),
             Self::Refused(field) => format!("{}: refused: {field}\n", probe.head),
+            Self::LeftOut(request) => format!("{}: left out: {request}\n", probe.head),
             Self::NoTask => format!("{}: no such task\n", probe.head),
         }
     }
@@ -173,7 +176,7 @@ fn testdata(name: &str) -> PathBuf {
 
 /// The rows whose protocol for models of language this build speaks, but for the made-up one.
 fn rows() -> impl Iterator<Item = &'static Provider> {
-    PROVIDERS.iter().filter(|row| row.kind != Kind::Mock && row.llm.is_some())
+    PROVIDERS.iter().filter(|row| row.kind != RowKind::Mock && row.llm.is_some())
 }
 
 fn ways(row: &'static Provider) -> Vec<Way> {
@@ -213,10 +216,25 @@ fn ask(row: &'static Provider, way: &Way, probe: &Probe) -> Cell {
     let Some((task, dialect)) = spoken else { return Cell::NoTask };
     let (target, payload) = (target(row, way, probe), Payload::typed_only(request(probe)));
     let ask = Ask { task, streaming: probe.streaming, lane: Lane::Typed, payload: &payload, unsupported: Unsupported::Refuse };
+    let thoughtless = without_thoughts(request(probe)).map(Payload::typed_only);
+    let without = thoughtless.as_ref().and_then(|payload| dialect.encode(&Ask { payload, ..ask }, &target).ok());
     match dialect.encode(&ask, &target) {
+        Ok(request) if without.is_some_and(|without| without.body() == request.body()) => Cell::LeftOut(written(&request)),
         Ok(request) => Cell::Sent(written(&request)),
         Err(error) => refused(&error).unwrap_or_else(|| panic!("{} {} {}: {error:?}", row.name, way.label, probe.head)),
     }
+}
+
+/// A conversation without what the model thought; nothing when it holds no thoughts.
+fn without_thoughts(mut request: Request) -> Option<Request> {
+    let Request::Chat(chat) = &mut request else { return None };
+    let mut found = false;
+    for message in &mut chat.messages {
+        let before = message.parts.len();
+        message.parts.retain(|part| !matches!(part.kind, Some(Kind::Reasoning(_))));
+        found |= message.parts.len() < before;
+    }
+    found.then_some(request)
 }
 
 /// A refusal that names the field; nothing when it is any other error.
