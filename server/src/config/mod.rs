@@ -15,9 +15,11 @@ mod load;
 pub(crate) mod lower;
 mod media;
 mod merge;
+mod model_uri;
 mod place;
 mod raw;
 mod reading;
+mod relative_path;
 mod routing;
 mod schema;
 mod secrets;
@@ -54,6 +56,8 @@ pub use self::{
     grant::{AwsGrant, AwsKeys, AwsRole, AwsSource, ClientCredentials, GoogleCredentials, Grant, Proof, Secret},
     load::{LoadOptions, Loaded, Source, Unset, load, parse, schema},
     media::Media,
+    model_uri::{BadModelUri, Location, ModelUri, Pick, Stage},
+    relative_path::{BadPath, RelativePath},
     routing::{
         Affinity, Breaker, Concurrency, ConcurrencyLimit, Ejection, Health, HealthCheck, Hedge, HedgeAfter, Mirror, Prefer, Require, Retry,
         Rollout, Routing, Step, Tags,

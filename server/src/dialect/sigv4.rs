@@ -18,6 +18,11 @@ const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const CONTENT_HASH: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
+const CONTENT: HeaderName = HeaderName::from_static("x-amz-content-sha256");
+
+/// S3's name in signatures: its paths are signed as they are sent, and its requests name the hash of their body.
+const S3: &str = "s3";
+
 /// What AWS leaves as it is in paths, queries and forms.
 pub const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -52,7 +57,7 @@ pub fn is_own(name: &HeaderName) -> bool {
 }
 
 /// Signs a request as it stands: its body must not change any more, nor its host, its content type and what starts with `x-amz-`.
-/// An older signature is replaced. Not for S3, which escapes paths once only.
+/// An older signature is replaced.
 ///
 /// # Errors
 /// An internal error when a signed header, or a key, has characters that no header can hold, or the time is before 1970.
@@ -64,6 +69,10 @@ pub fn sign(request: &mut Request<Bytes>, keys: &SigningKeys, now: SystemTime) -
     headers.remove(TOKEN);
     if let Some(token) = &keys.session_token {
         headers.insert(TOKEN, secret_value(token.expose_secret())?);
+    }
+    if keys.service == S3 {
+        let hash = hex(digest::digest(&digest::SHA256, request.body()).as_ref());
+        request.headers_mut().insert(CONTENT, value(&hash)?);
     }
     let asked = Asked {
         method: request.method().as_str(),
@@ -104,7 +113,10 @@ impl Asked<'_> {
     fn authorization(&self, keys: &SigningKeys, stamp: &str) -> String {
         let date = stamp.split('T').next().unwrap_or_default();
         let scope = format!("{date}/{}/{}/aws4_request", keys.region, keys.service);
-        let told = format!("{ALGORITHM}\n{stamp}\n{scope}\n{}", hex(digest::digest(&digest::SHA256, self.canonical().as_bytes()).as_ref()));
+        let told = format!(
+            "{ALGORITHM}\n{stamp}\n{scope}\n{}",
+            hex(digest::digest(&digest::SHA256, self.canonical(keys.service == S3).as_bytes()).as_ref())
+        );
         let mut key = mac(format!("AWS4{}", keys.secret_access_key.expose_secret()).as_bytes(), date);
         for part in [keys.region.as_str(), keys.service, "aws4_request"] {
             key = mac(key.as_ref(), part);
@@ -114,10 +126,11 @@ impl Asked<'_> {
         format!("{ALGORITHM} Credential={id}/{scope}, SignedHeaders={}, Signature={signature}", self.names())
     }
 
-    fn canonical(&self) -> String {
+    fn canonical(&self, path_as_sent: bool) -> String {
         let headers: String = self.headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
         let hash = hex(digest::digest(&digest::SHA256, self.body).as_ref());
-        let (path, query) = (canonical_path(self.path), canonical_query(self.query));
+        let path = if path_as_sent { self.path.to_owned() } else { canonical_path(self.path) };
+        let query = canonical_query(self.query);
         format!("{}\n{path}\n{query}\n{headers}\n{}\n{hash}", self.method, self.names())
     }
 

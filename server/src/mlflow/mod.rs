@@ -1,3 +1,14 @@
-//! MLflow's models: where they are registered, their files, and what runs them.
+//! MLflow's models: what the registry says of them, their files, what they say of themselves, and what runs them. Opens no sockets: it is
+//! handed a [`Fetch`].
+//!
+//! [`Fetch`]: crate::upstream::control::Fetch
 
+pub mod artifacts;
+pub mod model_file;
+pub mod native;
 pub mod process;
+pub mod registry;
+pub mod signature;
+
+#[cfg(test)]
+mod testing;

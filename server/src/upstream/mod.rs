@@ -17,6 +17,7 @@ mod body;
 mod choice;
 mod connect;
 mod connections;
+pub mod control;
 mod ejection;
 mod event_stream;
 mod events;

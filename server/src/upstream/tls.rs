@@ -5,9 +5,10 @@ use std::{path::Path, sync::Arc};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
+use super::control::ControlTls;
 use crate::error::{Error, Result};
 
 /// The one crypto provider of the house.
@@ -70,5 +71,26 @@ pub(super) fn client(roots: RootCertStore) -> Result<Arc<ClientConfig>> {
         .map_err(|error| Error::internal("TLS cannot be set up").because(error))?;
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// How control calls are made: with roots, and a certificate, of their own where they say so.
+///
+/// # Errors
+/// An internal error that names the PEM file which cannot be used.
+pub(super) fn control(options: &ControlTls) -> Result<Arc<ClientConfig>> {
+    let roots = match &options.ca {
+        None => system_roots(),
+        Some(path) => trust(RootCertStore::empty(), path, &read(path)?)?,
+    };
+    let mut config = Arc::unwrap_or_clone(client(roots)?);
+    if let Some(path) = &options.identity {
+        let pem = read(path)?;
+        let unusable = |error: &dyn std::fmt::Display| Error::internal(format!("{} holds no usable private key: {error}", path.display()));
+        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| unusable(&error))?;
+        let key = provider().key_provider.load_private_key(key).map_err(|error| unusable(&error))?;
+        let identity = rustls::sign::CertifiedKey::new(certificates(path, &pem)?, key);
+        config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(identity));
+    }
     Ok(Arc::new(config))
 }

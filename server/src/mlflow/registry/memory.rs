@@ -1,0 +1,115 @@
+//! What each reference meant last, in a small file: models start by it when the registry is away.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use flowgate_proto::v1::ErrorReason;
+
+use super::{Registry, Resolved};
+use crate::{
+    config::ModelUri,
+    error::{Error, Result},
+};
+
+/// How large the file may be: a few hundred bytes for each reference.
+const MOST: u64 = 16 << 20;
+
+/// What each reference meant last. Shared by all who ask.
+#[derive(Debug)]
+pub struct Memory {
+    path: PathBuf,
+    known: Mutex<BTreeMap<String, Resolved>>,
+}
+
+impl Memory {
+    /// What the file holds; nothing when it is not there, or damaged, which is logged.
+    pub fn open(path: &Path) -> Self {
+        let known = match read(path) {
+            Ok(known) => known,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "the last versions of models cannot be read; they are asked for anew");
+                BTreeMap::new()
+            }
+        };
+        Self { path: path.to_owned(), known: Mutex::new(known) }
+    }
+
+    /// What a reference meant last.
+    pub fn recall(&self, uri: &ModelUri) -> Option<Resolved> {
+        self.lock().get(&uri.to_string()).cloned()
+    }
+
+    /// Keeps what a reference means. A file that cannot be written costs only the next cold start, so that it is logged and no error.
+    pub fn keep(&self, resolved: &Resolved) {
+        let mut known = self.lock();
+        let key = resolved.uri.to_string();
+        if known.get(&key) == Some(resolved) {
+            return;
+        }
+        known.insert(key, resolved.clone());
+        if let Err(error) = write(&self.path, &known) {
+            tracing::warn!(path = %self.path.display(), %error, "the last versions of models cannot be kept");
+        }
+    }
+
+    /// What a reference means now, or meant last when the registry is away; tells which. Blocks for as long as a small file is written.
+    ///
+    /// # Errors
+    /// As [`Registry::resolve`].
+    pub async fn resolve(&self, registry: &Registry, uri: &ModelUri) -> Result<(Resolved, bool)> {
+        match registry.resolve(uri).await {
+            Ok(resolved) => {
+                self.keep(&resolved);
+                Ok((resolved, true))
+            }
+            Err(error) if is_away(&error) => match self.recall(uri) {
+                Some(resolved) => {
+                    tracing::warn!(%uri, ?error, "the registry is away; the last version that it named is used");
+                    Ok((resolved, false))
+                }
+                None => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Resolved>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An outage, and no word of the registry's on the model.
+fn is_away(error: &Error) -> bool {
+    use ErrorReason as R;
+    matches!(
+        error.reason(),
+        R::ProviderUnavailable | R::ProviderTimeout | R::ProviderFailed | R::ProviderBadAnswer | R::ProviderRateLimited
+    )
+}
+
+fn read(path: &Path) -> io::Result<BTreeMap<String, Resolved>> {
+    if fs::metadata(path)?.len() > MOST {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too large"));
+    }
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+/// Whole or not at all.
+fn write(path: &Path, known: &BTreeMap<String, Resolved>) -> io::Result<()> {
+    let fresh = path.with_extension(format!("{}.tmp", uuid::Uuid::now_v7()));
+    let written = fs::File::create(&fresh).and_then(|mut file| {
+        file.write_all(&serde_json::to_vec_pretty(known)?)?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)
+    });
+    if written.is_err() {
+        drop(fs::remove_file(&fresh));
+    }
+    written
+}

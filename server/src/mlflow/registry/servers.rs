@@ -1,0 +1,249 @@
+//! Which tracking server and registry there are, and how one proves who asks: the environment variables that MLflow's own clients read.
+
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use flowgate_proto::v1::ErrorReason;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Uri,
+    header::AUTHORIZATION,
+    uri::{Authority, Scheme},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::{
+    config::Environment,
+    error::{Error, Result},
+    upstream::control::ControlTls,
+};
+
+const WORKSPACE: HeaderName = HeaderName::from_static("x-mlflow-workspace");
+
+/// The servers that know models.
+#[derive(Clone, Debug)]
+pub struct Servers {
+    /// Of registered models. `None`: there is none.
+    pub registry: Option<Server>,
+    /// Of runs, logged models and files.
+    pub tracking: Option<Server>,
+    /// How TLS is spoken with them.
+    pub tls: ControlTls,
+}
+
+/// One server, and what it is told with each request.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The address, without a `/` at its end.
+    address: String,
+    host: Authority,
+    auth: Auth,
+    workspace: Option<HeaderValue>,
+}
+
+#[derive(Clone, Debug)]
+enum Auth {
+    Nobody,
+    Basic { username: String, password: SecretString },
+    Bearer(SecretString),
+}
+
+impl Servers {
+    /// What the environment says: `MLFLOW_TRACKING_URI` (unless `tracking_uri` does), `MLFLOW_REGISTRY_URI`, and those of users, tokens and
+    /// TLS.
+    ///
+    /// # Errors
+    /// `GATEWAY_NOT_SERVING` when an address is no server's, or something is set that is not supported.
+    pub fn read(tracking_uri: Option<&str>, environment: &dyn Environment) -> Result<Self> {
+        let variable = |name: &str| environment.variable(name).filter(|value| !value.is_empty());
+        for name in ["MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4"] {
+            if variable(name).is_some_and(|value| !is_false(&value)) {
+                let message = format!("{name} is set, which is not supported; use a user and password, or a token");
+                return Err(Error::new(ErrorReason::GatewayNotServing, message));
+            }
+        }
+        let auth = auth(environment)?;
+        let workspace = variable("MLFLOW_WORKSPACE").map(|name| header(&name, "MLFLOW_WORKSPACE")).transpose()?;
+        let server = |uri: &str| Server::new(uri, auth.clone(), workspace.clone());
+        let tracking = tracking_uri.map(ToOwned::to_owned).or_else(|| variable("MLFLOW_TRACKING_URI"));
+        let tracking = tracking.map(|uri| server(&uri)).transpose()?;
+        let registry = match variable("MLFLOW_REGISTRY_URI") {
+            Some(uri) => Some(server(&uri)?),
+            None => tracking.clone(),
+        };
+        let file = |name| variable(name).map(PathBuf::from);
+        let tls = ControlTls {
+            insecure: variable("MLFLOW_TRACKING_INSECURE_TLS").is_some_and(|value| !is_false(&value)),
+            ca: file("MLFLOW_TRACKING_SERVER_CERT_PATH"),
+            identity: file("MLFLOW_TRACKING_CLIENT_CERT_PATH"),
+        };
+        if tls.insecure && tls.ca.is_some() {
+            let message = "MLFLOW_TRACKING_INSECURE_TLS and MLFLOW_TRACKING_SERVER_CERT_PATH exclude each other; unset one of them";
+            return Err(Error::new(ErrorReason::GatewayNotServing, message));
+        }
+        Ok(Self { registry, tracking, tls })
+    }
+
+    /// The server of registered models.
+    ///
+    /// # Errors
+    /// `GATEWAY_NOT_SERVING` when there is none.
+    pub fn registry(&self) -> Result<&Server> {
+        self.registry.as_ref().ok_or_else(missing)
+    }
+
+    /// The server of runs, logged models and files.
+    ///
+    /// # Errors
+    /// `GATEWAY_NOT_SERVING` when there is none.
+    pub fn tracking(&self) -> Result<&Server> {
+        self.tracking.as_ref().ok_or_else(missing)
+    }
+}
+
+impl Server {
+    fn new(text: &str, auth: Auth, workspace: Option<HeaderValue>) -> Result<Self> {
+        let text = text.trim().trim_end_matches('/');
+        let uri = text.parse::<Uri>().ok().filter(|uri| [Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&uri.scheme()));
+        let Some((uri, authority)) = uri.and_then(|uri| Some((uri.clone(), uri.authority()?.clone()))) else {
+            return Err(no_server(text));
+        };
+        let (user, host) = authority.as_str().rsplit_once('@').map_or((None, authority.as_str()), |(user, host)| (Some(user), host));
+        let host: Authority = host.parse().map_err(|_| no_server("the address"))?;
+        let auth = match (auth, user) {
+            (Auth::Nobody, Some(user)) => {
+                let (username, password) = user.split_once(':').unwrap_or((user, ""));
+                Auth::Basic { username: unescape(username), password: unescape(password).into() }
+            }
+            (auth, _) => auth,
+        };
+        let scheme = uri.scheme_str().unwrap_or_default();
+        Ok(Self { address: format!("{scheme}://{host}{}", uri.path().trim_end_matches('/')), host, auth, workspace })
+    }
+
+    /// The same store behind another host, which is not told who asks: whoever registers a model chooses that host.
+    #[must_use]
+    pub fn elsewhere(&self, host: &Authority) -> Self {
+        if self.is_at(host) {
+            return self.clone();
+        }
+        let address = self.address.replacen(self.host.as_str(), host.as_str(), 1);
+        Self { address, host: host.clone(), auth: Auth::Nobody, workspace: self.workspace.clone() }
+    }
+
+    /// Whether it is at this host and port.
+    pub fn is_at(&self, host: &Authority) -> bool {
+        *host == self.host
+    }
+
+    /// Its address, without a `/` at the end, and without secrets.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Says who asks.
+    ///
+    /// # Errors
+    /// `PROVIDER_CREDENTIAL_REJECTED` when the credential has characters that no header can hold.
+    pub fn authorize(&self, headers: &mut HeaderMap) -> Result<()> {
+        let value = match &self.auth {
+            Auth::Nobody => None,
+            Auth::Basic { username, password } => {
+                let pair = format!("{username}:{}", password.expose_secret());
+                Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair)))
+            }
+            Auth::Bearer(token) => Some(format!("Bearer {}", token.expose_secret())),
+        };
+        if let Some(value) = value {
+            let mut value = header(&value, "MLFLOW_TRACKING_TOKEN")?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        if let Some(workspace) = &self.workspace {
+            headers.insert(WORKSPACE, workspace.clone());
+        }
+        Ok(())
+    }
+}
+
+/// A user and password win over a token, and each variable over its line in the file.
+fn auth(environment: &dyn Environment) -> Result<Auth> {
+    let variable = |name: &str| environment.variable(name).filter(|value| !value.is_empty());
+    let (in_file, found) = credentials_file(environment)?;
+    let either =
+        |name: &str| variable(name).or_else(|| in_file.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, v)| v.clone()));
+    match (either("MLFLOW_TRACKING_USERNAME"), either("MLFLOW_TRACKING_PASSWORD")) {
+        (Some(username), Some(password)) => return Ok(Auth::Basic { username, password: password.into() }),
+        (None, None) => {}
+        // MLflow ignores the half; it is never what somebody wanted.
+        _ => {
+            let place = if found { "the environment or ~/.mlflow/credentials" } else { "the environment" };
+            let message =
+                format!("MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD go together, and one is missing; set both in {place}");
+            return Err(Error::new(ErrorReason::ProviderCredentialRejected, message));
+        }
+    }
+    Ok(variable("MLFLOW_TRACKING_TOKEN").map_or(Auth::Nobody, |token| Auth::Bearer(token.into())))
+}
+
+/// The section `[mlflow]` of `~/.mlflow/credentials`, and whether there is such a file.
+fn credentials_file(environment: &dyn Environment) -> Result<(Vec<(String, String)>, bool)> {
+    let Some(home) = environment.variable("HOME").filter(|home| !home.is_empty()) else { return Ok((Vec::new(), false)) };
+    let path = PathBuf::from(home).join(".mlflow/credentials");
+    let text = match environment.file(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), false)),
+        Err(error) => {
+            let message = format!("cannot read {}: {error}", path.display());
+            return Err(Error::new(ErrorReason::ProviderCredentialRejected, message));
+        }
+    };
+    let mut is_ours = false;
+    let mut pairs = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])) {
+        if let Some(section) = line.strip_prefix('[') {
+            is_ours = section.trim_end_matches(']').trim() == "mlflow";
+        } else if let (true, Some((key, value))) = (is_ours, line.split_once(['=', ':'])) {
+            pairs.push((key.trim().to_owned(), value.trim().to_owned()));
+        }
+    }
+    Ok((pairs, true))
+}
+
+fn is_false(value: &str) -> bool {
+    ["false", "0", ""].iter().any(|no| value.trim().eq_ignore_ascii_case(no))
+}
+
+fn unescape(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+fn header(text: &str, from: &str) -> Result<HeaderValue> {
+    let message = || format!("{from} has characters that no header can hold; correct it");
+    HeaderValue::from_str(text).map_err(|_| Error::new(ErrorReason::ProviderCredentialRejected, message()))
+}
+
+fn missing() -> Error {
+    Error::new(ErrorReason::GatewayNotServing, "no tracking server is configured; set `mlflow.tracking_uri` or MLFLOW_TRACKING_URI")
+}
+
+/// A store that only MLflow's own code reads. It may hold a password, so that only its scheme is repeated.
+fn no_server(text: &str) -> Error {
+    let scheme = text.split_once(':').map_or(text, |(scheme, _)| scheme);
+    let dialect = scheme.split('+').next().unwrap_or_default();
+    let message = match dialect {
+        "sqlite" | "postgresql" | "mysql" | "mssql" => format!(
+            "the tracking address is a database (`{scheme}:`), which only a tracking server reads; run `mlflow server \
+             --backend-store-uri '{scheme}:…' --serve-artifacts` and set MLFLOW_TRACKING_URI to its address"
+        ),
+        "databricks" | "databricks-uc" | "uc" => {
+            "a Databricks workspace is not supported as a registry; set MLFLOW_TRACKING_URI to a tracking \
+                                                  server, or name the endpoint's address with `provider: databricks`"
+                .to_owned()
+        }
+        "http" | "https" => "the tracking address is no address of a server; write `http://host:port`".to_owned(),
+        _ => "the tracking address is a folder, which only a tracking server reads; run `mlflow server --backend-store-uri FOLDER \
+              --serve-artifacts` and set MLFLOW_TRACKING_URI to its address, or name the model by its own folder"
+            .to_owned(),
+    };
+    Error::new(ErrorReason::GatewayNotServing, message)
+}
