@@ -1,0 +1,3 @@
+//! MLflow models: what stands between the registry's name of one and its answer.
+
+pub mod native;
