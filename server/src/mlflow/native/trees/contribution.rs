@@ -15,7 +15,7 @@ pub(super) const MOST: usize = 1 << 26;
 /// Work and memory grow with the square of the depth.
 const MAX_DEPTH: usize = 1024;
 
-/// A feature on the way.
+/// A feature on the way. Either `zero` or `one` is above zero, and `one` is nothing else than zero or one.
 #[derive(Clone, Copy, Debug)]
 struct Step {
     feature: usize,
@@ -38,6 +38,7 @@ pub(super) struct Explainer<'a, T, L> {
     nodes: &'a Nodes<T, L>,
     paths: Vec<Vec<Step>>,
     visits: Vec<Visit>,
+    shares: Vec<f64>,
 }
 
 impl<'a, T: Real, L: Link> Explainer<'a, T, L> {
@@ -62,7 +63,7 @@ impl<'a, T: Real, L: Link> Explainer<'a, T, L> {
         if depth > MAX_DEPTH {
             return Err(Fault::new(format!("the trees are {depth} deep; contributions are possible up to {MAX_DEPTH}")));
         }
-        Ok(Self { layout, nodes, paths: vec![Vec::new(); depth + 1], visits: Vec::new() })
+        Ok(Self { layout, nodes, paths: vec![Vec::new(); depth + 1], visits: Vec::new(), shares: shares(depth) })
     }
 
     /// Per output the mean over the training.
@@ -96,11 +97,11 @@ impl<'a, T: Real, L: Link> Explainer<'a, T, L> {
             let path = &mut here[0];
             path.clear();
             path.extend(above.last().into_iter().flatten());
-            extend(path, last);
+            extend(path, last, &self.shares);
             let Some(child) = children(self.nodes, node) else {
                 let path = &self.paths[level];
                 for (at, step) in path.iter().enumerate().skip(1) {
-                    let share = unwound(path, at) * (step.one - step.zero);
+                    let share = unwound(path, at, &self.shares) * (step.one - step.zero);
                     self.leaf(tree, node, |output, value| add(output, step.feature, share * value));
                 }
                 continue;
@@ -110,13 +111,16 @@ impl<'a, T: Real, L: Link> Explainer<'a, T, L> {
             // A feature that was asked above counts once.
             if let Some(at) = path.iter().position(|step| step.feature == feature) {
                 (zero, one) = (path[at].zero, path[at].one);
-                unwind(path, at);
+                unwind(path, at, &self.shares);
             }
             let hot = child + go(node);
             let cold = 2 * child + 1 - hot;
-            for (node_below, one) in [(cold, 0.0), (hot, one)] {
-                let last = Step { feature, zero: zero * self.share(node_below, node), one, weight: 0.0 };
-                self.visits.push(Visit { node: node_below, level: level + 1, last });
+            for (below, one) in [(cold, 0.0), (hot, one)] {
+                let last = Step { feature, zero: zero * self.share(below, node), one, weight: 0.0 };
+                // Where neither the row nor any of the training goes, nothing is added.
+                if last.zero > 0.0 || one > 0.0 {
+                    self.visits.push(Visit { node: below, level: level + 1, last });
+                }
             }
         }
     }
@@ -143,31 +147,39 @@ fn children<T: Real, L: Link>(nodes: &Nodes<T, L>, node: usize) -> Option<usize>
     (distance > 0).then_some(node + distance)
 }
 
+/// `1 / n` for every length that a path may have: dividing is most of what there is to do.
+fn shares(most: usize) -> Vec<f64> {
+    (0..=most + 2).map(|n| 1.0 / n as f64).collect()
+}
+
 /// Adds a step: subsets with and without it.
-fn extend(path: &mut Vec<Step>, last: Step) {
+fn extend(path: &mut Vec<Step>, last: Step, shares: &[f64]) {
     let length = path.len();
     path.push(Step { weight: if length == 0 { 1.0 } else { 0.0 }, ..last });
-    let size = (length + 1) as f64;
+    let size = shares[length + 1];
     for at in (0..length).rev() {
-        let weight = path[at].weight;
-        path[at + 1].weight += last.one * weight * (at + 1) as f64 / size;
-        path[at].weight = last.zero * weight * (length - at) as f64 / size;
+        let weight = path[at].weight * size;
+        path[at + 1].weight += last.one * weight * (at + 1) as f64;
+        path[at].weight = last.zero * weight * (length - at) as f64;
     }
 }
 
 /// Takes a step out again.
-fn unwind(path: &mut Vec<Step>, removed: usize) {
+fn unwind(path: &mut Vec<Step>, removed: usize, shares: &[f64]) {
     let length = path.len() - 1;
-    let (zero, one) = (path[removed].zero, path[removed].one);
-    let mut next = path[length].weight;
+    let Step { zero, one, .. } = path[removed];
     let size = (length + 1) as f64;
-    for at in (0..length).rev() {
-        if one == 0.0 {
-            path[at].weight = path[at].weight * size / (zero * (length - at) as f64);
-        } else {
+    if one == 0.0 {
+        let scale = size / zero;
+        for at in 0..length {
+            path[at].weight *= scale * shares[length - at];
+        }
+    } else {
+        let (mut next, scale) = (path[length].weight, zero / size);
+        for at in (0..length).rev() {
             let weight = path[at].weight;
-            path[at].weight = next * size / ((at + 1) as f64 * one);
-            next = weight - path[at].weight * zero * (length - at) as f64 / size;
+            path[at].weight = next * size * shares[at + 1];
+            next = weight - path[at].weight * scale * (length - at) as f64;
         }
     }
     for at in removed..length {
@@ -177,21 +189,19 @@ fn unwind(path: &mut Vec<Step>, removed: usize) {
 }
 
 /// The sum of the weights that would be left without a step.
-fn unwound(path: &[Step], removed: usize) -> f64 {
+fn unwound(path: &[Step], removed: usize, shares: &[f64]) -> f64 {
     let length = path.len() - 1;
-    let (zero, one) = (path[removed].zero, path[removed].one);
-    let mut next = path[length].weight;
+    let Step { zero, one, .. } = path[removed];
     let size = (length + 1) as f64;
-    let mut total = 0.0;
-    for at in (0..length).rev() {
-        if one == 0.0 {
-            // Without either no subset is left.
-            total += if zero == 0.0 { 0.0 } else { path[at].weight * size / (zero * (length - at) as f64) };
-        } else {
-            let weight = next * size / ((at + 1) as f64 * one);
-            total += weight;
-            next = path[at].weight - weight * zero * (length - at) as f64 / size;
-        }
+    let below = path.iter().take(length).enumerate();
+    if one == 0.0 {
+        return below.map(|(at, step)| step.weight * shares[length - at]).sum::<f64>() * size / zero;
+    }
+    let (mut next, mut total, scale) = (path[length].weight, 0.0, zero / size);
+    for (at, step) in below.rev() {
+        let weight = next * size * shares[at + 1];
+        total += weight;
+        next = step.weight - weight * scale * (length - at) as f64;
     }
     total
 }

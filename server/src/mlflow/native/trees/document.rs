@@ -104,7 +104,7 @@ impl Document {
 
 /// A number that counts or indexes something.
 pub(super) fn whole(number: f64) -> Option<usize> {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and within bounds")]
+    #[expect(clippy::cast_possible_truncation, reason = "it is whole and within bounds")]
     (number >= 0.0 && number <= f64::from(u32::MAX) && number.fract() == 0.0).then_some(number as usize)
 }
 
@@ -151,12 +151,10 @@ impl<'de> Visitor<'de> for Reader {
         Ok(Document::Flag(flag))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "what a model counts is far below 2^53")]
     fn visit_i64<E: Error>(self, number: i64) -> Result<Document, E> {
         Ok(Document::Number(number as f64))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "what a model counts is far below 2^53")]
     fn visit_u64<E: Error>(self, number: u64) -> Result<Document, E> {
         Ok(Document::Number(number as f64))
     }

@@ -124,7 +124,7 @@ impl<T: Real> Forest<T> {
         if matches!(self.aggregate, Aggregate::Min | Aggregate::Max) {
             return Err(Fault::new("contributions are of sums; these trees aggregate by MIN or MAX"));
         }
-        let size = (width + 1).checked_mul(self.outputs).filter(|size| *size <= contribution::MOST);
+        let size = width.saturating_add(1).checked_mul(self.outputs).filter(|size| *size <= contribution::MOST);
         let size = size.ok_or_else(|| Fault::new("the contributions of one row would be too many"))?;
         let count = self.rows(rows.len(), width, rows.len().checked_div(width).unwrap_or(0).saturating_mul(self.outputs))?;
         let mut out = vec![0.0; size * count];
@@ -180,13 +180,24 @@ impl<T: Real> Forest<T> {
         if !layout.kinds.is_empty() {
             self.block(nodes, block, |at, node, value| mixed(layout, at, node, value), out);
         } else if has_missing {
-            self.block(nodes, block, |_, node, value| usize::from(value > node.value) | (usize::from(is_missing(value)) & node.link.missing()), out);
+            self.block(
+                nodes,
+                block,
+                |_, node, value| usize::from(value > node.value) | (usize::from(is_missing(value)) & node.link.missing()),
+                out,
+            );
         } else {
             self.block(nodes, block, |_, node, value| usize::from(value > node.value), out);
         }
     }
 
-    fn block<L: Link>(&self, nodes: &Nodes<T, L>, block: &Block<'_, T>, turn: impl Fn(usize, Laid<T, L>, T) -> usize + Copy, out: &mut [T]) {
+    fn block<L: Link>(
+        &self,
+        nodes: &Nodes<T, L>,
+        block: &Block<'_, T>,
+        turn: impl Fn(usize, Laid<T, L>, T) -> usize + Copy,
+        out: &mut [T],
+    ) {
         let (roots, together) = (&self.layout.roots, block.rows - block.rows % LANES);
         for (tree, root) in roots.iter().enumerate() {
             for first in (0..together).step_by(LANES) {

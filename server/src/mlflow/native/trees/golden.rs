@@ -121,7 +121,11 @@ fn score<T: Real>(forest: &Forest<T>, golden: &Golden) -> Vec<f64> {
 }
 
 fn forest<T: Real>(attributes: &Document) -> Forest<T> {
-    if attributes.find("tree_roots").is_some() { Forest::nested(&nested(attributes)).unwrap() } else { Forest::new(&flat(attributes)).unwrap() }
+    if attributes.find("tree_roots").is_some() {
+        Forest::nested(&nested(attributes)).unwrap()
+    } else {
+        Forest::new(&flat(attributes)).unwrap()
+    }
 }
 
 fn flat(attributes: &Document) -> Spec {

@@ -92,7 +92,9 @@ fn objective_of(line: &str) -> Result<(Transform, Task), Fault> {
         told.map(Transform::Sigmoid).map_err(|_| Fault::new("the objective's `sigmoid` is no number"))
     };
     Ok(match name {
-        "regression" | "regression_l1" | "huber" | "fair" | "quantile" | "mape" if words.contains(&"sqrt") => (Transform::SignedSquare, Task::Regression),
+        "regression" | "regression_l1" | "huber" | "fair" | "quantile" | "mape" if words.contains(&"sqrt") => {
+            (Transform::SignedSquare, Task::Regression)
+        }
         "regression" | "regression_l1" | "huber" | "fair" | "quantile" | "mape" | "custom" => (Transform::Identity, Task::Regression),
         "poisson" | "gamma" | "tweedie" => (Transform::Exp, Task::Regression),
         "cross_entropy" => (Transform::Sigmoid(1.0), Task::Regression),
@@ -168,7 +170,11 @@ impl Arrays {
 
     /// Splits count from zero up, leaves from -1 down.
     fn child(&self, child: i64) -> Result<usize, Fault> {
-        let place = if child < 0 { usize::try_from(!child).ok().and_then(|leaf| leaf.checked_add(self.feature.len())) } else { usize::try_from(child).ok() };
+        let place = if child < 0 {
+            usize::try_from(!child).ok().and_then(|leaf| leaf.checked_add(self.feature.len()))
+        } else {
+            usize::try_from(child).ok()
+        };
         place.ok_or_else(|| Fault::new(format!("there is no node {child}")))
     }
 
@@ -183,8 +189,8 @@ impl Arrays {
         if *taken > self.bits.len() {
             return Err(lost());
         }
-        let has = |(at, word): (usize, &u32)| (0..32).filter(move |bit| word >> bit & 1 == 1).map(move |bit| (at * 32 + bit) as f64).collect::<Vec<_>>();
-        Ok(words.iter().enumerate().map(|(at, word)| (at, word)).flat_map(|(at, word)| has((at, word))).collect())
+        let bits = (0..words.len() * 32).filter(|bit| words[bit / 32] >> (bit % 32) & 1 == 1);
+        Ok(bits.map(|bit| bit as f64).collect())
     }
 }
 

@@ -38,9 +38,18 @@ pub(super) enum Test {
 /// A node; children are indices into the nodes of the same tree.
 #[derive(Clone, Debug)]
 pub(super) enum Node {
-    Split { feature: u32, test: Test, yes: usize, no: usize, missing: bool },
+    Split {
+        feature: u32,
+        test: Test,
+        yes: usize,
+        no: usize,
+        missing: bool,
+    },
     /// Its weights' place in the tree's.
-    Leaf { start: usize, end: usize },
+    Leaf {
+        start: usize,
+        end: usize,
+    },
 }
 
 /// A tree; the root is node 0.

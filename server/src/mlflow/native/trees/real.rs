@@ -2,8 +2,8 @@
 
 use std::{fmt::Debug, ops::AddAssign};
 
-/// `f32` or `f64`.
-pub trait Real: Copy + Debug + Default + PartialOrd + AddAssign + Send + Sync + sealed::Sealed + 'static {
+/// `f32` or `f64`; nothing else is one.
+pub trait Real: Copy + Debug + Default + PartialOrd + AddAssign + Send + Sync + 'static {
     /// What no comparison holds for.
     const NAN: Self;
 
@@ -71,11 +71,4 @@ impl Real for f64 {
     fn index(self) -> usize {
         self.to_bits() as usize
     }
-}
-
-mod sealed {
-    /// Nobody else's type is a number here.
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
 }

@@ -53,7 +53,6 @@ fn softmax(scores: &mut [f64]) {
 }
 
 /// The first of the greatest.
-#[expect(clippy::cast_precision_loss, reason = "there are far fewer classes than 2^53")]
 fn greatest(scores: &[f64]) -> f64 {
     let better = |best: usize, (at, score): (usize, &f64)| if *score > scores[best] { at } else { best };
     scores.iter().enumerate().fold(0, better) as f64

@@ -74,7 +74,6 @@ impl Rest<'_> {
         })
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "what a model counts is far below 2^53")]
     fn number(&mut self, marker: u8) -> Result<f64, Fault> {
         Ok(match marker {
             b'i' => f64::from(i8::from_be_bytes(self.array()?)),

@@ -167,14 +167,22 @@ fn best(learner: &Document, model: &Document, trees: usize, outputs: usize) -> R
     let round = attributes.count("best_iteration")? + 1;
     let end = match model.find("iteration_indptr") {
         Some(_) => model.numbers("iteration_indptr")?.get(round).copied().and_then(whole),
-        None => model.field("gbtree_model_param")?.count("num_parallel_tree")?.max(1).checked_mul(outputs).and_then(|each| each.checked_mul(round)),
+        None => model
+            .field("gbtree_model_param")?
+            .count("num_parallel_tree")?
+            .max(1)
+            .checked_mul(outputs)
+            .and_then(|each| each.checked_mul(round)),
     };
     end.filter(|end| *end <= trees).ok_or_else(|| Fault::new(format!("the best round, {round}, is none")))
 }
 
 fn tree(document: &Document, output: u32, weight: f64, outputs: usize) -> Result<Tree, Fault> {
     let arrays = arrays(document)?;
-    let size = document.field("tree_param")?.find("size_leaf_vector").map_or(Ok(1), |_| document.field("tree_param")?.count("size_leaf_vector"))?;
+    let size = document
+        .field("tree_param")?
+        .find("size_leaf_vector")
+        .map_or(Ok(1), |_| document.field("tree_param")?.count("size_leaf_vector"))?;
     let vectors = if size <= 1 {
         None
     } else if size == outputs {
@@ -192,7 +200,11 @@ fn arrays(document: &Document) -> Result<Arrays<'_>, Fault> {
     let nodes = left.len();
     let sized = |name: &str| {
         let numbers = document.numbers(name)?;
-        if numbers.len() < nodes { Err(Fault::new(format!("`{name}` has {} values for {nodes} nodes", numbers.len()))) } else { Ok(numbers) }
+        if numbers.len() < nodes {
+            Err(Fault::new(format!("`{name}` has {} values for {nodes} nodes", numbers.len())))
+        } else {
+            Ok(numbers)
+        }
     };
     let default_left = match document.field("default_left")? {
         Document::Numbers(flags) => flags.iter().map(|flag| *flag != 0.0).collect(),
