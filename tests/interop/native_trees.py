@@ -230,6 +230,7 @@ def strange(x):
     """Rows with categories that no training saw."""
     x = x[:ROWS].copy()
     x[0, :2], x[1, :2], x[2, :2], x[3, 1], x[4, 1] = [77, 3], [0, 1000], [np.nan, np.nan], 1e7, 39
+    x[5, 0], x[6, :2], x[7, :2] = -1, [-0.5, -0.5], [3.7, 4.2]
     return x
 
 
@@ -405,7 +406,6 @@ def lightgbm_categories():
     x, y = categorical(54)
     x = x.astype(np.float64)
     rows = strange(x)
-    rows[5, 0], rows[6, 0], rows[7, 1] = -1, -0.5, 3.7
     params = {"objective": "regression", "min_data_per_group": 5, "cat_smooth": 1, "max_cat_to_onehot": 1}
     return light(x, y, params, rows=rows, categories=[0, 1])
 

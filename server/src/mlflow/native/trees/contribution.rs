@@ -11,7 +11,7 @@ use super::{
 use crate::mlflow::native::fault::Fault;
 
 /// Contributions of one row.
-pub(super) const MOST: usize = 1 << 26;
+pub(super) const MOST: usize = 1 << 24;
 /// Work and memory grow with the square of the depth.
 const MAX_DEPTH: usize = 1024;
 

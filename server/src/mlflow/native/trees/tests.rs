@@ -199,6 +199,26 @@ fn hit_rates_that_count_nothing_are_no_covers() {
 }
 
 #[test]
+fn a_feature_is_asked_again_where_none_of_the_training_went() {
+    let split = |yes, no, at| Node::Split { feature: 0, test: Test::AtMost(at), yes, no, missing: false };
+    let leaf = |start| Node::Leaf { start, end: start + 1 };
+    let tree = Tree {
+        nodes: vec![split(1, 2, 0.0), split(3, 4, -1.0), leaf(0), leaf(1), leaf(2)],
+        weights: vec![(0, 1.0), (0, 2.0), (0, 4.0)],
+        // A model tells of some training below the node that none reached, as sums of small numbers may.
+        covers: vec![2.0, 0.0, 2.0, 0.0, 0.0],
+    };
+    let plan = |first| Plan {
+        trees: vec![Tree { covers: vec![2.0, first, 2.0, first / 2.0, first / 2.0], ..tree.clone() }],
+        outputs: 1,
+        ..Plan::default()
+    };
+    let explain = |first| Forest::<f64>::of(&plan(first)).unwrap().contributions(&[1.0], 1);
+    assert!(explain(0.0).is_err());
+    assert_eq!(explain(f64::MIN_POSITIVE * f64::EPSILON).unwrap(), [0.0, 1.0]);
+}
+
+#[test]
 fn least_and_greatest_have_no_contributions() {
     let spec = Spec { aggregate: Aggregate::Min, hit_rates: vec![4.0, 1.0, 3.0], ..stump(Mode::AtMost) };
     let fault = Forest::<f32>::new(&spec).unwrap().contributions(&[0.0], 1).unwrap_err();
@@ -266,6 +286,7 @@ fn what_xgboost_writes_beyond_json_is_read() {
 fn what_is_not_supported_is_named() {
     let text = String::from_utf8(golden("xgboost_regression", "model.json")).unwrap();
     let read = |text: &str| xgboost::read(text.as_bytes(), Rounds::All).map(drop).unwrap_err().to_string();
+    assert!(read("binf\0\0").ends_with("save it anew as JSON or UBJSON"));
     let other = text.replace("reg:squarederror", "my:own");
     assert_eq!(read(&other), "no model of XGBoost: the objective `my:own` is not supported");
     let linear = text.replace(r#""name":"gbtree""#, r#""name":"gblinear""#);

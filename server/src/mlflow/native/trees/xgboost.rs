@@ -54,15 +54,14 @@ struct Adds<'a> {
 /// # Errors
 /// What is wrong with the file, or not supported, by name.
 pub fn read(bytes: &[u8], rounds: Rounds) -> Result<Model, Fault> {
-    let is_json = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') && follows_json(bytes);
-    let document = if is_json { Document::from_json(bytes)? } else { ubjson::read(bytes)? };
+    let mut shown = bytes.iter().filter(|byte| !byte.is_ascii_whitespace());
+    let document = match (shown.next(), shown.next()) {
+        // In JSON a quote follows the first brace, in UBJSON a length.
+        (Some(b'{'), Some(b'"' | b'}')) => Document::from_json(bytes)?,
+        (Some(b'{'), _) => ubjson::read(bytes)?,
+        _ => return Err(Fault::new("no model of XGBoost that is supported: save it anew as JSON or UBJSON")),
+    };
     model(&document, rounds).map_err(|fault| Fault::new(format!("no model of XGBoost: {fault}")))
-}
-
-/// In JSON a quote follows the first brace, in UBJSON a length.
-fn follows_json(bytes: &[u8]) -> bool {
-    let mut shown = bytes.iter().filter(|byte| !byte.is_ascii_whitespace()).skip(1);
-    matches!(shown.next(), Some(b'"' | b'}'))
 }
 
 fn model(document: &Document, rounds: Rounds) -> Result<Model, Fault> {
