@@ -84,7 +84,7 @@ pub trait Dialect: fmt::Debug + Send + Sync {
 
     /// The most texts that one embeddings request takes.
     fn most_inputs(&self, target: &Target) -> usize {
-        target.quirks.most_inputs
+        target.most_inputs()
     }
 
     /// Whether what stands behind an address of HTTP is fetched by the provider where a part of a conversation names it.

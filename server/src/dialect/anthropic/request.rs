@@ -135,7 +135,9 @@ fn put_tools(request: &ChatRequest, params: &mut Params<'_>) -> Result<()> {
     // What is said of calls goes with tools only.
     let has_tools = !declared.is_empty() || params.is_replaced("tools");
     params.put_list("tools", "tools", &declared.into_iter().map(tool).collect::<Vec<_>>())?;
-    let is_single = has_tools && request.parallel_tool_calls == Some(false);
+    let is_single = has_tools
+        && request.parallel_tool_calls == Some(false)
+        && params.rules().takes("disable_parallel_tool_use", "parallel_tool_calls")?;
     // Without tools none is called anyway, and the protocol refuses to be told so.
     let choice = tools::choice(request)?.filter(|choice| has_tools || *choice != Choice::None);
     params.put_some("tool_choice", "tool_choice", tool_choice(choice, is_single))

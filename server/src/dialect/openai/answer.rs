@@ -12,7 +12,7 @@ use super::{
 };
 use crate::dialect::asked::text_part;
 use crate::dialect::errors::{Errors, bad_answer};
-use crate::dialect::json::{At, Count, Rest, Str, is_meaningful, kept, named, object, place};
+use crate::dialect::json::{At, Count, Rest, Str, kept, named, object, place};
 use crate::error::Result;
 
 object! {
@@ -77,9 +77,7 @@ pub(super) fn decode_complete(body: &[u8], errors: Errors) -> Result<CompleteRes
 
 fn read_answer(body: &[u8], errors: Errors) -> Result<AnswerIn<'_>> {
     let answer: AnswerIn<'_> = serde_json::from_slice(body).map_err(|error| bad_answer(format!("the answer at {}", place(&error))))?;
-    if let Some(error) = answer.error.filter(|error| is_meaningful(error)) {
-        return Err(errors.inside(error));
-    }
+    errors.pass(answer.error, body)?;
     if answer.choices.is_empty() {
         return Err(bad_answer("the answer has no choices"));
     }

@@ -85,7 +85,11 @@ pub(super) fn encode(request: &ChatRequest, rules: Rules<'_>) -> Result<Bytes> {
         params.put_some("top_logprobs", "top_logprobs", request.top_logprobs)?;
     }
     params.put_list("tools", "tools", &tools::declared(request)?.into_iter().map(tool).collect::<Vec<_>>())?;
-    params.put_some("tool_choice", "tool_choice", tools::choice(request)?.map(|choice| tool_choice(choice, rules.target.quirks)))?;
+    let choice = match tools::choice(request)? {
+        Some(choice) if choice != Choice::Auto && rules.target.quirks.has(Habit::AutoOnly) => rules.lack("tool_choice").map(|()| None)?,
+        choice => choice,
+    };
+    params.put_some("tool_choice", "tool_choice", choice.map(|choice| tool_choice(choice, rules.target.quirks)))?;
     params.put_some("parallel_tool_calls", "parallel_tool_calls", request.parallel_tool_calls)?;
     let format = match tools::format(request)? {
         Some(Format::JsonSchema { .. }) if !rules.takes("json_schema", "response_format")? => None,

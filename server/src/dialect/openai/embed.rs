@@ -15,7 +15,7 @@ use super::{
     usage::{self, UsageOut},
 };
 use crate::dialect::errors::{Errors, bad_answer};
-use crate::dialect::json::{Count, Str, is_meaningful, place};
+use crate::dialect::json::{Count, Str, place};
 use crate::dialect::params::{Params, Rules};
 use crate::error::{Error, Result};
 
@@ -137,9 +137,7 @@ pub(super) fn encode(request: &EmbedRequest, rules: Rules<'_>) -> Result<Bytes> 
 /// An answer of embeddings, its vectors in the order of the inputs.
 pub(super) fn decode(body: &[u8], errors: Errors) -> Result<EmbedResponse> {
     let answer: AnswerIn<'_> = serde_json::from_slice(body).map_err(|error| bad_answer(format!("the answer at {}", place(&error))))?;
-    if let Some(error) = answer.error.filter(|error| is_meaningful(error)) {
-        return Err(errors.inside(error));
-    }
+    errors.pass(answer.error, body)?;
     let vectors = answer.vectors.filter(|vectors| !vectors.is_empty()).ok_or_else(|| bad_answer("the answer has no data"))?;
     let mut embeddings = Vec::with_capacity(vectors.len());
     for (n, vector) in vectors.into_iter().enumerate() {

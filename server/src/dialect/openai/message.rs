@@ -77,7 +77,7 @@ pub(super) struct FileOut<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     file_data: Option<String>,
     #[serde(skip_serializing_if = "str::is_empty")]
-    filename: &'a str,
+    filename: Cow<'a, str>,
 }
 
 /// One entry of `tool_calls`.
@@ -459,9 +459,12 @@ fn audio<'a>(media: &'a MediaPart, source: &'a Source) -> Option<PartOut<'a>> {
 
 fn file<'a>(media: &'a MediaPart, source: &'a Source) -> Option<PartOut<'a>> {
     let file = match source {
-        Source::Data(bytes) => FileOut { file_data: Some(media::data_uri(&media.mime_type, bytes)), ..FileOut::default() },
-        Source::FileId(id) => FileOut { file_id: id, ..FileOut::default() },
+        // The protocol's owner refuses bytes without a name.
+        Source::Data(bytes) => {
+            FileOut { file_data: Some(media::data_uri(&media.mime_type, bytes)), filename: media::file_name(media), ..FileOut::default() }
+        }
+        Source::FileId(id) => FileOut { file_id: id, filename: Cow::Borrowed(&media.file_name), ..FileOut::default() },
         Source::Uri(_) => return None,
     };
-    Some(PartOut::File { file: FileOut { filename: &media.file_name, ..file } })
+    Some(PartOut::File { file })
 }

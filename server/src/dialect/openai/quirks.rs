@@ -62,6 +62,7 @@ pub(super) fn must_rewrite(body: &[u8], fields: &Fields<'_>, quirks: &Quirks) ->
         Habit::CountsLogprobs => has("logprobs") || has("top_logprobs"),
         Habit::NoDeveloper => says("\"developer\""),
         Habit::AnyForRequired => has("tool_choice"),
+        Habit::AutoOnly => fields.get("tool_choice").is_some_and(|choice| choice.get() != "\"auto\""),
     };
     quirks.lacks.iter().any(|name| has(name) || stands_in_messages(name, body, fields))
         || (!quirks.stream_usage && has("stream_options"))

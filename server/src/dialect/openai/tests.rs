@@ -31,7 +31,14 @@ fn fixtures() -> Vec<Fixture> {
 static HABITS: Quirks = Quirks {
     max_tokens_field: "max_tokens",
     lacks: &["name"],
-    errors: &[("1113", v1::ErrorReason::ProviderCredentialRejected)],
+    errors: &[
+        ("1113", v1::ErrorReason::ProviderCredentialRejected),
+        ("1004", v1::ErrorReason::ProviderCredentialRejected),
+        ("1027", v1::ErrorReason::ProviderBlocked),
+        ("2013", v1::ErrorReason::ProviderRejectedRequest),
+        ("498", v1::ErrorReason::ProviderUnavailable),
+    ],
+    outcome: "base_resp",
     renames: &[("seed", "random_seed")],
     takes: &["top_k", "include_reasoning"],
     habits: &[Habit::FlatContent, Habit::ShortToolIds, Habit::CountsLogprobs, Habit::NoDeveloper, Habit::AnyForRequired],
@@ -41,6 +48,7 @@ static HABITS: Quirks = Quirks {
 };
 /// One that takes nothing but words, and makes no JSON to a schema.
 static WORDS: Quirks = Quirks { lacks: &["image_url", "input_audio", "file", "json_schema"], ..Quirks::NONE };
+static AUTO: Quirks = Quirks { habits: &[Habit::AutoOnly], ..Quirks::NONE };
 static OBJECT: Quirks = Quirks { reasoning: ReasoningField::Object, ..Quirks::NONE };
 static THINKING: Quirks = Quirks { reasoning: ReasoningField::Thinking, ..Quirks::NONE };
 static BUDGET: Quirks = Quirks { reasoning: ReasoningField::Budget, ..Quirks::NONE };
@@ -52,6 +60,7 @@ fn target_of(case: &Case) -> Target {
         "old" => &OLD,
         "habits" => &HABITS,
         "words" => &WORDS,
+        "auto" => &AUTO,
         "object" => &OBJECT,
         "thinking" => &THINKING,
         "budget" => &BUDGET,

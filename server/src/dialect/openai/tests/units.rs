@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use flowgate_proto::v1;
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 
-use super::{HABITS, OLD, frames, said, target, wire};
+use super::{AUTO, HABITS, OLD, frames, said, target, wire};
 use crate::{
     dialect::{
         Ask, Dialect, Quirks, Unsupported,
@@ -279,6 +279,20 @@ fn the_byte_lane_writes_anew_what_a_provider_takes_in_another_form_only() {
     assert_eq!(limited, r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hi"}],"max_tokens":7}"#);
     let error = passed(r#"{"messages":[{"role":"user","content":"Hi"}],"user":"u"}"#, false, &OLD).unwrap_err();
     assert_eq!(error.reason(), v1::ErrorReason::CallerUnsupportedParameter);
+}
+
+#[test]
+fn the_byte_lane_passes_on_the_one_choice_of_tools_that_a_provider_takes() {
+    let body =
+        |choice| format!(r#"{{"model":"gpt-4o-mini","messages":[{{"role":"user","content":"Hi"}}],"tool_choice":{choice},"odd":1}}"#);
+    for choice in [r#""auto""#, "null"] {
+        assert_eq!(passed(body(choice).leak(), false, &AUTO).unwrap(), body(choice));
+    }
+    for choice in [r#""required""#, r#""none""#, r#"{"type":"function","function":{"name":"f"}}"#] {
+        let error = passed(body(choice).leak(), false, &AUTO).unwrap_err();
+        assert_eq!(error.reason(), v1::ErrorReason::CallerUnsupportedParameter, "{choice}");
+        assert!(said(&error).contains("`tool_choice`"), "{}", said(&error));
+    }
 }
 
 /// One that is as strict as the strictest.
