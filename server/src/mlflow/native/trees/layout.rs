@@ -187,7 +187,7 @@ impl<T: Real> Layout<T> {
         let mut roots = Vec::with_capacity(plan.trees.len());
         for (at, tree) in plan.trees.iter().enumerate() {
             roots.push(count(builder.loose.len())?);
-            builder.add(tree).map_err(|fault| Fault::new(format!("tree {at}: {fault}")))?;
+            builder.add(tree).map_err(|fault| fault.within(&format!("tree {at}")))?;
         }
         let Builder { loose, mut kinds, sets, leaves, mut covers, sentinel } = builder;
         if kinds.iter().all(|kind| *kind == Kind::AtMost) {

@@ -40,7 +40,7 @@ struct Arrays {
 /// What is wrong with the file, or not supported, by name.
 pub fn read(bytes: &[u8]) -> Result<Model, Fault> {
     let text = std::str::from_utf8(bytes).map_err(|_| Fault::new("no model of LightGBM: it is no text"))?;
-    model(text).map_err(|fault| Fault::new(format!("no model of LightGBM: {fault}")))
+    model(text).map_err(|fault| fault.within("no model of LightGBM"))
 }
 
 fn model(text: &str) -> Result<Model, Fault> {
@@ -78,7 +78,7 @@ fn trees<'a>(mut lines: impl Iterator<Item = &'a str>, outputs: usize) -> Result
         let at = trees.len();
         let output = u32::try_from(at % outputs).unwrap_or(u32::MAX);
         let tree = tree(&Section::read(&mut lines), output);
-        trees.push(tree.map_err(|fault| Fault::new(format!("tree {at}: {fault}")))?);
+        trees.push(tree.map_err(|fault| fault.within(&format!("tree {at}")))?);
     }
     Err(Fault::new("it ends before `end of trees`"))
 }

@@ -162,7 +162,7 @@ impl Plan {
             return Err(Fault::new(format!("there are {} base values for {} outputs", self.base_values.len(), self.outputs)));
         }
         for (at, tree) in self.trees.iter().enumerate() {
-            tree.check(self.outputs).map_err(|fault| Fault::new(format!("tree {at}: {fault}")))?;
+            tree.check(self.outputs).map_err(|fault| fault.within(&format!("tree {at}")))?;
         }
         Ok(())
     }

@@ -61,7 +61,7 @@ pub fn read(bytes: &[u8], rounds: Rounds) -> Result<Model, Fault> {
         (Some(b'{'), _) => ubjson::read(bytes)?,
         _ => return Err(Fault::new("no model of XGBoost that is supported: save it anew as JSON or UBJSON")),
     };
-    model(&document, rounds).map_err(|fault| Fault::new(format!("no model of XGBoost: {fault}")))
+    model(&document, rounds).map_err(|fault| fault.within("no model of XGBoost"))
 }
 
 fn model(document: &Document, rounds: Rounds) -> Result<Model, Fault> {
@@ -155,7 +155,7 @@ fn trees(learner: &Document, outputs: usize, rounds: Rounds) -> Result<Vec<Tree>
         let output = output.ok_or_else(|| Fault::new("a value of `tree_info` is no group"))?;
         tree(document, output, weights.map_or(1.0, |weights| weights[at]), outputs)
     });
-    made.enumerate().map(|(at, tree)| tree.map_err(|fault| Fault::new(format!("tree {at}: {fault}")))).collect()
+    made.enumerate().map(|(at, tree)| tree.map_err(|fault| fault.within(&format!("tree {at}")))).collect()
 }
 
 /// How many trees there are up to the best round.
