@@ -96,6 +96,22 @@ pub struct NestedSpec {
     pub aggregate: Aggregate,
 }
 
+/// Where the nodes of flat attributes stand.
+struct Places {
+    /// Per node the number of its tree, and its own in there.
+    owners: Vec<(usize, usize)>,
+    trees: HashMap<i64, Stretch>,
+    /// Nodes by tree and id, unless each tree's stand together and count from zero, as exporters write them.
+    by_id: Option<HashMap<(i64, i64), usize>>,
+}
+
+/// The nodes of a tree.
+struct Stretch {
+    number: usize,
+    first: usize,
+    size: usize,
+}
+
 impl TryFrom<&[u8]> for Mode {
     type Error = Fault;
 
@@ -132,13 +148,23 @@ impl TryFrom<u8> for Mode {
     }
 }
 
+impl Places {
+    fn find(&self, tree: i64, node: i64) -> Option<usize> {
+        if let Some(by_id) = &self.by_id {
+            return by_id.get(&(tree, node)).copied();
+        }
+        let stretch = self.trees.get(&tree)?;
+        usize::try_from(node).ok().filter(|node| *node < stretch.size).map(|node| stretch.first + node)
+    }
+}
+
 impl Spec {
     pub(super) fn plan(&self) -> Result<Plan, Fault> {
         self.check_lengths()?;
-        let (places, owners) = self.places()?;
+        let places = self.places()?;
         let mut trees: Vec<Tree> = Vec::new();
         let mut leaf_weights = self.weights(&places)?;
-        for (node, &(tree, _)) in owners.iter().enumerate() {
+        for (node, &(tree, _)) in places.owners.iter().enumerate() {
             if tree == trees.len() {
                 trees.push(Tree::default());
             }
@@ -149,7 +175,7 @@ impl Spec {
                 Node::Leaf { start, end: made.weights.len() }
             } else {
                 let child = |id: i64| {
-                    let found = places.get(&(self.tree_ids[node], id)).map(|child| owners[*child].1);
+                    let found = places.find(self.tree_ids[node], id).map(|child| places.owners[child].1);
                     found.ok_or_else(|| Fault::new(format!("tree {} has no node {id}", self.tree_ids[node])))
                 };
                 split(
@@ -183,35 +209,42 @@ impl Spec {
         same("the leaves' outputs", self.leaf_outputs.len(), leaves)
     }
 
-    /// Where each node of each tree stands, and for each place the number of its tree and its own number in there.
-    #[expect(clippy::type_complexity, reason = "two sides of one numbering, taken apart at once")]
-    fn places(&self) -> Result<(HashMap<(i64, i64), usize>, Vec<(usize, usize)>), Fault> {
-        let mut places = HashMap::with_capacity(self.node_ids.len());
-        let mut trees: HashMap<i64, (usize, usize)> = HashMap::new();
+    fn places(&self) -> Result<Places, Fault> {
+        let mut trees: HashMap<i64, Stretch> = HashMap::new();
         let mut owners = Vec::with_capacity(self.node_ids.len());
+        let mut is_regular = true;
         for (at, (tree, node)) in self.tree_ids.iter().zip(&self.node_ids).enumerate() {
-            if places.insert((*tree, *node), at).is_some() {
+            let next = Stretch { number: trees.len(), first: at, size: 0 };
+            let stretch = trees.entry(*tree).or_insert(next);
+            is_regular &= stretch.first + stretch.size == at && usize::try_from(*node) == Ok(stretch.size);
+            owners.push((stretch.number, stretch.size));
+            stretch.size += 1;
+        }
+        let by_id = if is_regular { None } else { Some(self.by_id()?) };
+        Ok(Places { owners, trees, by_id })
+    }
+
+    fn by_id(&self) -> Result<HashMap<(i64, i64), usize>, Fault> {
+        let mut by_id = HashMap::with_capacity(self.node_ids.len());
+        for (at, (tree, node)) in self.tree_ids.iter().zip(&self.node_ids).enumerate() {
+            if by_id.insert((*tree, *node), at).is_some() {
                 return Err(Fault::new(format!("tree {tree} has two nodes {node}")));
             }
-            let next = trees.len();
-            let (number, size) = trees.entry(*tree).or_insert((next, 0));
-            owners.push((*number, *size));
-            *size += 1;
         }
-        Ok((places, owners))
+        Ok(by_id)
     }
 
     /// Per node what it adds when it is a leaf.
-    fn weights(&self, places: &HashMap<(i64, i64), usize>) -> Result<Vec<Vec<(u32, f64)>>, Fault> {
+    fn weights(&self, places: &Places) -> Result<Vec<Vec<(u32, f64)>>, Fault> {
         let mut weights = vec![Vec::new(); self.node_ids.len()];
         for (leaf, weight) in self.leaf_weights.iter().enumerate() {
             let (tree, node) = (self.leaf_tree_ids[leaf], self.leaf_node_ids[leaf]);
-            let Some(place) = places.get(&(tree, node)) else {
+            let Some(place) = places.find(tree, node) else {
                 return Err(Fault::new(format!("weights are for node {node} of tree {tree}, which is not there")));
             };
             // Converters write weights for inner nodes too, which nothing ever adds.
-            if self.modes[*place] == Mode::Leaf {
-                weights[*place].push((output(self.leaf_outputs[leaf])?, *weight));
+            if self.modes[place] == Mode::Leaf {
+                weights[place].push((output(self.leaf_outputs[leaf])?, *weight));
             }
         }
         Ok(weights)
