@@ -1,8 +1,8 @@
 //! Flowgate: one door to every model a company has.
 //!
 //! A file may use only what stands before it here:
-//! `error → event → dialect → provider → expression → config → catalog, identity → call → upstream → mlflow → balance → policy → chain → stack →
-//! api → admin → listen → lib → cli`. `telemetry` and `task` use only `error` and may be used from `upstream` on.
+//! `error → event → dialect → provider → expression → config → catalog, identity → call → upstream → mlflow → balance → policy → chain →
+//! stack → api → admin → listen → lib → cli`. `telemetry` and `task` use only `error` and may be used from `upstream` on.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
