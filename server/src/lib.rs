@@ -1,7 +1,7 @@
 //! Flowgate: one door to every model a company has.
 //!
 //! A file may use only what stands before it here:
-//! `error → event → dialect → provider → expression → config → catalog, identity → call → upstream → balance → policy → chain → stack →
+//! `error → event → dialect → provider → expression → config → catalog, identity → call → upstream → mlflow → balance → policy → chain → stack →
 //! api → admin → listen → lib → cli`. `telemetry` and `task` use only `error` and may be used from `upstream` on.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -36,6 +36,7 @@ pub mod event;
 pub mod expression;
 pub mod identity;
 pub mod listen;
+pub mod mlflow;
 pub mod policy;
 pub mod provider;
 pub mod stack;

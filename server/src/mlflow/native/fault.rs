@@ -1,0 +1,30 @@
+//! What is wrong with a model or with what it is given. No codes: who calls the engine knows which of the two it asked for.
+
+use std::{error, fmt};
+
+/// Why a model cannot be loaded or cannot answer: a sentence that names the operator, the input or the file's part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    message: String,
+}
+
+impl Fault {
+    /// A fault with its message.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into() }
+    }
+
+    /// The same fault, and where it happened.
+    #[must_use]
+    pub fn within(self, place: &str) -> Self {
+        Self { message: format!("{place}: {}", self.message) }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl error::Error for Fault {}
