@@ -16,7 +16,7 @@ mod wire;
 pub use self::{
     fault::Fault,
     model::{Model, Port},
-    tensor::{Data, Tensor, Type},
+    tensor::{Tensor, Type, Values},
     value::{Kind, Labels, Maps, Value},
 };
 

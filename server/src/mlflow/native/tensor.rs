@@ -30,7 +30,7 @@ pub enum Type {
 
 /// The values of a tensor, the last dimension fastest.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Data {
+pub enum Values {
     /// `float`.
     F32(Vec<f32>),
     /// `double`.
@@ -53,7 +53,7 @@ pub enum Data {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
     shape: Vec<usize>,
-    data: Data,
+    data: Values,
 }
 
 /// What a tensor may hold.
@@ -61,8 +61,8 @@ pub(crate) trait Element: Clone + PartialEq + Send + Sync + 'static {
     const TYPE: Type;
     /// What fills a tensor that nothing else does.
     fn zero() -> Self;
-    fn of(data: &Data) -> Option<&[Self]>;
-    fn wrap(values: Vec<Self>) -> Data;
+    fn of(data: &Values) -> Option<&[Self]>;
+    fn wrap(values: Vec<Self>) -> Values;
 }
 
 macro_rules! element {
@@ -72,11 +72,11 @@ macro_rules! element {
             fn zero() -> Self {
                 $zero
             }
-            fn of(data: &Data) -> Option<&[Self]> {
-                if let Data::$variant(values) = data { Some(values) } else { None }
+            fn of(data: &Values) -> Option<&[Self]> {
+                if let Values::$variant(values) = data { Some(values) } else { None }
             }
-            fn wrap(values: Vec<Self>) -> Data {
-                Data::$variant(values)
+            fn wrap(values: Vec<Self>) -> Values {
+                Values::$variant(values)
             }
         }
     };
@@ -150,7 +150,7 @@ impl Type {
     }
 }
 
-impl Data {
+impl Values {
     /// The type of the values.
     pub const fn kind(&self) -> Type {
         match self {
@@ -190,7 +190,7 @@ impl Tensor {
     ///
     /// # Errors
     /// When the shape asks for another number of values, or for too many.
-    pub fn new(shape: Vec<usize>, data: Data) -> Result<Self, Fault> {
+    pub fn new(shape: Vec<usize>, data: Values) -> Result<Self, Fault> {
         if size(&shape)? != data.len() {
             return Err(Fault::new(format!("{} values do not make a tensor of shape {shape:?}", data.len())));
         }
@@ -215,12 +215,12 @@ impl Tensor {
     }
 
     /// The values.
-    pub const fn data(&self) -> &Data {
+    pub const fn contents(&self) -> &Values {
         &self.data
     }
 
     /// The values, taken out.
-    pub fn into_data(self) -> Data {
+    pub fn into_contents(self) -> Values {
         self.data
     }
 

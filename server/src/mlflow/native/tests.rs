@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::{Value as Json, json};
 
-use super::{Data, Labels, Model, Tensor, Value};
+use super::{
+    Labels, Model, Tensor, Value, Values,
+    wire::{Attribute, Declared, Form, Graph, ModelFile, Node, Opset, Stored, TensorForm},
+};
 
 /// How far an answer may be off, of its size.
 const TOLERANCE: f64 = 1e-5;
@@ -16,13 +19,18 @@ const TOLERANCE: f64 = 1e-5;
 /// Every golden case, or those of another folder that is named by `NATIVE_CASES`.
 #[test]
 fn answers_as_onnx_runtime_does() {
+    let cases = cases();
+    assert!(cases.len() >= 40, "only {} cases were found", cases.len());
+    let wrong: Vec<String> = cases.iter().filter_map(|case| check(case).err().map(|why| format!("{}: {why}", case.display()))).collect();
+    assert!(wrong.is_empty(), "{} of {} are wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+fn cases() -> Vec<PathBuf> {
     let here = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/mlflow/native/testdata"));
     let folder = std::env::var_os("NATIVE_CASES").map_or(here, PathBuf::from);
     let mut cases: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.sort();
-    assert!(cases.len() >= 40, "only {} cases were found", cases.len());
-    let wrong: Vec<String> = cases.iter().filter_map(|case| check(case).err().map(|why| format!("{}: {why}", case.display()))).collect();
-    assert!(wrong.is_empty(), "{} of {} are wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    cases
 }
 
 fn check(case: &Path) -> Result<(), String> {
@@ -77,11 +85,11 @@ fn row_of(value: &Json, row: usize, rows: usize) -> Json {
 fn cut(tensor: &Tensor, row: usize) -> Tensor {
     let width: usize = tensor.shape()[1..].iter().product();
     let range = row * width..(row + 1) * width;
-    let data = match tensor.data() {
-        Data::F32(values) => Data::F32(values[range].to_vec()),
-        Data::F64(values) => Data::F64(values[range].to_vec()),
-        Data::I64(values) => Data::I64(values[range].to_vec()),
-        Data::Text(values) => Data::Text(values[range].to_vec()),
+    let data = match tensor.contents() {
+        Values::F32(values) => Values::F32(values[range].to_vec()),
+        Values::F64(values) => Values::F64(values[range].to_vec()),
+        Values::I64(values) => Values::I64(values[range].to_vec()),
+        Values::Text(values) => Values::Text(values[range].to_vec()),
         other => panic!("no case is given {other:?}"),
     };
     Tensor::new([&[1], &tensor.shape()[1..]].concat(), data).unwrap()
@@ -96,10 +104,10 @@ fn tensor(value: &Json) -> Tensor {
     let shape = value["shape"].as_array().unwrap().iter().map(|dim| usize::try_from(dim.as_u64().unwrap()).unwrap()).collect();
     let values = value["values"].as_array().unwrap();
     let data = match value["dtype"].as_str().unwrap() {
-        "float32" => Data::F32(values.iter().map(|value| number(value) as f32).collect()),
-        "float64" => Data::F64(values.iter().map(number).collect()),
-        "int64" => Data::I64(values.iter().map(|value| value.as_i64().unwrap()).collect()),
-        "string" => Data::Text(values.iter().map(|value| Arc::from(value.as_str().unwrap())).collect()),
+        "float32" => Values::F32(values.iter().map(|value| number(value) as f32).collect()),
+        "float64" => Values::F64(values.iter().map(number).collect()),
+        "int64" => Values::I64(values.iter().map(|value| value.as_i64().unwrap()).collect()),
+        "string" => Values::Text(values.iter().map(|value| Arc::from(value.as_str().unwrap())).collect()),
         other => panic!("no case is given {other}"),
     };
     Tensor::new(shape, data).unwrap()
@@ -124,15 +132,15 @@ fn shown(value: &Value) -> Json {
 
 fn values(tensor: &Tensor) -> Vec<Json> {
     let float = |value: f64| if value.is_finite() { json!(value) } else { json!(value.to_string()) };
-    match tensor.data() {
-        Data::F32(values) => values.iter().map(|value| float(f64::from(*value))).collect(),
-        Data::F64(values) => values.iter().map(|value| float(*value)).collect(),
-        Data::I64(values) => values.iter().map(|value| json!(value)).collect(),
-        Data::I32(values) => values.iter().map(|value| json!(value)).collect(),
-        Data::I8(values) => values.iter().map(|value| json!(value)).collect(),
-        Data::U8(values) => values.iter().map(|value| json!(value)).collect(),
-        Data::Bool(values) => values.iter().map(|value| json!(value)).collect(),
-        Data::Text(values) => values.iter().map(|value| json!(&**value)).collect(),
+    match tensor.contents() {
+        Values::F32(values) => values.iter().map(|value| float(f64::from(*value))).collect(),
+        Values::F64(values) => values.iter().map(|value| float(*value)).collect(),
+        Values::I64(values) => values.iter().map(|value| json!(value)).collect(),
+        Values::I32(values) => values.iter().map(|value| json!(value)).collect(),
+        Values::I8(values) => values.iter().map(|value| json!(value)).collect(),
+        Values::U8(values) => values.iter().map(|value| json!(value)).collect(),
+        Values::Bool(values) => values.iter().map(|value| json!(value)).collect(),
+        Values::Text(values) => values.iter().map(|value| json!(&**value)).collect(),
     }
 }
 
@@ -159,4 +167,162 @@ fn compare(found: &Json, wanted: &Json) -> Result<(), String> {
 fn a_model_may_be_used_by_many_threads() {
     fn is_shared<T: Send + Sync>() {}
     is_shared::<Model>();
+}
+
+/// A model of one input `x` of singles, these nodes, and the last one's output.
+fn made(nodes: Vec<Node>, constants: Vec<Stored>) -> ModelFile {
+    let form = Form { tensor: Some(TensorForm { code: 1, shape: None }) };
+    let last = nodes.last().map_or_else(String::new, |node| node.outputs[0].clone());
+    let graph = Graph {
+        nodes,
+        initializers: constants,
+        inputs: vec![Declared { name: "x".to_owned(), form: Some(form) }],
+        outputs: vec![Declared { name: last, form: None }],
+        sparse: Vec::new(),
+    };
+    let opsets = vec![Opset { domain: String::new(), version: 18 }, Opset { domain: "ai.onnx.ml".to_owned(), version: 3 }];
+    ModelFile { graph: Some(graph), opsets, functions: Vec::new() }
+}
+
+fn node(operator: &str, inputs: &[&str], output: &str) -> Node {
+    let inputs = inputs.iter().map(|name| (*name).to_owned()).collect();
+    Node { operator: operator.to_owned(), inputs, outputs: vec![output.to_owned()], ..Node::default() }
+}
+
+fn ints(name: &str, ints: &[i64]) -> Stored {
+    Stored { name: name.to_owned(), code: 7, dims: vec![i64::try_from(ints.len()).unwrap()], ints: ints.to_vec(), ..Stored::default() }
+}
+
+fn refused(model: &ModelFile) -> String {
+    Model::load(&prost::Message::encode_to_vec(model)).unwrap_err().to_string()
+}
+
+fn fails(model: &ModelFile, shape: &[usize]) -> String {
+    let model = Model::load(&prost::Message::encode_to_vec(model)).unwrap();
+    let x = Tensor::new(shape.to_vec(), Values::F32(vec![1.0; shape.iter().product()])).unwrap();
+    model.run(vec![("x", x)]).unwrap_err().to_string()
+}
+
+#[test]
+fn what_cannot_run_is_named_at_load() {
+    assert_eq!(refused(&made(vec![node("Conv", &["x"], "y")], vec![])), "operator Conv is not supported");
+    let mut foreign = node("Odd", &["x"], "y");
+    foreign.domain = "com.example".to_owned();
+    assert_eq!(refused(&made(vec![foreign], vec![])), "operator com.example.Odd is not supported");
+    assert_eq!(refused(&made(vec![node("And", &["x", "x"], "y")], vec![])), "operator And is not supported for float32");
+    let mixed = made(vec![node("Add", &["x", "n"], "y")], vec![ints("n", &[1])]);
+    assert_eq!(refused(&mixed), "operator Add is given float32 and int64 together");
+    let mut newer = made(vec![node("Add", &["x", "x"], "y")], vec![]);
+    newer.opsets[0].version = 99;
+    assert_eq!(refused(&newer), "operator Add of version 99 is not supported, 26 is the newest known");
+    let mut cast = node("Cast", &["x"], "y");
+    cast.attributes.push(Attribute { name: "to".to_owned(), int: Some(10), ..Attribute::default() });
+    assert_eq!(refused(&made(vec![cast], vec![])), "operator Cast to element type 10 is not supported");
+}
+
+#[test]
+fn a_graph_must_be_in_order() {
+    let late = made(vec![node("Abs", &["z"], "y"), node("Abs", &["x"], "z")], vec![]);
+    assert_eq!(refused(&late), "the value `z` is used before it is defined");
+    let twice = made(vec![node("Abs", &["x"], "y"), node("Neg", &["x"], "y")], vec![]);
+    assert_eq!(refused(&twice), "the value `y` is defined twice");
+    let own = made(vec![node("Abs", &["y"], "y")], vec![]);
+    assert_eq!(refused(&own), "the value `y` is used before it is defined");
+    assert_eq!(refused(&ModelFile::default()), "the model has no graph");
+    assert!(Model::load(b"not a model").unwrap_err().to_string().starts_with("the bytes are no ONNX model"));
+}
+
+#[test]
+fn sizes_are_bounded() {
+    let huge = made(vec![node("ConstantOfShape", &["n"], "y")], vec![ints("n", &[i64::MAX, 0, 4])]);
+    assert!(refused(&huge).contains("is too large"), "{}", refused(&huge));
+    let negative = made(vec![node("ConstantOfShape", &["n"], "y")], vec![ints("n", &[-1])]);
+    assert!(refused(&negative).contains("is no shape"));
+    let mut short = ints("n", &[1]);
+    short.dims = vec![1 << 40];
+    assert!(refused(&made(vec![node("Abs", &["x"], "y")], vec![short.clone()])).contains("is too large"));
+    short.dims = vec![2];
+    assert!(refused(&made(vec![node("Abs", &["x"], "y")], vec![short])).contains("not as many values"));
+    let tiled = made(vec![node("Tile", &["x", "n"], "y")], vec![ints("n", &[1 << 20, 1 << 20])]);
+    assert!(fails(&tiled, &[1, 1]).contains("is too large"));
+    // Doubled until it would not fit.
+    let doubling = (0..40).map(|at| {
+        let from = if at == 0 { "x".to_owned() } else { format!("d{at}") };
+        let mut concat = node("Concat", &[&from, &from], &format!("d{}", at + 1));
+        concat.attributes.push(Attribute { name: "axis".to_owned(), int: Some(0), ..Attribute::default() });
+        concat
+    });
+    let doubling = made(doubling.collect(), vec![]);
+    assert!(fails(&doubling, &[1 << 22]).contains("memory") || fails(&doubling, &[1 << 22]).contains("too large"));
+}
+
+#[test]
+fn places_are_checked() {
+    let gather = made(vec![node("Gather", &["x", "n"], "y")], vec![ints("n", &[7])]);
+    assert_eq!(fails(&gather, &[2, 2]), "Gather: index 7 is none of 2");
+    let slice = made(vec![node("Slice", &["x", "n", "n", "n", "z"], "y")], vec![ints("n", &[0]), ints("z", &[0])]);
+    assert_eq!(fails(&slice, &[2, 2]), "Slice: a step is zero");
+    let least = made(vec![node("Slice", &["x", "s", "e", "a", "t"], "y")], vec![
+        ints("s", &[i64::MIN]), ints("e", &[i64::MAX]), ints("a", &[0]), ints("t", &[i64::MIN]),
+    ]);
+    let model = Model::load(&prost::Message::encode_to_vec(&least)).unwrap();
+    let x = Tensor::new(vec![2], Values::F32(vec![1.0, 2.0])).unwrap();
+    assert!(model.run(vec![("x", x)]).is_ok(), "nothing is left, as in Python");
+    let reshape = made(vec![node("Reshape", &["x", "n"], "y")], vec![ints("n", &[-1, -1])]);
+    assert!(fails(&reshape, &[2, 2]).contains("cannot take shape"));
+    let top = made(vec![node("TopK", &["x", "n"], "y")], vec![ints("n", &[9])]);
+    assert_eq!(fails(&top, &[2, 2]), "TopK: the best 9 of 2 are asked for");
+    let divide = made(vec![node("Div", &["n", "z"], "y")], vec![ints("n", &[1]), ints("z", &[0])]);
+    assert_eq!(refused(&divide), "Div: division by zero");
+    let least = made(vec![node("Div", &["n", "z"], "y")], vec![ints("n", &[i64::MIN]), ints("z", &[-1])]);
+    assert!(Model::load(&prost::Message::encode_to_vec(&least)).is_ok(), "it wraps around");
+}
+
+#[test]
+fn graphs_within_graphs_end() {
+    let mut body = Graph::default();
+    for _ in 0..20 {
+        let mut scan = node("Scan", &["x"], "y");
+        let graph = Some(std::mem::take(&mut body));
+        scan.attributes = vec![
+            Attribute { name: "body".to_owned(), graph, ..Attribute::default() },
+            Attribute { name: "num_scan_inputs".to_owned(), int: Some(1), ..Attribute::default() },
+        ];
+        body = made(vec![scan], vec![]).graph.unwrap();
+    }
+    let message = refused(&ModelFile { graph: Some(body), ..made(vec![], vec![]) });
+    assert!(message.contains("nested too deeply"), "{message}");
+}
+
+#[test]
+fn inputs_are_checked() {
+    let model = Model::load(&prost::Message::encode_to_vec(&made(vec![node("Abs", &["x"], "y")], vec![]))).unwrap();
+    let message = |inputs| model.run(inputs).unwrap_err().to_string();
+    let x = || Tensor::new(vec![1], Values::F32(vec![1.0])).unwrap();
+    assert_eq!(message(vec![]), "the input `x` is missing");
+    assert_eq!(message(vec![("z", x())]), "the model has no input `z`");
+    assert_eq!(message(vec![("x", x()), ("x", x())]), "the input `x` is given twice");
+    assert_eq!(message(vec![("x", Tensor::new(vec![1], Values::I64(vec![1])).unwrap())]), "the input `x` is float32, not int64");
+    assert!(Tensor::new(vec![2], Values::I64(vec![1])).is_err());
+}
+
+/// Whatever bytes a file has, it is refused or it runs: every case with one byte changed, and cut short.
+#[test]
+fn broken_files_are_refused_or_run() {
+    for (seed, case) in cases().into_iter().enumerate() {
+        let bytes = fs::read(case.join("model.onnx")).unwrap();
+        let known: Json = serde_json::from_slice(&fs::read(case.join("case.json")).unwrap()).unwrap();
+        let inputs = known["inputs"].as_object().unwrap();
+        let inputs: Vec<(&str, Tensor)> = inputs.iter().map(|(name, value)| (name.as_str(), tensor(value))).collect();
+        for step in 0..12_usize {
+            let at = (step * 7919 + seed * 104_729) % bytes.len();
+            let mut broken = bytes.clone();
+            broken[at] = broken[at].wrapping_add([1, 128, 255, 64][step % 4]);
+            for broken in [broken.as_slice(), &bytes[..at]] {
+                if let Ok(model) = Model::load(broken) {
+                    drop(model.run(inputs.clone()));
+                }
+            }
+        }
+    }
 }

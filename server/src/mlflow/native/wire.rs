@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     fault::Fault,
-    tensor::{Data, Tensor, Type, size},
+    tensor::{Values, Tensor, Type, size},
 };
 
 /// `ModelProto`.
@@ -208,30 +208,30 @@ impl Stored {
         Tensor::new(shape, data)
     }
 
-    fn fields(&self, kind: Type) -> Option<Data> {
+    fn fields(&self, kind: Type) -> Option<Values> {
         Some(match kind {
-            Type::F32 => Data::F32(self.floats.clone()),
-            Type::F64 => Data::F64(self.doubles.clone()),
-            Type::I64 => Data::I64(self.ints.clone()),
-            Type::I32 => Data::I32(self.smalls.clone()),
-            Type::I8 => Data::I8(self.smalls.iter().map(|small| i8::try_from(*small).ok()).collect::<Option<_>>()?),
-            Type::U8 => Data::U8(self.smalls.iter().map(|small| u8::try_from(*small).ok()).collect::<Option<_>>()?),
-            Type::Bool => Data::Bool(self.smalls.iter().map(|small| *small != 0).collect()),
-            Type::Text => Data::Text(self.texts.iter().map(|text| std::str::from_utf8(text).ok().map(Into::into)).collect::<Option<_>>()?),
+            Type::F32 => Values::F32(self.floats.clone()),
+            Type::F64 => Values::F64(self.doubles.clone()),
+            Type::I64 => Values::I64(self.ints.clone()),
+            Type::I32 => Values::I32(self.smalls.clone()),
+            Type::I8 => Values::I8(self.smalls.iter().map(|small| i8::try_from(*small).ok()).collect::<Option<_>>()?),
+            Type::U8 => Values::U8(self.smalls.iter().map(|small| u8::try_from(*small).ok()).collect::<Option<_>>()?),
+            Type::Bool => Values::Bool(self.smalls.iter().map(|small| *small != 0).collect()),
+            Type::Text => Values::Text(self.texts.iter().map(|text| std::str::from_utf8(text).ok().map(Into::into)).collect::<Option<_>>()?),
         })
     }
 }
 
 /// Little-endian values, as `raw_data` holds them; `None` when they are no whole number of the type's.
-fn from_raw(raw: &[u8], kind: Type) -> Option<Data> {
+fn from_raw(raw: &[u8], kind: Type) -> Option<Values> {
     Some(match kind {
-        Type::F32 => Data::F32(whole(raw)?.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()),
-        Type::F64 => Data::F64(whole(raw)?.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()),
-        Type::I64 => Data::I64(whole(raw)?.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()),
-        Type::I32 => Data::I32(whole(raw)?.iter().map(|bytes| i32::from_le_bytes(*bytes)).collect()),
-        Type::I8 => Data::I8(raw.iter().map(|byte| byte.cast_signed()).collect()),
-        Type::U8 => Data::U8(raw.to_vec()),
-        Type::Bool => Data::Bool(raw.iter().map(|byte| *byte != 0).collect()),
+        Type::F32 => Values::F32(whole(raw)?.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()),
+        Type::F64 => Values::F64(whole(raw)?.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()),
+        Type::I64 => Values::I64(whole(raw)?.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()),
+        Type::I32 => Values::I32(whole(raw)?.iter().map(|bytes| i32::from_le_bytes(*bytes)).collect()),
+        Type::I8 => Values::I8(raw.iter().map(|byte| byte.cast_signed()).collect()),
+        Type::U8 => Values::U8(raw.to_vec()),
+        Type::Bool => Values::Bool(raw.iter().map(|byte| *byte != 0).collect()),
         Type::Text => return None,
     })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::mlflow::native::{
     fault::Fault,
     site::{Built, Site},
-    tensor::{Data, Tensor, Type},
+    tensor::{Tensor, Type, Values},
 };
 
 pub(crate) fn cast(site: &Site<'_>) -> Result<Built, Fault> {
@@ -27,27 +27,27 @@ pub(crate) fn convert(tensor: &Tensor, to: Type) -> Result<Tensor, Fault> {
     if tensor.kind() == to {
         return Ok(tensor.clone());
     }
-    let data = match tensor.data() {
-        Data::F32(values) => from_doubles(values.iter().map(|value| f64::from(*value)), to),
-        Data::F64(values) => from_doubles(values.iter().copied(), to),
-        Data::I64(values) => from_integers(values.iter().copied(), to),
-        Data::I32(values) => from_integers(values.iter().map(|value| i64::from(*value)), to),
-        Data::I8(values) => from_integers(values.iter().map(|value| i64::from(*value)), to),
-        Data::U8(values) => from_integers(values.iter().map(|value| i64::from(*value)), to),
-        Data::Bool(values) => from_integers(values.iter().map(|value| i64::from(*value)), to),
-        Data::Text(values) => from_texts(values, to)?,
+    let data = match tensor.contents() {
+        Values::F32(values) => from_doubles(values.iter().map(|value| f64::from(*value)), to),
+        Values::F64(values) => from_doubles(values.iter().copied(), to),
+        Values::I64(values) => from_integers(values.iter().copied(), to),
+        Values::I32(values) => from_integers(values.iter().map(|value| i64::from(*value)), to),
+        Values::I8(values) => from_integers(values.iter().map(|value| i64::from(*value)), to),
+        Values::U8(values) => from_integers(values.iter().map(|value| i64::from(*value)), to),
+        Values::Bool(values) => from_integers(values.iter().map(|value| i64::from(*value)), to),
+        Values::Text(values) => from_texts(values, to)?,
     };
     Tensor::new(tensor.shape().to_vec(), data)
 }
 
-fn from_doubles(values: impl Iterator<Item = f64>, to: Type) -> Data {
+fn from_doubles(values: impl Iterator<Item = f64>, to: Type) -> Values {
     #[expect(clippy::cast_possible_truncation, reason = "rounds")]
     match to {
-        Type::F32 => Data::F32(values.map(|value| value as f32).collect()),
-        Type::F64 => Data::F64(values.collect()),
-        Type::I32 => Data::I32(values.map(|value| i32::try_from(whole(value)).unwrap_or(i32::MIN)).collect()),
-        Type::Bool => Data::Bool(values.map(|value| value != 0.0).collect()),
-        Type::Text => Data::Text(values.map(|value| show(value).into()).collect()),
+        Type::F32 => Values::F32(values.map(|value| value as f32).collect()),
+        Type::F64 => Values::F64(values.collect()),
+        Type::I32 => Values::I32(values.map(|value| i32::try_from(whole(value)).unwrap_or(i32::MIN)).collect()),
+        Type::Bool => Values::Bool(values.map(|value| value != 0.0).collect()),
+        Type::Text => Values::Text(values.map(|value| show(value).into()).collect()),
         Type::I64 | Type::I8 | Type::U8 => from_integers(values.map(whole), to),
     }
 }
@@ -60,25 +60,25 @@ fn whole(value: f64) -> i64 {
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "as ONNX's Cast does: wraps")]
-fn from_integers(values: impl Iterator<Item = i64>, to: Type) -> Data {
+fn from_integers(values: impl Iterator<Item = i64>, to: Type) -> Values {
     match to {
-        Type::F32 => Data::F32(values.map(|value| value as f32).collect()),
-        Type::F64 => Data::F64(values.map(|value| value as f64).collect()),
-        Type::I64 => Data::I64(values.collect()),
-        Type::I32 => Data::I32(values.map(|value| value as i32).collect()),
-        Type::I8 => Data::I8(values.map(|value| value as i8).collect()),
-        Type::U8 => Data::U8(values.map(|value| value as u8).collect()),
-        Type::Bool => Data::Bool(values.map(|value| value != 0).collect()),
-        Type::Text => Data::Text(values.map(|value| value.to_string().into()).collect()),
+        Type::F32 => Values::F32(values.map(|value| value as f32).collect()),
+        Type::F64 => Values::F64(values.map(|value| value as f64).collect()),
+        Type::I64 => Values::I64(values.collect()),
+        Type::I32 => Values::I32(values.map(|value| value as i32).collect()),
+        Type::I8 => Values::I8(values.map(|value| value as i8).collect()),
+        Type::U8 => Values::U8(values.map(|value| value as u8).collect()),
+        Type::Bool => Values::Bool(values.map(|value| value != 0).collect()),
+        Type::Text => Values::Text(values.map(|value| value.to_string().into()).collect()),
     }
 }
 
-fn from_texts(values: &[Arc<str>], to: Type) -> Result<Data, Fault> {
+fn from_texts(values: &[Arc<str>], to: Type) -> Result<Values, Fault> {
     let fault = |text: &str| Fault::new(format!("the text {text:?} is no {}", to.name()));
     let integers = || values.iter().map(|text| text.trim().parse::<i64>().map_err(|_| fault(text))).collect::<Result<Vec<_>, _>>();
     Ok(match to {
-        Type::F32 => Data::F32(values.iter().map(|text| text.trim().parse().map_err(|_| fault(text))).collect::<Result<_, _>>()?),
-        Type::F64 => Data::F64(values.iter().map(|text| text.trim().parse().map_err(|_| fault(text))).collect::<Result<_, _>>()?),
+        Type::F32 => Values::F32(values.iter().map(|text| text.trim().parse().map_err(|_| fault(text))).collect::<Result<_, _>>()?),
+        Type::F64 => Values::F64(values.iter().map(|text| text.trim().parse().map_err(|_| fault(text))).collect::<Result<_, _>>()?),
         _ => from_integers(integers()?.into_iter(), to),
     })
 }

@@ -126,11 +126,11 @@ pub(crate) fn best(scores: &[f64]) -> usize {
 
 /// Numbers of any width, in double precision, as the models of `ai.onnx.ml` compute on.
 pub(crate) fn doubles(tensor: &Tensor) -> Result<std::borrow::Cow<'_, [f64]>, Fault> {
-    use crate::mlflow::native::tensor::Data;
-    Ok(match tensor.data() {
-        Data::F64(values) => values.as_slice().into(),
-        _ => match super::cast::convert(tensor, Type::F64)?.into_data() {
-            Data::F64(values) => values.into(),
+    use crate::mlflow::native::tensor::Values;
+    Ok(match tensor.contents() {
+        Values::F64(values) => values.as_slice().into(),
+        _ => match super::cast::convert(tensor, Type::F64)?.into_contents() {
+            Values::F64(values) => values.into(),
             _ => return Err(Fault::new("numbers are needed")),
         },
     })
