@@ -200,7 +200,10 @@ impl<'a> Draft<'a> {
 
     fn add(&mut self, node: &'a Node) -> Result<(), Fault> {
         spend(&self.ground.budget.steps, 1, MAX_STEPS, "the model has too many operators")?;
-        let sources = node.inputs.iter().map(|name| self.source(name)).collect::<Result<Vec<_>, _>>()?;
+        let mut taken = Vec::new();
+        node.attributes.iter().filter_map(|attribute| attribute.graph.as_ref()).for_each(|graph| graph.free(&mut taken));
+        let names = node.inputs.iter().map(String::as_str).chain(taken.iter().copied());
+        let sources = names.map(|name| self.source(name)).collect::<Result<Vec<_>, _>>()?;
         let domain = if node.domain == "ai.onnx" { "" } else { node.domain.as_str() };
         if operators::passes_on(domain, &node.operator) {
             return self.alias(node, sources.first().copied().flatten());
@@ -209,7 +212,7 @@ impl<'a> Draft<'a> {
         let inputs: Vec<Option<Known<'_>>> = sources.iter().map(|source| source.map(|source| self.known(source))).collect();
         let constants: Option<Vec<Option<&Value>>> =
             inputs.iter().map(|known| known.map_or(Some(None), |known| known.constant.map(Some))).collect();
-        let site = Site { node, version: 0, ground: self.ground, inputs };
+        let site = Site { node, version: 0, ground: self.ground, inputs, taken };
         let own = self.ground.functions.iter().find(|function| function.domain == node.domain && function.name == node.operator);
         let built = match own {
             Some(function) => call(function, &site)?,

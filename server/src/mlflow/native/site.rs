@@ -31,7 +31,9 @@ pub(crate) struct Site<'a> {
     pub(crate) version: i64,
     /// For graphs within.
     pub(crate) ground: &'a Ground<'a>,
+    /// Those of the node, then those that graphs within it take from outside, whose names follow.
     pub(crate) inputs: Vec<Option<Known<'a>>>,
+    pub(crate) taken: Vec<&'a str>,
 }
 
 /// The inputs of an operator that runs.
@@ -192,6 +194,13 @@ impl<'a> Site<'a> {
     pub(crate) fn graph(&self, name: &str) -> Result<&'a Graph, Fault> {
         let graph = self.attribute(name).and_then(|attribute| attribute.graph.as_ref());
         graph.ok_or_else(|| self.fault(format!("lacks its graph `{name}`")))
+    }
+
+    /// The inputs of a graph within: its own, of the kinds of the node's inputs from a place on, then those from outside.
+    pub(crate) fn within(&self, graph: &'a Graph, from: usize) -> Result<Vec<(&'a str, Kind)>, Fault> {
+        let own = graph.inputs.iter().map(|input| input.name.as_str()).zip(from..self.node.inputs.len());
+        let taken = self.taken.iter().copied().zip(self.node.inputs.len()..);
+        own.chain(taken).map(|(name, at)| Ok((name, self.kind(at)?))).collect()
     }
 
     /// Axes: an attribute in older models, an input in newer ones.

@@ -262,9 +262,10 @@ fn places_are_checked() {
     assert_eq!(fails(&gather, &[2, 2]), "Gather: index 7 is none of 2");
     let slice = made(vec![node("Slice", &["x", "n", "n", "n", "z"], "y")], vec![ints("n", &[0]), ints("z", &[0])]);
     assert_eq!(fails(&slice, &[2, 2]), "Slice: a step is zero");
-    let least = made(vec![node("Slice", &["x", "s", "e", "a", "t"], "y")], vec![
-        ints("s", &[i64::MIN]), ints("e", &[i64::MAX]), ints("a", &[0]), ints("t", &[i64::MIN]),
-    ]);
+    let least = made(
+        vec![node("Slice", &["x", "s", "e", "a", "t"], "y")],
+        vec![ints("s", &[i64::MIN]), ints("e", &[i64::MAX]), ints("a", &[0]), ints("t", &[i64::MIN])],
+    );
     let model = Model::load(&prost::Message::encode_to_vec(&least)).unwrap();
     let x = Tensor::new(vec![2], Values::F32(vec![1.0, 2.0])).unwrap();
     assert!(model.run(vec![("x", x)]).is_ok(), "nothing is left, as in Python");

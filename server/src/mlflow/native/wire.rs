@@ -1,10 +1,10 @@
 //! The part of ONNX's protobuf that a model for inference uses. Reads only; the meaning of what is read is decided elsewhere.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{
     fault::Fault,
-    tensor::{Values, Tensor, Type, size},
+    tensor::{Tensor, Type, Values, size},
 };
 
 /// `ModelProto`.
@@ -173,6 +173,21 @@ pub(crate) struct DimForm {
     pub(crate) size: Option<i64>,
 }
 
+impl Graph {
+    /// The names that it uses and does not define: those of the graph around it.
+    pub(crate) fn free<'a>(&'a self, found: &mut Vec<&'a str>) {
+        let given = self.inputs.iter().map(|input| &input.name).chain(self.initializers.iter().map(|stored| &stored.name));
+        let own: HashSet<&str> = given.chain(self.nodes.iter().flat_map(|node| &node.outputs)).map(String::as_str).collect();
+        let mut used: Vec<&str> = self.nodes.iter().flat_map(|node| &node.inputs).map(String::as_str).collect();
+        used.extend(self.outputs.iter().map(|output| output.name.as_str()));
+        for graph in self.nodes.iter().flat_map(|node| &node.attributes).filter_map(|attribute| attribute.graph.as_ref()) {
+            graph.free(&mut used);
+        }
+        let mut seen: HashSet<&str> = found.iter().copied().collect();
+        found.extend(used.into_iter().filter(|name| !name.is_empty() && !own.contains(name) && seen.insert(name)));
+    }
+}
+
 impl Function {
     /// What it computes, as a graph.
     pub(crate) fn graph(&self) -> Graph {
@@ -217,7 +232,9 @@ impl Stored {
             Type::I8 => Values::I8(self.smalls.iter().map(|small| i8::try_from(*small).ok()).collect::<Option<_>>()?),
             Type::U8 => Values::U8(self.smalls.iter().map(|small| u8::try_from(*small).ok()).collect::<Option<_>>()?),
             Type::Bool => Values::Bool(self.smalls.iter().map(|small| *small != 0).collect()),
-            Type::Text => Values::Text(self.texts.iter().map(|text| std::str::from_utf8(text).ok().map(Into::into)).collect::<Option<_>>()?),
+            Type::Text => {
+                Values::Text(self.texts.iter().map(|text| std::str::from_utf8(text).ok().map(Into::into)).collect::<Option<_>>()?)
+            }
         })
     }
 }

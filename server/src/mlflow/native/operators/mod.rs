@@ -105,6 +105,7 @@ fn tensor(name: &str) -> Option<Build> {
         "Compress" => pick::compress,
         "Pad" => pick::pad,
         "Scan" => scan::scan,
+        "If" => scan::branch,
         "SequenceConstruct" => scan::sequence,
         "SequenceAt" => scan::sequence_at,
         "ConcatFromSequence" => scan::concat_sequence,

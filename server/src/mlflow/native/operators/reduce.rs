@@ -10,8 +10,8 @@ use crate::mlflow::native::{
     value::{Kind, Value},
 };
 
-/// What one group of values becomes. `None` when nothing can come of none.
-type Fold<T> = fn(&[T]) -> Option<T>;
+/// What one group of values becomes; ONNX Runtime has an answer for none of them, too.
+type Fold<T> = fn(&[T]) -> T;
 
 pub(crate) fn reduce(site: &Site<'_>) -> Result<Built, Fault> {
     let (axes, keeps, is_noop) = (site.axes(1), site.flag("keepdims", true), site.flag("noop_with_empty_axes", false));
@@ -29,8 +29,7 @@ pub(crate) fn reduce(site: &Site<'_>) -> Result<Built, Fault> {
             let groups = grouped(tensor, tensor.values::<T>()?, &kept, &axes)?;
             let length: usize = axes.iter().map(|axis| tensor.shape()[*axis]).product();
             let count: usize = kept.iter().map(|axis| tensor.shape()[*axis]).product();
-            let group = |at: usize| fold(&groups[at * length..(at + 1) * length]).ok_or_else(|| Fault::new("there is nothing to reduce"));
-            let values = (0..count).map(group).collect::<Result<Vec<_>, _>>()?;
+            let values = (0..count).map(|at| fold(&groups[at * length..(at + 1) * length])).collect();
             let shape = tensor.shape().iter().enumerate().filter_map(|(at, length)| match axes.contains(&at) {
                 true => keeps.then_some(1),
                 false => Some(*length),
@@ -57,19 +56,19 @@ fn grouped<T: Number>(tensor: &Tensor, values: &[T], kept: &[usize], axes: &[usi
 
 fn fold<T: Number>(name: &str) -> Option<Fold<T>> {
     Some(match name {
-        "ReduceSum" => |values| Some(T::from_double(0.0).plus(sum(values, |value| value))),
-        "ReduceProd" => |values| Some(values.iter().fold(T::from_double(1.0), |product, value| product.times(*value))),
+        "ReduceSum" => |values| T::from_double(0.0).plus(sum(values, |value| value)),
+        "ReduceProd" => |values| values.iter().fold(T::from_double(1.0), |product, value| product.times(*value)),
         "ReduceMax" => |values| best(values, Ordering::Greater),
         "ReduceMin" => |values| best(values, Ordering::Less),
-        "ReduceMean" => |values| Some(T::from_double(sum(values, |value| value).to_double() / count(values))),
-        "ReduceL1" => |values| Some(sum(values, |value| if value < T::zero() { T::zero().minus(value) } else { value })),
-        "ReduceL2" => |values| Some(T::from_double(sum(values, |value| value.times(value)).to_double().sqrt())),
-        "ReduceSumSquare" => |values| Some(sum(values, |value| value.times(value))),
-        "ReduceLogSum" => |values| Some(T::from_double(sum(values, |value| value).to_double().ln())),
+        "ReduceMean" => |values| T::from_double(sum(values, |value| value).to_double() / count(values).max(1.0)),
+        "ReduceL1" => |values| sum(values, |value| if value < T::zero() { T::zero().minus(value) } else { value }),
+        "ReduceL2" => |values| T::from_double(sum(values, |value| value.times(value)).to_double().sqrt()),
+        "ReduceSumSquare" => |values| sum(values, |value| value.times(value)),
+        "ReduceLogSum" => |values| T::from_double(sum(values, |value| value).to_double().ln()),
         "ReduceLogSumExp" => |values| {
-            let most = best(values, Ordering::Greater)?.to_double();
+            let most = best(values, Ordering::Greater).to_double();
             let most = if most.is_finite() { most } else { 0.0 };
-            Some(T::from_double(values.iter().map(|value| (value.to_double() - most).exp()).sum::<f64>().ln() + most))
+            T::from_double(values.iter().map(|value| (value.to_double() - most).exp()).sum::<f64>().ln() + most)
         },
         _ => return None,
     })
@@ -88,9 +87,10 @@ fn sum<T: Number>(values: &[T], of: impl Fn(T) -> T) -> T {
     values.iter().fold(T::zero(), |total, value| total.plus(of(*value)))
 }
 
-fn best<T: Number>(values: &[T], order: Ordering) -> Option<T> {
+fn best<T: Number>(values: &[T], order: Ordering) -> T {
     let better = |best: T, value: &T| if value.is_nan() || value.partial_cmp(&best) == Some(order) { *value } else { best };
-    values.split_first().map(|(first, rest)| rest.iter().fold(*first, better))
+    let worst = if order == Ordering::Greater { f64::NEG_INFINITY } else { f64::INFINITY };
+    values.split_first().map_or(T::from_double(worst), |(first, rest)| rest.iter().fold(*first, better))
 }
 
 /// The values along an axis, one lane after the other.

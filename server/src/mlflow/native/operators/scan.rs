@@ -1,4 +1,4 @@
-//! Scan, which runs a graph per row, and sequences of tensors.
+//! Operators with graphs within: Scan, which runs one per row, and If. And sequences of tensors.
 
 use crate::mlflow::native::{
     fault::Fault,
@@ -7,35 +7,58 @@ use crate::mlflow::native::{
     site::{Built, Given, Site},
     tensor::{Element, Tensor, Type, for_type},
     value::{Kind, Value},
+    wire::Graph,
 };
 
 pub(crate) fn scan(site: &Site<'_>) -> Result<Built, Fault> {
     let body = site.graph("body")?;
     let scanned = usize::try_from(site.int("num_scan_inputs").unwrap_or(0)).unwrap_or(0);
-    let states = site.inputs.len().checked_sub(scanned).filter(|_| scanned > 0).ok_or_else(|| site.fault("has nothing to scan"))?;
+    let inputs = site.node.inputs.len();
+    let states = inputs.checked_sub(scanned).filter(|_| scanned > 0).ok_or_else(|| site.fault("has nothing to scan"))?;
     let is_plain = ["scan_input_axes", "scan_input_directions", "scan_output_axes", "scan_output_directions"];
     if site.version < 9 || is_plain.iter().any(|name| site.ints(name).iter().any(|int| *int != 0)) {
         return Err(site.fault("is supported forward along the first axis only, from version 9 on"));
     }
-    if body.inputs.len() != site.inputs.len() || body.outputs.len() < states {
+    if body.inputs.len() != inputs || body.outputs.len() < states {
         return Err(site.fault("has a body with other inputs or outputs"));
     }
-    let names = body.inputs.iter().map(|input| input.name.as_str());
-    let inputs = names.enumerate().map(|(at, name)| Ok((name, Kind::Tensor(site.kind_of(at)?)))).collect::<Result<Vec<_>, Fault>>()?;
-    let ground = Ground { opsets: site.ground.opsets.clone(), depth: site.ground.depth + 1, ..*site.ground };
-    let plan = Plan::new(body, &inputs, &ground)?;
+    let inputs = site.within(body, 0)?;
+    let plan = planned(site, body, &inputs)?;
     let kinds = plan.kinds().to_vec();
     if kinds.iter().any(|kind| !matches!(kind, Kind::Tensor(_)))
         || kinds[..states] != inputs[..states].iter().map(|(_, kind)| *kind).collect::<Vec<_>>()
     {
         return Err(site.fault("has a body that changes the type of its state"));
     }
-    Ok(Built::many(kinds.clone(), move |given| run(&plan, states, given)))
+    Ok(Built::many(kinds.clone(), move |given| run(&plan, states, scanned, given)))
 }
 
-fn run(plan: &Plan, states: usize, given: &Given<'_>) -> Result<Vec<Value>, Fault> {
-    let tensors = given.tensors()?;
+fn planned<'a>(site: &Site<'a>, graph: &'a Graph, inputs: &[(&'a str, Kind)]) -> Result<Plan, Fault> {
+    let ground = Ground { opsets: site.ground.opsets.clone(), depth: site.ground.depth + 1, ..*site.ground };
+    Plan::new(graph, inputs, &ground)
+}
+
+/// One of two graphs, both of which take all that they need from outside.
+pub(crate) fn branch(site: &Site<'_>) -> Result<Built, Fault> {
+    site.expect(0, &[Type::Bool])?;
+    let plan = |name: &str| {
+        let graph = site.graph(name)?;
+        if graph.inputs.is_empty() { planned(site, graph, &site.within(graph, 0)?) } else { Err(site.fault("has a branch with inputs")) }
+    };
+    let (yes, no) = (plan("then_branch")?, plan("else_branch")?);
+    if yes.kinds() != no.kinds() {
+        return Err(site.fault("has branches that answer in different types"));
+    }
+    Ok(Built::many(yes.kinds().to_vec(), move |given| {
+        let taken = (1..given.values.len()).map(|at| given.value(at).cloned()).collect::<Result<_, _>>()?;
+        if given.single::<bool>(0)? { yes.run(taken) } else { no.run(taken) }
+    }))
+}
+
+fn run(plan: &Plan, states: usize, scanned: usize, given: &Given<'_>) -> Result<Vec<Value>, Fault> {
+    let tensors = (0..states + scanned).map(|at| given.tensor(at)).collect::<Result<Vec<_>, _>>()?;
     let (first, scanned) = tensors.split_at(states);
+    let taken = (tensors.len()..given.values.len()).map(|at| given.value(at).cloned()).collect::<Result<Vec<_>, _>>()?;
     let count = scanned.first().and_then(|tensor| tensor.shape().first()).copied().unwrap_or(0);
     if scanned.iter().any(|tensor| tensor.shape().first() != Some(&count)) {
         return Err(Fault::new("the tensors to scan are not equally long"));
@@ -47,6 +70,7 @@ fn run(plan: &Plan, states: usize, given: &Given<'_>) -> Result<Vec<Value>, Faul
         for tensor in scanned {
             inputs.push(Value::Tensor(row(tensor, at)?));
         }
+        inputs.extend(taken.iter().cloned());
         let mut outputs = plan.run(inputs)?;
         let out = outputs.split_off(states);
         state = outputs;
