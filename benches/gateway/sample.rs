@@ -193,6 +193,7 @@ fn grpc_chat(text: &str) -> ChatResponse {
         message: Some(message),
         finish_reason: FinishReason::Stop.into(),
         raw_finish_reason: "stop".to_owned(),
+        stop_sequence: String::new(),
         ..Choice::default()
     };
     ChatResponse {
@@ -207,7 +208,7 @@ fn grpc_chat(text: &str) -> ChatResponse {
 
 fn grpc_stream() -> Vec<StreamChatResponse> {
     let start = StreamStart { id: ID.to_owned(), model: MODEL.to_owned(), created: CREATED, ..StreamStart::default() };
-    let end = ChoiceEnd { choice: 0, finish_reason: FinishReason::Stop.into(), raw_finish_reason: "stop".to_owned() };
+    let end = ChoiceEnd { finish_reason: FinishReason::Stop.into(), raw_finish_reason: "stop".to_owned(), ..ChoiceEnd::default() };
     let delta = |n| Event::Delta(ChatDelta { delta: Some(Delta::Text(piece(n))), ..ChatDelta::default() });
     let mut events = vec![Event::Start(start)];
     events.extend((0..PIECES).map(delta));

@@ -85,6 +85,7 @@ impl ChatCollector {
     pub fn choice_end(&mut self, end: ChoiceEnd) {
         let choice = &mut self.choices.entry(end.choice).or_default().choice;
         (choice.finish_reason, choice.raw_finish_reason) = (end.finish_reason, end.raw_finish_reason);
+        choice.stop_sequence = end.stop_sequence;
     }
 
     /// Takes over what has been consumed so far.
@@ -141,6 +142,7 @@ impl CompleteCollector {
     pub fn choice_end(&mut self, end: ChoiceEnd) {
         let choice = self.choices.entry(end.choice).or_default();
         (choice.finish_reason, choice.raw_finish_reason) = (end.finish_reason, end.raw_finish_reason);
+        choice.stop_sequence = end.stop_sequence;
     }
 
     /// Takes over what has been consumed so far.
@@ -213,7 +215,11 @@ mod tests {
         ] {
             answer.delta(piece).unwrap();
         }
-        answer.choice_end(ChoiceEnd { choice: 0, finish_reason: FinishReason::ToolCalls.into(), raw_finish_reason: "tool".to_owned() });
+        answer.choice_end(ChoiceEnd {
+            finish_reason: FinishReason::ToolCalls.into(),
+            raw_finish_reason: "tool".to_owned(),
+            ..ChoiceEnd::default()
+        });
         answer.usage(Usage { input_tokens: Some(1), ..Default::default() });
         answer.usage(Usage { input_tokens: Some(2), ..Default::default() });
         let call = CallSummary { endpoint: "chat".to_owned(), ..Default::default() };

@@ -14,6 +14,7 @@ FOREIGN = ("MLFLOW_TRACKING_URI", "MLFLOW_DEPLOYMENTS_TARGET", "OPENAI_API_KEY",
 for name in [name for name in os.environ if name in FOREIGN or name.startswith("AWS_")]:
     del os.environ[name]
 
+import rpc  # noqa: E402
 from fake_openai import KEY, FakeOpenAI  # noqa: E402
 from gateway import Gateway  # noqa: E402
 
@@ -117,3 +118,10 @@ def models_channel(models):
     """A gRPC channel to `models`."""
     with models.channel() as channel:
         yield channel
+
+
+@pytest.fixture
+def stub(gate):
+    """ChatService of a module's own gateway, its fixture `gate`."""
+    with gate.channel() as channel:
+        yield rpc.chat_stub(channel)

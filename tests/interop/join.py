@@ -17,7 +17,8 @@ def joined(events):
             add(parts, event.delta)
         elif kind == "choice_end":
             end = event.choice_end
-            answer.choices.add(index=end.choice, finish_reason=end.finish_reason, raw_finish_reason=end.raw_finish_reason)
+            answer.choices.add(index=end.choice, finish_reason=end.finish_reason, raw_finish_reason=end.raw_finish_reason,
+                stop_sequence=end.stop_sequence)
         elif kind == "usage":
             answer.usage.CopyFrom(event.usage)
         else:

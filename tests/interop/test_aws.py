@@ -145,13 +145,6 @@ def environment(sts, **more):
     return {**own, "AWS_ENDPOINT_URL_STS": sts.url, "AWS_REGION": REGION, **more}
 
 
-@pytest.fixture
-def stub(gate):
-    """ChatService."""
-    with gate.channel() as channel:
-        yield rpc.chat_stub(channel)
-
-
 @pytest.mark.parametrize("name", ["static", "session", "mlflow", "environment"])
 def test_signatures(stub, bedrock, sts, name):
     """Every way to give a key: botocore makes the same signature, whole and as a stream."""

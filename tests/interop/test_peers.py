@@ -76,13 +76,6 @@ def gate(llama):
     gateway.stop()
 
 
-@pytest.fixture
-def stub(gate):
-    """ChatService."""
-    with gate.channel() as channel:
-        yield rpc.chat_stub(channel)
-
-
 @pytest.fixture(params=PROTOCOLS)
 def to(request):
     """An endpoint for each protocol."""

@@ -98,13 +98,6 @@ def gate(mocked, provider):
     gateway.stop()
 
 
-@pytest.fixture
-def stub(gate):
-    """ChatService."""
-    with gate.channel() as channel:
-        yield rpc.chat_stub(channel)
-
-
 @pytest.fixture(params=DOORS, ids=lambda door: door.name)
 def door(request, gate):
     """Each door in turn."""

@@ -55,11 +55,11 @@ fn events(answer: Answer, asked: Task) -> Result<Vec<Event>> {
 fn chat(answer: ChatResponse) -> Vec<Event> {
     let ChatResponse { id, model, choices, usage, call: _, created, provider_fields } = answer;
     let mut events = vec![Event::Start(StreamStart { id, model, created, provider_fields })];
-    for Choice { index, message, finish_reason, raw_finish_reason, logprobs } in choices {
+    for Choice { index, message, finish_reason, raw_finish_reason, logprobs, stop_sequence } in choices {
         let parts = message.unwrap_or_default().parts.into_iter().zip(0..);
         let deltas = parts.flat_map(|(part, place)| deltas(part).into_iter().map(move |delta| (place, delta)));
         add_choice(&mut events, index, deltas, logprobs);
-        events.push(Event::ChoiceEnd(ChoiceEnd { choice: index, finish_reason, raw_finish_reason }));
+        events.push(Event::ChoiceEnd(ChoiceEnd { choice: index, finish_reason, raw_finish_reason, stop_sequence }));
     }
     ended(events, usage)
 }
@@ -67,9 +67,9 @@ fn chat(answer: ChatResponse) -> Vec<Event> {
 fn complete(answer: CompleteResponse) -> Vec<Event> {
     let CompleteResponse { id, model, choices, usage, call: _, created, provider_fields } = answer;
     let mut events = vec![Event::Start(StreamStart { id, model, created, provider_fields })];
-    for CompletionChoice { index, text, finish_reason, raw_finish_reason, logprobs } in choices {
+    for CompletionChoice { index, text, finish_reason, raw_finish_reason, logprobs, stop_sequence } in choices {
         add_choice(&mut events, index, [(0, Delta::Text(text))], logprobs);
-        events.push(Event::ChoiceEnd(ChoiceEnd { choice: index, finish_reason, raw_finish_reason }));
+        events.push(Event::ChoiceEnd(ChoiceEnd { choice: index, finish_reason, raw_finish_reason, stop_sequence }));
     }
     ended(events, usage)
 }

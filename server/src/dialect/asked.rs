@@ -49,13 +49,26 @@ pub(super) fn embed<'a>(ask: &Ask<'a>) -> Result<&'a EmbedRequest> {
 pub(super) fn plain(request: &ChatRequest, rules: Rules<'_>) -> Result<()> {
     // A prompt's labels are for usage records only.
     let is_chat = matches!(rules.ask.payload.typed()?, Request::Chat(_));
-    let lacking = [
+    rules.lack_all([
         ("choice_count", request.choice_count.is_some_and(|count| count != 1)),
         ("metadata", is_chat && !request.metadata.is_empty()),
         ("user", !request.user.is_empty()),
         ("logit_bias", !request.logit_bias.is_empty()),
-    ];
-    lacking.into_iter().filter(|(_, is_set)| *is_set).try_for_each(|(field, _)| rules.lack(field))
+    ])
+}
+
+/// Refuses what a protocol of plain texts has no place for: tools, forms of the answer, reasoning.
+///
+/// # Errors
+/// When one of them is set, by field.
+pub(super) fn texts_only(request: &ChatRequest, rules: Rules<'_>) -> Result<()> {
+    rules.lack_all([
+        ("tools", !request.tools.is_empty()),
+        ("tool_choice", request.tool_choice.is_some()),
+        ("parallel_tool_calls", request.parallel_tool_calls.is_some()),
+        ("response_format", request.response_format.is_some()),
+        ("reasoning", request.reasoning.is_some()),
+    ])
 }
 
 /// Refuses variables where the endpoint has no template.
@@ -86,6 +99,18 @@ pub(super) fn as_chat(request: &CompleteRequest, rules: Rules<'_>) -> Result<Cha
     Ok(ChatRequest {
         endpoint: request.endpoint.clone(),
         messages: vec![Message { role: Role::User.into(), parts, ..Message::default() }],
+        logprobs: request.logprobs.map(|_| true),
+        top_logprobs: request.logprobs,
+        metadata: request.metadata.clone(),
+        provider_options: request.provider_options.clone(),
+        logit_bias: request.logit_bias.clone(),
+        ..wordless(request)
+    })
+}
+
+/// The parameters of a prompt as those of a conversation, in which nothing is said yet.
+pub(super) fn wordless(request: &CompleteRequest) -> ChatRequest {
+    ChatRequest {
         max_tokens: request.max_tokens,
         temperature: request.temperature,
         top_p: request.top_p,
@@ -95,14 +120,9 @@ pub(super) fn as_chat(request: &CompleteRequest, rules: Rules<'_>) -> Result<Cha
         presence_penalty: request.presence_penalty,
         stop: request.stop.clone(),
         choice_count: request.choice_count,
-        logprobs: request.logprobs.map(|_| true),
-        top_logprobs: request.logprobs,
-        metadata: request.metadata.clone(),
-        provider_options: request.provider_options.clone(),
         user: request.user.clone(),
-        logit_bias: request.logit_bias.clone(),
         ..ChatRequest::default()
-    })
+    }
 }
 
 /// A part of plain text.

@@ -9,23 +9,28 @@ use serde_json::Value;
 use super::{errors::Errors, failure};
 use crate::error::Error;
 
-/// What every service says of credentials that it does not take.
-const CREDENTIAL_FAULTS: [&str; 9] = [
-    "AccessDeniedException",
+/// What every service says of credentials and signatures that it does not take, without the `Exception` that only some of them add:
+/// <https://docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html>.
+const CREDENTIAL_FAULTS: [&str; 13] = [
     "AccessDenied",
-    "UnrecognizedClientException",
+    "ExpiredToken",
+    "IncompleteSignature",
+    "InvalidAccessKeyId",
     "InvalidClientTokenId",
-    "InvalidSignatureException",
+    "InvalidSignature",
+    "MissingAuthenticationToken",
+    "NotAuthorized",
+    "OptInRequired",
+    "RequestExpired",
     "SignatureDoesNotMatch",
-    "IncompleteSignatureException",
-    "MissingAuthenticationTokenException",
-    "ExpiredTokenException",
+    "TokenRefreshRequired",
+    "UnrecognizedClient",
 ];
 
 /// The error for an answer that is not a success, read by the words of one service and those that all have in common.
 pub(super) fn classify(errors: Errors, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
     match error_name(headers, body) {
-        Some(name) if CREDENTIAL_FAULTS.contains(&name.as_str()) => {
+        Some(name) if CREDENTIAL_FAULTS.contains(&name.strip_suffix("Exception").unwrap_or(&name)) => {
             failure::build(ErrorReason::ProviderCredentialRejected, status, headers, Some(&name))
         }
         Some(name) => errors.named(&name, status, headers, body),

@@ -11,11 +11,13 @@ pub fn by_status(status: StatusCode, headers: &HeaderMap, said: Option<&str>) ->
     let reason = match status.as_u16() {
         401..=403 => ErrorReason::ProviderCredentialRejected,
         404 => ErrorReason::ProviderNotFound,
-        408 | 504 => ErrorReason::ProviderTimeout,
+        // 524 is the same from a proxy in front of the provider, which could not reach it with the others from 521 on.
+        408 | 504 | 524 => ErrorReason::ProviderTimeout,
         413 => ErrorReason::CallerTooLarge,
         429 => ErrorReason::ProviderRateLimited,
-        503 | 529 => ErrorReason::ProviderUnavailable,
-        500..=599 => ErrorReason::ProviderFailed,
+        503 | 521..=523 | 525..=527 | 529 | 530 => ErrorReason::ProviderUnavailable,
+        // 424: what the provider itself relies on failed. 460, 499: something on the way takes us for gone, who are still here.
+        424 | 460 | 499 | 500..=599 => ErrorReason::ProviderFailed,
         400..=499 => ErrorReason::ProviderRejectedRequest,
         _ => ErrorReason::ProviderBadAnswer,
     };

@@ -28,6 +28,7 @@ pub(super) fn join(events: Vec<Event>) -> Result<ChatResponse> {
             Event::ChoiceEnd(end) => {
                 let choice = choice(&mut choices, end.choice);
                 (choice.finish_reason, choice.raw_finish_reason) = (end.finish_reason, end.raw_finish_reason);
+                choice.stop_sequence = end.stop_sequence;
             }
             Event::Usage(usage) => answer.usage = Some(usage),
             Event::Ping | Event::End => {}

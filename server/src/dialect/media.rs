@@ -1,11 +1,27 @@
 //! Media parts, whatever protocol carries them.
 
+use std::borrow::Cow;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use flowgate_proto::v1::{MediaKind, MediaPart, media_part::Source};
 
 use super::json::At;
 use crate::error::Result;
+
+/// The name of a document that nobody named.
+const UNNAMED: &str = "document";
+
+/// Media types whose second half is not what names of their files end in.
+const ENDINGS: [(&str, &str); 7] = [
+    ("plain", "txt"),
+    ("markdown", "md"),
+    ("msword", "doc"),
+    ("vnd.openxmlformats-officedocument.wordprocessingml.document", "docx"),
+    ("vnd.openxmlformats-officedocument.presentationml.presentation", "pptx"),
+    ("vnd.openxmlformats-officedocument.spreadsheetml.sheet", "xlsx"),
+    ("vnd.ms-excel", "xls"),
+];
 
 /// What a media part is and where its bytes are.
 ///
@@ -41,6 +57,17 @@ pub(super) fn kind_of(part: &MediaPart, source: &Source) -> MediaKind {
 pub(super) fn subtype(mime_type: &str) -> &str {
     let plain = mime_type.split(';').next().unwrap_or_default().trim();
     plain.split_once('/').map_or(plain, |(_, subtype)| subtype)
+}
+
+/// The name of a document that is sent as bytes, for protocols that want one: the caller's, else one made of its media type.
+pub(super) fn file_name(part: &MediaPart) -> Cow<'_, str> {
+    if !part.file_name.is_empty() {
+        return Cow::Borrowed(&part.file_name);
+    }
+    let subtype = subtype(&part.mime_type);
+    let ending = ENDINGS.iter().find(|(known, _)| *known == subtype).map_or(subtype, |(_, ending)| ending);
+    let is_ending = !ending.is_empty() && ending.len() <= 5 && ending.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_ending { Cow::Owned(format!("{UNNAMED}.{ending}")) } else { Cow::Borrowed(UNNAMED) }
 }
 
 /// Bytes as base64.

@@ -23,6 +23,7 @@ mod credential;
 pub mod databricks;
 mod errors;
 pub mod failure;
+mod functions;
 pub mod gemini;
 #[cfg(test)]
 mod golden;
@@ -84,7 +85,7 @@ pub trait Dialect: fmt::Debug + Send + Sync {
 
     /// The most texts that one embeddings request takes.
     fn most_inputs(&self, target: &Target) -> usize {
-        target.quirks.most_inputs
+        target.most_inputs()
     }
 
     /// Whether what stands behind an address of HTTP is fetched by the provider where a part of a conversation names it.

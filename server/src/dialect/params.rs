@@ -50,6 +50,11 @@ impl Rules<'_> {
         self.refuse(&field, || Error::unsupported(field.to_string(), provider))
     }
 
+    /// As [`Rules::lack`], for those of some fields that are set.
+    pub(super) fn lack_all(&self, fields: impl IntoIterator<Item = (&'static str, bool)>) -> Result<()> {
+        fields.into_iter().filter(|(_, is_set)| *is_set).try_for_each(|(field, _)| self.lack(field))
+    }
+
     /// As [`Rules::lack`], for the address of media that the provider does not fetch.
     pub(super) fn unfetched(&self, field: impl Display) -> Result<()> {
         let provider = self.target.provider;

@@ -116,9 +116,14 @@ impl Pieces {
 
     /// The end of the choice; told once.
     pub(super) fn end(&mut self, finish_reason: FinishReason, raw: &str, events: &mut Vec<Event>) {
+        self.end_at(finish_reason, raw, String::new(), events);
+    }
+
+    /// As [`Pieces::end`], with the stop sequence that it ended at; empty where none is named.
+    pub(super) fn end_at(&mut self, finish_reason: FinishReason, raw: &str, stop_sequence: String, events: &mut Vec<Event>) {
         if !std::mem::replace(&mut self.is_ended, true) {
             let (choice, raw_finish_reason) = (self.choice, raw.to_owned());
-            events.push(Event::ChoiceEnd(ChoiceEnd { choice, finish_reason: finish_reason.into(), raw_finish_reason }));
+            events.push(Event::ChoiceEnd(ChoiceEnd { choice, finish_reason: finish_reason.into(), raw_finish_reason, stop_sequence }));
         }
     }
 

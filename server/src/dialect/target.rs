@@ -37,10 +37,15 @@ pub struct Quirks {
     pub stream_usage: bool,
     /// What the provider refuses, by the protocol's words: fields, parts of content, kinds of answer formats.
     pub lacks: &'static [&'static str],
-    /// Words of its errors that mean more than the status they come with.
+    /// Words of its errors that mean more than the status they come with. A number in brackets at the end of a message is one of them,
+    /// and a status itself, where nothing else tells.
     pub errors: &'static [(&'static str, ErrorReason)],
+    /// The object in which its answers tell how they went, with a `status_code` that is 0 where all is well; empty: they have none.
+    pub outcome: &'static str,
     /// The most texts that one embeddings call takes; more are sent as several calls.
     pub most_inputs: usize,
+    /// The same for models in whose names this stands, where they take another number.
+    pub most_inputs_of: &'static [(&'static str, usize)],
     /// Whether it fetches media that a request names by address.
     pub fetches_media: bool,
     /// Fields that it spells otherwise: the protocol's name, then its own.
@@ -119,6 +124,8 @@ pub enum Habit {
     NoDeveloper,
     /// `tool_choice` says `any` for `required`.
     AnyForRequired,
+    /// `tool_choice` is `auto`; any other is ignored, and so refused here.
+    AutoOnly,
 }
 
 impl Quirks {
@@ -133,7 +140,9 @@ impl Quirks {
         stream_usage: true,
         lacks: &[],
         errors: &[],
+        outcome: "",
         most_inputs: 2048,
+        most_inputs_of: &[],
         fetches_media: true,
         renames: &[],
         takes: &[],
@@ -181,6 +190,12 @@ impl Target {
                 .map_err(|error: http::uri::InvalidUri| Error::internal("an upstream path is not a path").because(error))?,
         );
         Uri::from_parts(parts).map_err(|error| Error::internal("an upstream address is not an address").because(error))
+    }
+
+    /// The most texts that one embeddings call takes.
+    pub fn most_inputs(&self) -> usize {
+        let of_model = self.quirks.most_inputs_of.iter().find(|(mark, _)| self.model.contains(mark));
+        of_model.map_or(self.quirks.most_inputs, |(_, most)| *most)
     }
 
     /// A POST to `path` below the base address with the target's headers.

@@ -16,7 +16,7 @@ const LEAST: u32 = 1_024;
 pub(super) fn fitted<'a>(request: Cow<'a, ChatRequest>, model: &str) -> Cow<'a, ChatRequest> {
     let of_effort = |reasoning: &Reasoning| reasoning.budget_tokens.is_none().then(|| budget(&reasoning.effort)).flatten();
     let Some(budget) = request.reasoning.as_ref().and_then(of_effort) else { return request };
-    if generation(model).is_none_or(|generation| generation >= ADAPTIVE) {
+    if adapts(model) {
         return request;
     }
     let budget = request.max_tokens.map_or(budget, |limit| budget.min(limit / 2));
@@ -26,6 +26,11 @@ pub(super) fn fitted<'a>(request: Cow<'a, ChatRequest>, model: &str) -> Cow<'a, 
         reasoning.effort.clear();
     }
     Cow::Owned(request)
+}
+
+/// Whether a model decides itself how much it reasons, and can be told whether to show it. One whose name tells nothing is of the newest.
+pub(super) fn adapts(model: &str) -> bool {
+    generation(model).is_none_or(|generation| generation >= ADAPTIVE)
 }
 
 /// The budget that an effort comes to.

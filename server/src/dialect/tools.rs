@@ -1,5 +1,7 @@
 //! Tools, the choice among them and the form of the answer as the contract has them, checked; the protocols only spell them.
 
+use std::borrow::Cow;
+
 use flowgate_proto::v1::{ChatRequest, ResponseFormat, ResponseFormatType, Tool, ToolCallPart, ToolChoice, ToolChoiceMode};
 use serde_json::value::RawValue;
 
@@ -21,6 +23,9 @@ pub(super) struct Declared<'a> {
     pub(super) parameters: Option<&'a RawValue>,
     pub(super) strict: Option<bool>,
 }
+
+/// The schema of any object.
+pub(super) const ANY: &str = r#"{"type":"object"}"#;
 
 /// Whether and which tool must be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +50,16 @@ pub(super) enum Format<'a> {
         schema: &'a RawValue,
         strict: Option<bool>,
     },
+}
+
+impl<'a> Declared<'a> {
+    /// The schema of its parameters, where the protocol must be told one: `none` for a tool that has none.
+    ///
+    /// # Errors
+    /// When `none` is no JSON.
+    pub(super) fn parameters_or(&self, none: &'static str) -> Result<&'a RawValue> {
+        self.parameters.map_or_else(|| text(none, At::Root), Ok)
+    }
 }
 
 /// The tools of a request.
@@ -101,6 +116,32 @@ pub(super) fn object_arguments(call: &ToolCallPart, place: Place) -> Result<&Raw
     let object: &RawValue = serde_json::from_str(arguments).map_err(refused)?;
     serde_json::from_str::<Fields<'_>>(object.get()).map_err(refused)?;
     Ok(object)
+}
+
+/// The id of a call as a provider takes it that is particular about ids: as it came where it `fits`, else so many letters made of it. Both the
+/// call and its result are sent, so that the same id must come out of both.
+pub(super) fn fitted_id(id: &str, length: usize, fits: bool) -> Cow<'_, str> {
+    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    if fits {
+        return Cow::Borrowed(id);
+    }
+    let hash = blake3::hash(id.as_bytes());
+    hash.as_bytes().iter().take(length).map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect::<String>().into()
+}
+
+/// As [`fitted_id`], for providers that take letters, digits, `_` and `-` only.
+pub(super) fn plain_id(id: &str) -> Cow<'_, str> {
+    const MOST: usize = 64;
+    const LENGTH: usize = 24;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    fitted_id(id, LENGTH, id.len() <= MOST && id.bytes().all(is_plain))
+}
+
+/// An id for a call that came without one: always the same for the same call of the same answer, and another one in another answer. `said` is
+/// what tells the call from all others.
+pub(super) fn made_up_id(said: &str) -> String {
+    let hash = blake3::hash(said.as_bytes()).to_hex();
+    format!("call_{}", hash.get(..24).unwrap_or_default())
 }
 
 /// The form that a request asks for, where the protocol takes a bare schema, holds to it always, and has no place for what it is for.

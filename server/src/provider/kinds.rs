@@ -27,10 +27,10 @@ pub(super) const MODEL_SERVER: Field = Field { name: "model_server_url", sets: S
 pub(super) const MAX_TOKENS: Quirks = Quirks { max_tokens_field: "max_tokens", ..Quirks::NONE };
 /// Servers of open models, which sample in more ways than the protocol's owner.
 pub(super) const OPEN_MODELS: Quirks = Quirks { takes: &["top_k"], habits: &[Habit::NoDeveloper], ..MAX_TOKENS };
-/// The GLM models' own service.
+/// The GLM models' own service: https://docs.z.ai/api-reference/llm/chat-completion
 pub(super) const GLM: Quirks = Quirks {
     reasoning: ReasoningField::Thinking,
-    habits: &[Habit::NoDeveloper],
+    habits: &[Habit::NoDeveloper, Habit::AutoOnly],
     lacks: &["n", "seed", "logprobs", "top_logprobs", "logit_bias", "frequency_penalty", "presence_penalty", "metadata"],
     errors: &[("1113", ErrorReason::ProviderCredentialRejected), ("1302", ErrorReason::ProviderRateLimited)],
     ..MAX_TOKENS

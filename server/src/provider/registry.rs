@@ -1,6 +1,6 @@
 //! The table of providers, sorted by name. Data only.
 
-use flowgate_proto::v1::Capability;
+use flowgate_proto::v1::{Capability, ErrorReason};
 
 use super::{Auth, Field, Flavour, Grants, Kind, Provider, Sets};
 use super::{
@@ -54,6 +54,30 @@ const fn azure(name: &'static str, auth: Auth) -> Provider {
         ..compatible(name, "", "AZURE_OPENAI_API_KEY")
     }
 }
+
+/// The codes by which MiniMax says what went wrong, also in answers of status 200: https://platform.minimax.io/docs/api-reference/errorcode
+const MINIMAX_ERRORS: &[(&str, ErrorReason)] = &[
+    ("1000", ErrorReason::ProviderFailed),
+    ("1001", ErrorReason::ProviderTimeout),
+    ("1002", ErrorReason::ProviderRateLimited),
+    ("1004", ErrorReason::ProviderCredentialRejected),
+    // The balance is spent.
+    ("1008", ErrorReason::ProviderCredentialRejected),
+    ("1013", ErrorReason::ProviderFailed),
+    ("1024", ErrorReason::ProviderFailed),
+    ("1026", ErrorReason::ProviderBlocked),
+    ("1027", ErrorReason::ProviderBlocked),
+    ("1033", ErrorReason::ProviderFailed),
+    // Tokens of a minute, connections, a rise that is too steep.
+    ("1039", ErrorReason::ProviderRateLimited),
+    ("1041", ErrorReason::ProviderRateLimited),
+    ("2045", ErrorReason::ProviderRateLimited),
+    ("1042", ErrorReason::ProviderRejectedRequest),
+    ("2013", ErrorReason::ProviderRejectedRequest),
+    ("2049", ErrorReason::ProviderCredentialRejected),
+    // What the plan gives for five hours is spent.
+    ("2056", ErrorReason::ProviderCredentialRejected),
+];
 
 /// Every provider that a configuration may name.
 pub static PROVIDERS: &[Provider] = &[
@@ -137,6 +161,16 @@ pub static PROVIDERS: &[Provider] = &[
         aliases: &["cloudflare-workers-ai", "workers-ai"],
         tasks: CHAT_EMBED,
         fields: &[API_KEY, API_BASE, setting("account_id", &settings::CLOUDFLARE_ACCOUNT)],
+        // https://developers.cloudflare.com/workers-ai/platform/errors/
+        quirks: Quirks {
+            errors: &[
+                ("5007", ErrorReason::ProviderNotFound),
+                // What the day allots is spent, which is another thing than that nobody has room.
+                ("3036", ErrorReason::ProviderCredentialRejected),
+                ("3040", ErrorReason::ProviderUnavailable),
+            ],
+            ..MAX_TOKENS
+        },
         ..compatible("cloudflare", "https://api.cloudflare.com/client/v4/accounts/{account_id}/ai/v1", "CLOUDFLARE_API_TOKEN")
     },
     // https://docs.cohere.com/reference/chat
@@ -192,7 +226,11 @@ pub static PROVIDERS: &[Provider] = &[
         },
         ..compatible("deepseek", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY")
     },
-    messages_door("deepseek-anthropic", "https://api.deepseek.com/anthropic/v1", "DEEPSEEK_API_KEY"),
+    // What it ignores is refused: https://api-docs.deepseek.com/guides/anthropic_api
+    Provider {
+        quirks: Quirks { lacks: &["format", "image", "document", "top_k", "budget_tokens", "disable_parallel_tool_use"], ..MESSAGES },
+        ..messages_door("deepseek-anthropic", "https://api.deepseek.com/anthropic/v1", "DEEPSEEK_API_KEY")
+    },
     // https://docs.digitalocean.com/products/gradient-ai-platform/how-to/use-serverless-inference/
     compatible("digitalocean", "https://inference.do-ai.run/v1", "DIGITALOCEAN_API_KEY"),
     // https://featherless.ai/docs/api-overview-and-common-options
@@ -222,7 +260,13 @@ pub static PROVIDERS: &[Provider] = &[
     // https://console.groq.com/docs/api-reference
     Provider {
         tasks: CHAT,
-        quirks: Quirks { lacks: &["logprobs", "top_logprobs", "logit_bias", "metadata"], takes: &["include_reasoning"], ..Quirks::NONE },
+        quirks: Quirks {
+            lacks: &["logprobs", "top_logprobs", "logit_bias", "metadata"],
+            takes: &["include_reasoning"],
+            // A status of its own, for a full flex tier: https://console.groq.com/docs/errors
+            errors: &[("498", ErrorReason::ProviderUnavailable)],
+            ..Quirks::NONE
+        },
         ..compatible("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY")
     },
     Provider { needs_key: false, tasks: ALL, ..unspoken("http", "", "") },
@@ -264,8 +308,22 @@ pub static PROVIDERS: &[Provider] = &[
     // https://llama.developer.meta.com/docs/features/compatibility
     Provider { aliases: &["llama-api"], tasks: CHAT, ..compatible("meta-llama", "https://api.llama.com/compat/v1", "LLAMA_API_KEY") },
     // https://platform.minimax.io/docs/api-reference/text-openai-api
-    Provider { tasks: CHAT, ..compatible("minimax", "https://api.minimax.io/v1", "MINIMAX_API_KEY") },
-    messages_door("minimax-anthropic", "https://api.minimax.io/anthropic/v1", "MINIMAX_API_KEY"),
+    Provider {
+        tasks: CHAT,
+        // What it would ignore, and how it fails.
+        quirks: Quirks {
+            lacks: &["presence_penalty", "frequency_penalty", "logit_bias"],
+            outcome: "base_resp",
+            errors: MINIMAX_ERRORS,
+            ..MAX_TOKENS
+        },
+        ..compatible("minimax", "https://api.minimax.io/v1", "MINIMAX_API_KEY")
+    },
+    // What it ignores is refused: https://platform.minimax.io/docs/api-reference/text-anthropic-api
+    Provider {
+        quirks: Quirks { lacks: &["format", "image", "document", "top_k", "stop_sequences"], errors: MINIMAX_ERRORS, ..MESSAGES },
+        ..messages_door("minimax-anthropic", "https://api.minimax.io/anthropic/v1", "MINIMAX_API_KEY")
+    },
     // https://docs.mistral.ai/api/
     Provider {
         tasks: CHAT_EMBED,
@@ -312,7 +370,8 @@ pub static PROVIDERS: &[Provider] = &[
         quirks: Quirks::NONE,
         capabilities: CAN_ALL,
     },
-    // https://platform.moonshot.ai/docs/api/chat
+    // https://platform.kimi.ai/docs/api/chat
+    // Which of its models take a forced tool, and whether while they think, it says itself: https://platform.kimi.ai/docs/guide/use-tool-choice
     Provider {
         aliases: &["kimi"],
         tasks: CHAT,
@@ -491,8 +550,9 @@ pub static PROVIDERS: &[Provider] = &[
             Field { name: "vertex_anthropic_betas", sets: Sets::Header("anthropic-beta") },
         ],
         llm: Some(&vertex::VERTEX),
-        // Of its models, those of Anthropic's protocol must be told a limit, and those of OpenAI's take the older name for it.
-        quirks: Quirks { most_inputs: 250, default_max_tokens: Some(8192), ..MAX_TOKENS },
+        // Of its models, those of Anthropic's protocol must be told a limit, and those of OpenAI's take the older name for it. Gemini's own
+        // take one text a call: https://cloud.google.com/vertex-ai/generative-ai/docs/embeddings/get-text-embeddings
+        quirks: Quirks { most_inputs: 250, most_inputs_of: &[("gemini-embedding", 1)], default_max_tokens: Some(8192), ..MAX_TOKENS },
         ..compatible("vertex-ai", "https://{vertex_location:host}/v1/projects/{vertex_project}/locations/{vertex_location}", "")
     },
     // https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
@@ -511,7 +571,8 @@ pub static PROVIDERS: &[Provider] = &[
     },
     // https://docs.z.ai/api-reference/llm/chat-completion
     Provider { aliases: &["z-ai"], tasks: CHAT, quirks: GLM, ..compatible("zai", "https://api.z.ai/api/paas/v4", "ZAI_API_KEY") },
-    messages_door("zai-anthropic", "https://api.z.ai/api/anthropic/v1", "ZAI_API_KEY"),
+    // https://docs.z.ai/devpack/tool/claude
+    Provider { auth: Auth::Bearer, ..messages_door("zai-anthropic", "https://api.z.ai/api/anthropic/v1", "ZAI_API_KEY") },
     // https://docs.bigmodel.cn/api-reference
     Provider {
         aliases: &["bigmodel", "zhipu"],
@@ -523,7 +584,7 @@ pub static PROVIDERS: &[Provider] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialect::mlflow;
+    use crate::dialect::{Settings, Target, mlflow};
     use crate::provider::find;
 
     #[test]
@@ -597,6 +658,53 @@ mod tests {
         assert_eq!(row.field("groq_api_base"), Some(Sets::ApiBase));
         assert_eq!(row.field("openai_api_key"), None);
         assert_eq!(find("mock").unwrap().field("api_key"), None);
+    }
+
+    #[test]
+    fn codes_of_their_own_mean_what_their_pages_say() {
+        use ErrorReason as R;
+        let read = |name: &str, status: u16, body: &str| {
+            let row = find(name).unwrap();
+            let status = http::StatusCode::from_u16(status).unwrap();
+            row.llm.unwrap().classify(&target(row, "m"), status, &http::HeaderMap::new(), body.as_bytes()).reason()
+        };
+        let told = |code| format!(r#"{{"type":"error","error":{{"type":"api_error","message":"so ({code})"}}}}"#);
+        for name in ["minimax", "minimax-anthropic"] {
+            assert_eq!(read(name, 500, &told(1008)), R::ProviderCredentialRejected, "{name}");
+            assert_eq!(read(name, 500, &told(1002)), R::ProviderRateLimited, "{name}");
+            assert_eq!(read(name, 500, &told(1000)), R::ProviderFailed, "{name}");
+        }
+        assert_eq!(read("groq", 498, ""), R::ProviderUnavailable);
+        let listed = |code| format!(r#"{{"success":false,"errors":[{{"code":{code},"message":"so"}}]}}"#);
+        assert_eq!(read("cloudflare", 429, &listed(3036)), R::ProviderCredentialRejected);
+        assert_eq!(read("cloudflare", 429, &listed(3040)), R::ProviderUnavailable);
+        assert_eq!(read("cloudflare", 400, &listed(5007)), R::ProviderNotFound);
+        assert_eq!(read("zai", 429, r#"{"error":{"code":"1113","message":"so"}}"#), R::ProviderCredentialRejected);
+    }
+
+    #[test]
+    fn models_take_as_many_texts_as_their_pages_say() {
+        let most = |name: &str, model| {
+            let row = find(name).unwrap();
+            row.llm.unwrap().most_inputs(&target(row, model))
+        };
+        assert_eq!(most("vertex-ai", "text-embedding-005"), 250);
+        assert_eq!(most("vertex-ai", "text-multilingual-embedding-002"), 250);
+        assert_eq!(most("vertex-ai", "gemini-embedding-001"), 1);
+        assert_eq!(most("vertex-ai", "gemini-embedding-2-preview"), 1);
+        assert_eq!(most("gemini", "gemini-embedding-001"), 100);
+        assert_eq!(most("bedrock", "amazon.titan-embed-text-v2:0"), 1);
+    }
+
+    fn target(row: &'static Provider, model: &str) -> Target {
+        Target {
+            provider: row.name,
+            base: http::Uri::default(),
+            model: model.to_owned(),
+            headers: http::HeaderMap::new(),
+            settings: Settings::default(),
+            quirks: &row.quirks,
+        }
     }
 
     #[test]

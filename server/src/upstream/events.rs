@@ -9,6 +9,7 @@ use std::{
 
 use flowgate_proto::v1::ErrorReason;
 use futures_util::{Stream, StreamExt as _};
+use serde::de::IgnoredAny;
 
 use super::{
     body::{Body, BoxError},
@@ -79,16 +80,32 @@ impl Events {
             }
             None => {
                 self.body = None;
-                match self.framer.finish() {
-                    Some(Ok(frame)) => self.decode(frame),
-                    Some(Err(error)) => self.failure = Some(error),
-                    None => {}
-                }
-                // Half a frame makes no sense to a decoder, but the reason is that the other half is missing.
-                let told = if self.failure.take().is_none() { self.finish() } else { None };
+                let told = match self.framer.finish() {
+                    Some(Ok(frame)) => self.last(frame),
+                    Some(Err(_)) => None,
+                    None => self.finish(),
+                };
                 self.failure = Some(told.unwrap_or_else(|| self.cut()));
             }
         }
+    }
+
+    /// Reads a frame that nothing closed but the end of the body. It counts where that closes it, and else only where it ends the stream: by
+    /// an end mark, or by an error that is there whole. Half a frame makes no sense to a decoder, but the reason is that its other half is
+    /// missing.
+    fn last(&mut self, frame: Frame) -> Option<Error> {
+        let is_whole = serde_json::from_slice::<IgnoredAny>(&frame.data).is_ok();
+        let is_closed = frame.data.is_empty() || self.framer.is_closed_by_end();
+        let mut events = Vec::new();
+        if let Err(error) = self.decoder.frame(frame, &mut events) {
+            return is_whole.then_some(error);
+        }
+        if !is_closed && !matches!(events.last(), Some(Event::End)) {
+            return None;
+        }
+        events.reverse();
+        self.ready = events;
+        self.finish()
     }
 
     /// Asks the decoder what an end without an end mark means.
@@ -172,3 +189,6 @@ impl Stream for Events {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,6 +55,19 @@ enum Form {
     Other,
 }
 
+/// Why a request failed.
+struct Failure {
+    error: Error,
+    /// Whether its credential was refused and there is another one now.
+    has_other_credential: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, has_other_credential: false }
+    }
+}
+
 /// One attempt, which is one request, or several where the provider takes no more at once.
 pub(super) async fn exchange(upstream: &Upstream, attempt: &Attempt) -> Result<Reply> {
     match batches::of(upstream, attempt) {
@@ -63,8 +76,16 @@ pub(super) async fn exchange(upstream: &Upstream, attempt: &Attempt) -> Result<R
     }
 }
 
-/// One request.
+/// One request; once more where the credential was refused and another one is to be had, since nothing was done then.
 pub(super) async fn one(upstream: &Upstream, attempt: &Attempt) -> Result<Reply> {
+    let answer = match once(upstream, attempt).await {
+        Err(Failure { has_other_credential: true, .. }) => once(upstream, attempt).await,
+        answer => answer,
+    };
+    answer.map_err(|failure| failure.error)
+}
+
+async fn once(upstream: &Upstream, attempt: &Attempt) -> Result<Reply, Failure> {
     let deployment = &upstream.deployment;
     let call = &attempt.call;
     call.record.note(|facts| {
@@ -73,7 +94,7 @@ pub(super) async fn one(upstream: &Upstream, attempt: &Attempt) -> Result<Reply>
         facts.lane = Some(attempt.lane);
     });
     let (Some(dialect), Some((position, busy))) = (deployment.dialect, upstream.group.enter(attempt.replica)) else {
-        return Err(upstream.error(ErrorReason::GatewayNotServing, "cannot be called; the operator must give it an address"));
+        return Err(upstream.error(ErrorReason::GatewayNotServing, "cannot be called; the operator must give it an address").into());
     };
     let ask = Ask {
         task: attempt.deployment.task,
@@ -99,35 +120,37 @@ pub(super) async fn one(upstream: &Upstream, attempt: &Attempt) -> Result<Reply>
 }
 
 impl Exchange<'_> {
-    async fn read(&self, response: http::Response<Body>, wait: Wait, busy: InFlight) -> Result<Reply> {
+    async fn read(&self, response: http::Response<Body>, wait: Wait, busy: InFlight) -> Result<Reply, Failure> {
         let (parts, body) = response.into_parts();
         if !parts.status.is_success() {
             let body = body.start(MOST_ERROR).await;
             let body = self.credential.as_ref().map_or(body.clone(), |credential| credential.hide(body));
             let error = self.dialect.classify(self.target, parts.status, &parts.headers, &body);
-            if let (ErrorReason::ProviderCredentialRejected, Some(way), Some(credential)) = (error.reason(), self.way, &self.credential) {
-                way.forget(credential);
-            }
-            return Err(error);
+            let has_other_credential = match (error.reason(), self.way, &self.credential) {
+                (ErrorReason::ProviderCredentialRejected, Some(way), Some(credential)) => way.forget(credential),
+                _ => false,
+            };
+            return Err(Failure { error, has_other_credential });
         }
         if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
             let what = "answered compressed, which was not asked for; have the operator turn its compression off";
-            return Err(self.upstream.error(ErrorReason::ProviderBadAnswer, what).upstream_status(parts.status));
+            return Err(self.upstream.error(ErrorReason::ProviderBadAnswer, what).upstream_status(parts.status).into());
         }
         let framing = self.dialect.framing(&self.ask, self.target);
         match form(&parts.headers, framing) {
-            _ if !self.ask.streaming => self.whole(&parts, body, wait).await,
+            _ if !self.ask.streaming => Ok(self.whole(&parts, body, wait).await?),
             Form::Events => {
                 let decoder = self.dialect.decoder(&self.ask, self.target);
                 let alias = Arc::clone(&self.upstream.deployment.alias);
                 let events = Events::new(alias, body, framing, decoder, self.upstream.tasks.clone()).timed(wait, busy);
                 Ok(Reply::many(self.head(&parts.headers), events))
             }
-            Form::Json => self.whole(&parts, body, wait).await,
+            Form::Json => Ok(self.whole(&parts, body, wait).await?),
             Form::Other => Err(self
                 .upstream
                 .error(ErrorReason::ProviderBadAnswer, "answered a streamed call with something else than a stream; check its address")
-                .upstream_status(parts.status)),
+                .upstream_status(parts.status)
+                .into()),
         }
     }
 

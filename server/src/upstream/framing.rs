@@ -54,6 +54,12 @@ impl Framer {
             Framing::PayloadLines => Self::PayloadLines(Payloads::default()),
         }
     }
+
+    /// Whether the end of the body closes a frame as well as what the framing has for it: so with lines, while an event that lacks its blank
+    /// line is none.
+    pub(super) fn is_closed_by_end(&self) -> bool {
+        matches!(self, Self::Lines(_) | Self::PayloadLines(_))
+    }
 }
 
 impl Frames for Framer {

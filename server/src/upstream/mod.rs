@@ -67,10 +67,11 @@ impl Way {
         }
     }
 
-    /// Takes in that the provider refused it.
-    fn forget(&self, refused: &Arc<Credential>) {
-        if let Self::Granted(pass) = self {
-            pass.forget(refused);
+    /// Takes in that the provider refused it, and tells whether another one is to be had.
+    fn forget(&self, refused: &Arc<Credential>) -> bool {
+        match self {
+            Self::Held(_) => false,
+            Self::Granted(pass) => pass.forget(refused),
         }
     }
 }

@@ -236,7 +236,7 @@ async fn frames_of_the_byte_lane_cross_as_they_came_and_end_once() {
 async fn typed_events_are_written_as_chunks() {
     let gate = streaming(|| {
         let usage = v1::Usage { input_tokens: Some(3), output_tokens: Some(2), ..Default::default() };
-        let end = v1::ChoiceEnd { choice: 0, finish_reason: v1::FinishReason::Stop.into(), raw_finish_reason: String::new() };
+        let end = v1::ChoiceEnd { finish_reason: v1::FinishReason::Stop.into(), ..v1::ChoiceEnd::default() };
         vec![Ok(text("hel")), Ok(Event::Ping), Ok(text("lo")), Ok(Event::ChoiceEnd(end)), Ok(Event::Usage(usage)), Ok(Event::End)]
     });
     for (options, usage) in [("", None), (r#","stream_options":{"include_usage":true}"#, Some(5))] {

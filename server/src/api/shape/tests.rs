@@ -36,6 +36,7 @@ fn rich() -> ChatResponse {
         message,
         finish_reason: FinishReason::Stop.into(),
         raw_finish_reason: "eos".to_owned(),
+        stop_sequence: "END".to_owned(),
         logprobs: Some(logprobs),
     };
     ChatResponse {
@@ -76,6 +77,7 @@ fn every_part_of_a_whole_answer_is_in_the_stream() {
     assert_eq!(deltas.iter().position(|delta| delta.logprobs.is_some()), Some(3));
     let [.., Event::ChoiceEnd(end), Event::Usage(_), Event::End] = events.as_slice() else { panic!("{events:?}") };
     assert_eq!((end.choice, end.finish_reason(), end.raw_finish_reason.as_str()), (1, FinishReason::Stop, "eos"));
+    assert_eq!(end.stop_sequence, "END");
 }
 
 #[test]

@@ -22,6 +22,7 @@ object! {
         model: Str<'a> = "model",
         content: Option<Vec<&'a RawValue>> = "content",
         stop_reason: Str<'a> = "stop_reason",
+        stop_sequence: Option<&'a RawValue> = "stop_sequence",
         usage: Option<&'a RawValue> = "usage",
         error: Option<&'a RawValue> = "error",
     }
@@ -46,8 +47,8 @@ pub(super) fn decode(body: &[u8], errors: Errors) -> Result<ChatResponse> {
     for (block, index) in content.iter().zip(0..) {
         blocks.start(index, block, &mut events)?;
     }
-    let names_sequence = message.further("stop_sequence").is_some_and(is_meaningful);
-    blocks.end(&message.stop_reason, names_sequence, &explanation(message.further("stop_details")), &mut events);
+    let explanation = explanation(message.further("stop_details"));
+    blocks.end(&message.stop_reason, sequence(message.stop_sequence), &explanation, &mut events);
     events.extend(Counter::default().read(message.usage).map(Event::Usage));
     join(events)
 }
@@ -56,6 +57,11 @@ pub(super) fn decode(body: &[u8], errors: Errors) -> Result<ChatResponse> {
 pub(super) fn explanation(details: Option<&RawValue>) -> String {
     let details: Option<Details> = details.and_then(|details| serde_json::from_str(details.get()).ok());
     details.and_then(|details| details.explanation).unwrap_or_default()
+}
+
+/// The stop sequence that is named; empty when none is.
+pub(super) fn sequence(raw: Option<&RawValue>) -> String {
+    raw.and_then(|raw| serde_json::from_str::<Str<'_>>(raw.get()).ok()).map(String::from).unwrap_or_default()
 }
 
 impl<'a> MessageIn<'a> {

@@ -23,13 +23,13 @@ pub(super) enum Kind<'a> {
     /// The title may be empty.
     Document(Source<'a>, &'a str),
     ToolUse {
-        id: &'a str,
+        id: Cow<'a, str>,
         name: &'a str,
         input: &'a RawValue,
         caller: Option<&'a RawValue>,
     },
     ToolResult {
-        id: &'a str,
+        id: Cow<'a, str>,
         content: Content<'a>,
         is_error: bool,
     },

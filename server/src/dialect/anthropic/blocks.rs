@@ -15,6 +15,9 @@ use crate::{
     event::Event,
 };
 
+/// The one field of a raw part that holds a source of the text before it: no block, and never sent back as one.
+pub(super) const SOURCE: &str = "citation";
+
 /// The blocks of one answer so far. Texts that follow each other are one part, since a cited answer is cut where its sources change; the
 /// place of a source is that of the block that it came with.
 #[derive(Debug, Default)]
@@ -221,13 +224,13 @@ impl Blocks {
         }
     }
 
-    /// The end of the answer, and whether it names the sequence that it ended at; told once.
-    pub(super) fn end(&mut self, word: &str, names_sequence: bool, explanation: &str, events: &mut Vec<Event>) {
+    /// The end of the answer, and the sequence that it names as what it ended at; told once.
+    pub(super) fn end(&mut self, word: &str, sequence: String, explanation: &str, events: &mut Vec<Event>) {
         self.stop(events);
         if !explanation.is_empty() {
             self.pieces.refusal(explanation.to_owned(), events);
         }
-        self.pieces.end(finish_reason(word, names_sequence), word, events);
+        self.pieces.end_at(finish_reason(word, !sequence.is_empty()), word, sequence, events);
     }
 
     /// Whether the answer's end was told.
@@ -267,7 +270,7 @@ impl Blocks {
             self.pieces.push(part, Delta::Citation(citation), events);
         }
         for raw in unknown.into_iter().filter_map(Result::err) {
-            self.push_raw(raw.get().to_owned(), events);
+            self.push_raw(format!("{{\"{SOURCE}\":{}}}", raw.get()), events);
         }
     }
 }

@@ -9,13 +9,16 @@ use flowgate_proto::v1::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::block::{Block, Content, Kind, Source};
+use super::{
+    block::{Block, Content, Kind, Source},
+    blocks::SOURCE,
+};
 use crate::{
     dialect::{
         json::{At, Fields, read, text},
         media,
         params::Rules,
-        tools::object_arguments,
+        tools::{object_arguments, plain_id},
         turns::{self, Place, Said, Speaker, Turn},
     },
     error::{Error, Result},
@@ -84,7 +87,7 @@ fn lower<'a>(said: &[Said<'a>], rules: Rules<'_>, speaker: Speaker) -> Result<Co
             turns::Content::Media(part) => medium(part, rules, place)?,
             turns::Content::ToolCall(call) => Some(tool_use(call, rules, *place)?),
             turns::Content::ToolResult(result) => Some(tool_result(result, rules, *place)?),
-            turns::Content::Raw(raw) => Some(own(raw, place)?),
+            turns::Content::Raw(raw) => own(raw, place)?,
             turns::Content::Reasoning(reasoning) => {
                 thoughts(reasoning, rules, *place, &mut content)?;
                 if cache_hint.is_some() {
@@ -151,7 +154,7 @@ fn tool_use<'a>(call: &'a ToolCallPart, rules: Rules<'_>, place: Place) -> Resul
     if caller.is_none() && !signature.is_empty() {
         rules.lack(place.key("tool_call.signature"))?;
     }
-    Ok(Kind::ToolUse { id, name, input: object_arguments(call, place)?, caller })
+    Ok(Kind::ToolUse { id: plain_id(id), name, input: object_arguments(call, place)?, caller })
 }
 
 fn tool_result<'a>(result: &'a ToolResultPart, rules: Rules<'_>, place: Place) -> Result<Kind<'a>> {
@@ -167,20 +170,22 @@ fn tool_result<'a>(result: &'a ToolResultPart, rules: Rules<'_>, place: Place) -
                 Some(Kind::Text(&text.text))
             }
             Some(PartKind::Media(part)) => medium(part, rules, at)?,
-            Some(PartKind::Raw(raw)) if rules.owns(raw) => Some(own(raw, at)?),
+            Some(PartKind::Raw(raw)) if rules.owns(raw) => own(raw, at)?,
             Some(PartKind::Raw(_)) => rules.lack(at.key("raw")).map(|()| None)?,
             _ => return Err(at.invalid("must be text or media in a tool result")),
         };
         content.add(kind, cache_hint.as_ref());
     }
-    Ok(Kind::ToolResult { id: tool_call_id, content, is_error: *is_error })
+    Ok(Kind::ToolResult { id: plain_id(tool_call_id), content, is_error: *is_error })
 }
 
-/// A block in the protocol's own form.
-fn own<'a>(raw: &'a RawPart, place: impl Display) -> Result<Kind<'a>> {
+/// A block in the protocol's own form; none where it is a source, which an answer's text goes back without.
+fn own<'a>(raw: &'a RawPart, place: impl Display) -> Result<Option<Kind<'a>>> {
     let field = format!("{place}.raw.json");
     let at = At::Root.key(&field);
-    read::<Fields<'_>>(text(&raw.json, at)?, at).map(|fields| Kind::Raw(fields.0))
+    let fields: Fields<'_> = read(text(&raw.json, at)?, at)?;
+    let is_source = matches!(fields.0.as_slice(), [(name, _)] if name == SOURCE);
+    Ok((!is_source).then_some(Kind::Raw(fields.0)))
 }
 
 /// An image or a document; `None` where it is left out.

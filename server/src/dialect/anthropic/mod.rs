@@ -46,6 +46,7 @@ static SHAPE: Shape =
 /// What the model declined with goes back as text, as its own refusals do. Reasoning goes back only signed or redacted. An answer's text goes
 /// back without its sources, of which the protocol wants more than the contract keeps, so that a cited conversation goes on; sources in a
 /// message of the user's are refused. Effort without a budget lets the model decide how long to reason.
+/// Ids of calls that other providers made and this one would refuse are replaced by letters made of them, in calls and results alike.
 /// `provider_options.anthropic.betas` is a list that goes into the header `anthropic-beta`.
 #[derive(Clone, Copy, Debug)]
 pub struct Anthropic;

@@ -24,19 +24,9 @@ struct ToolOut<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     description: &'a str,
-    input_schema: InputSchema<'a>,
+    input_schema: &'a RawValue,
     #[serde(skip_serializing_if = "Option::is_none")]
     strict: Option<bool>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum InputSchema<'a> {
-    Told(&'a RawValue),
-    /// An object without parameters: the protocol must be told one.
-    None {
-        r#type: &'static str,
-    },
 }
 
 #[derive(Serialize)]
@@ -134,17 +124,19 @@ fn put_tools(request: &ChatRequest, params: &mut Params<'_>) -> Result<()> {
     let declared = tools::declared(request)?;
     // What is said of calls goes with tools only.
     let has_tools = !declared.is_empty() || params.is_replaced("tools");
-    params.put_list("tools", "tools", &declared.into_iter().map(tool).collect::<Vec<_>>())?;
-    let is_single = has_tools && request.parallel_tool_calls == Some(false);
+    params.put_list("tools", "tools", &declared.into_iter().map(tool).collect::<Result<Vec<_>>>()?)?;
+    let is_single = has_tools
+        && request.parallel_tool_calls == Some(false)
+        && params.rules().takes("disable_parallel_tool_use", "parallel_tool_calls")?;
     // Without tools none is called anyway, and the protocol refuses to be told so.
     let choice = tools::choice(request)?.filter(|choice| has_tools || *choice != Choice::None);
     params.put_some("tool_choice", "tool_choice", tool_choice(choice, is_single))
 }
 
-fn tool(declared: Declared<'_>) -> ToolOut<'_> {
-    let Declared { name, description, parameters, strict } = declared;
-    let input_schema = parameters.map_or(InputSchema::None { r#type: "object" }, InputSchema::Told);
-    ToolOut { name, description, input_schema, strict }
+fn tool(declared: Declared<'_>) -> Result<ToolOut<'_>> {
+    let input_schema = declared.parameters_or(tools::ANY)?;
+    let Declared { name, description, strict, .. } = declared;
+    Ok(ToolOut { name, description, input_schema, strict })
 }
 
 /// The choice. That only one tool may be called goes with a choice, even if the caller made none.

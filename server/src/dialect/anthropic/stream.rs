@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    answer::{MessageIn, explanation},
+    answer::{MessageIn, explanation, sequence},
     blocks::Blocks,
     usage::Counter,
 };
@@ -41,6 +41,8 @@ struct EventIn<'a> {
     delta: Option<&'a RawValue>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
 }
 
 /// What an answer's end says of it.
@@ -85,11 +87,13 @@ impl Stream {
     }
 
     fn event(&mut self, event: EventIn<'_>, data: &[u8], events: &mut Vec<Event>) -> Result<()> {
-        let EventIn { kind, message, index, content_block, delta, usage } = event;
+        let EventIn { kind, message, index, content_block, delta, usage, error } = event;
         let kind = kind.unwrap_or_default();
         let place = || index.0.ok_or_else(|| bad_answer("a block has no index"));
         match &*kind {
             "error" => return Err(self.errors.of_frame(data)),
+            // Some speakers do not name it.
+            _ if error.is_some_and(is_meaningful) => return Err(self.errors.of_frame(data)),
             "message_start" => return self.start(required(message, "the message")?, events),
             "content_block_start" | "content_block_delta" | "content_block_stop" | "message_delta" | "message_stop" if !self.is_started => {
                 return Err(bad_answer("the stream does not begin with a message"));
@@ -99,7 +103,7 @@ impl Stream {
             "content_block_stop" => self.blocks.stop(events),
             "message_delta" => self.message_delta(delta, usage, events)?,
             "message_stop" => {
-                self.blocks.end("", false, "", events);
+                self.blocks.end("", String::new(), "", events);
                 events.push(Event::End);
             }
             // Pings, and what the protocol may grow.
@@ -121,8 +125,7 @@ impl Stream {
     fn message_delta(&mut self, delta: Option<&RawValue>, usage: Option<&RawValue>, events: &mut Vec<Event>) -> Result<()> {
         let end: EndIn<'_> = delta.map(|delta| read(delta.get().as_bytes(), "the end")).transpose()?.unwrap_or_default();
         if let Some(word) = end.stop_reason.filter(|word| !word.is_empty() && !self.blocks.is_ended()) {
-            let names_sequence = end.stop_sequence.is_some_and(is_meaningful);
-            self.blocks.end(&word, names_sequence, &explanation(end.stop_details), events);
+            self.blocks.end(&word, sequence(end.stop_sequence), &explanation(end.stop_details), events);
         }
         events.extend(self.counter.read(usage).map(Event::Usage));
         Ok(())

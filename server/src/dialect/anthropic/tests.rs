@@ -1,19 +1,20 @@
 //! Golden fixtures of the dialect, the bodies of those who address it in another way, and conversations there and back.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use super::{ANTHROPIC, Form, body};
 use crate::{
     dialect::{
-        Ask, Quirks, Settings, Target, Unsupported,
-        golden::{Case, Suite, coverage, hostile},
+        Ask, Quirks, Target,
+        golden::{Case, Suite, ask, checks, target},
     },
-    event::{Lane, Payload, Request, Task},
+    event::{Payload, Request, Task},
 };
 
 mod round_trip;
 
 static SUITE: Suite = Suite { dialect: &ANTHROPIC, folder: "anthropic", target: target_of };
+checks!(SUITE, Chat, Complete);
 
 static OWNER: Quirks = Quirks { default_max_tokens: Some(8192), ..Quirks::NONE };
 
@@ -34,43 +35,17 @@ fn target_of(case: &Case) -> Target {
         let (name, value) = line.split_once(": ").unwrap();
         (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap())
     };
-    let model = if case.model.is_empty() { "claude-sonnet-4-5" } else { &case.model };
-    Target { headers: lines.map(header).collect(), model: model.to_owned(), ..target(quirks) }
-}
-
-fn target(quirks: &'static Quirks) -> Target {
-    Target {
-        provider: "anthropic",
-        base: "https://api.anthropic.com/v1".parse().unwrap(),
-        model: "claude-opus-4-6".to_owned(),
-        headers: HeaderMap::new(),
-        settings: Settings::default(),
-        quirks,
-    }
-}
-
-#[test]
-fn goldens() {
-    SUITE.check();
-}
-
-#[test]
-fn every_field_is_on_the_wire_or_refused_by_name() {
-    coverage::check(&SUITE, &[Task::Chat, Task::Complete]);
-}
-
-#[test]
-fn hostile_answers() {
-    hostile::check(&SUITE);
+    let plain = target("anthropic", "https://api.anthropic.com/v1", case.model_or("claude-sonnet-4-5"));
+    Target { headers: lines.map(header).collect(), quirks, ..plain }
 }
 
 #[test]
 fn others_address_it_in_their_own_way() {
     let request = r#"{"messages":[{"text":"Hi"}],"maxTokens":1,"providerOptions":{"anthropic":{"betas":["a","b"]}}}"#;
     let payload = Payload::typed_only(Request::Chat(serde_json::from_str(request).unwrap()));
-    let ask = Ask { task: Task::Chat, streaming: true, lane: Lane::Typed, payload: &payload, unsupported: Unsupported::Refuse };
+    let (ask, owner) = (Ask { streaming: true, ..ask(Task::Chat, &payload) }, target_of(&Case::default()));
     let sent = |form| {
-        let request = body(&ask, &target(&OWNER), form).unwrap().post(&target(&OWNER), "/models/m:rawPredict").unwrap();
+        let request = body(&ask, &owner, form).unwrap().post(&owner, "/models/m:rawPredict").unwrap();
         let betas = request.headers().get("anthropic-beta").map(|value| value.to_str().unwrap().to_owned());
         assert_eq!(request.headers().get("anthropic-version"), None);
         assert_eq!(request.uri(), "https://api.anthropic.com/v1/models/m:rawPredict");
@@ -86,7 +61,6 @@ fn others_address_it_in_their_own_way() {
 #[test]
 fn it_serves_no_other_task() {
     let payload = Payload::typed_only(Request::Embed(flowgate_proto::v1::EmbedRequest::default()));
-    let ask = Ask { task: Task::Embed, streaming: false, lane: Lane::Typed, payload: &payload, unsupported: Unsupported::Refuse };
-    let error = body(&ask, &target(&OWNER), Form::PLAIN).unwrap_err();
+    let error = body(&ask(Task::Embed, &payload), &target_of(&Case::default()), Form::PLAIN).unwrap_err();
     assert_eq!(error.reason(), flowgate_proto::v1::ErrorReason::CallerWrongTask);
 }

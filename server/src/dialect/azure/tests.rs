@@ -1,33 +1,20 @@
 //! Golden fixtures of the dialect, and where its bodies go on both lanes.
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
-
 use super::AZURE;
 use crate::{
     dialect::{
-        Ask, Dialect, Quirks, Settings, Target, Unsupported,
-        golden::{Case, Suite, coverage, hostile},
-        openai::door,
+        Ask, Dialect, Target,
+        golden::{Case, Suite, ask, checks, request_from, target as plain, wire},
     },
-    event::{Lane, Payload, Protocol, Task, Wire},
+    event::{Lane, Payload, Protocol, Task},
 };
 
 static SUITE: Suite = Suite { dialect: &AZURE, folder: "azure", target: target_of };
+checks!(SUITE, Embed);
 
 fn target_of(case: &Case) -> Target {
-    let known = ["api", "api_version", "deployment"];
-    let settings = known.into_iter().filter_map(|name| Some((name, case.settings.get(name)?.clone()))).collect();
-    let base = if case.url.is_empty() { "https://acme.openai.azure.com" } else { &case.url };
-    let model = if case.model.is_empty() { "gpt-4o" } else { &case.model };
-    Target {
-        provider: "azure",
-        base: base.parse().unwrap(),
-        model: model.to_owned(),
-        headers: HeaderMap::new(),
-        settings: Settings(settings),
-        quirks: &Quirks::NONE,
-    }
+    let settings = case.settings(&["api", "api_version", "deployment"]);
+    Target { settings, ..plain("azure", case.url_or("https://acme.openai.azure.com"), case.model_or("gpt-4o")) }
 }
 
 fn target(settings: &[(&str, &str)], url: &str) -> Target {
@@ -37,31 +24,10 @@ fn target(settings: &[(&str, &str)], url: &str) -> Target {
 
 /// The address and the body of a chat on the byte lane.
 fn passed(body: &'static str, streaming: bool, target: &Target) -> (String, String) {
-    let wire = Wire {
-        protocol: Protocol::OpenAiChat,
-        content_type: HeaderValue::from_static("application/json"),
-        body: Bytes::from_static(body.as_bytes()),
-        decode: door::decode_chat,
-    };
-    let payload = Payload::wire_only(wire);
-    let ask = Ask { task: Task::Chat, streaming, lane: Lane::Byte, payload: &payload, unsupported: Unsupported::Refuse };
+    let payload = Payload::wire_only(wire(Task::Chat, body));
+    let ask = Ask { streaming, lane: Lane::Byte, ..ask(Task::Chat, &payload) };
     let request = AZURE.encode(&ask, target).unwrap();
     (request.uri().to_string(), String::from_utf8(request.into_body().to_vec()).unwrap())
-}
-
-#[test]
-fn goldens() {
-    SUITE.check();
-}
-
-#[test]
-fn every_field_is_on_the_wire_or_refused_by_name() {
-    coverage::check(&SUITE, &[Task::Embed]);
-}
-
-#[test]
-fn hostile_answers() {
-    hostile::check(&SUITE);
 }
 
 #[test]
@@ -110,7 +76,6 @@ fn chat_by_the_responses_protocol_is_never_passed_on_as_received() {
 #[test]
 fn a_dated_version_needs_a_deployment() {
     let nameless = Target { model: String::new(), ..target(&[("api_version", "2024-10-21")], "") };
-    let payload = Payload::typed_only(crate::dialect::golden::request_from(Task::Embed, br#"{"inputs":["a"]}"#));
-    let ask = Ask { task: Task::Embed, streaming: false, lane: Lane::Typed, payload: &payload, unsupported: Unsupported::Refuse };
-    assert!(AZURE.encode(&ask, &nameless).is_err());
+    let payload = Payload::typed_only(request_from(Task::Embed, br#"{"inputs":["a"]}"#));
+    assert!(AZURE.encode(&ask(Task::Embed, &payload), &nameless).is_err());
 }

@@ -4,9 +4,14 @@ use flowgate_proto::v1::{ChatResponse, StreamStart};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
-use super::{blocks::Blocks, usage, words::finish_reason};
+use super::{
+    blocks::Blocks,
+    usage,
+    words::{finish_reason, told_inside},
+};
 use crate::{
     dialect::{
+        Quirks,
         errors::bad_answer,
         join::join,
         json::{Str, kept, object, place},
@@ -41,9 +46,11 @@ pub(super) struct MessageIn<'a> {
 }
 
 /// The answer as the contract has it.
-pub(super) fn decode(body: &[u8]) -> Result<ChatResponse> {
+pub(super) fn decode(body: &[u8], quirks: &'static Quirks) -> Result<ChatResponse> {
     let answer: AnswerIn<'_> = serde_json::from_slice(body).map_err(|error| bad_answer(format!("the answer at {}", place(&error))))?;
-    let Some(message) = answer.output.message else { return Err(bad_answer("the answer has no message")) };
+    let Some(message) = answer.output.message else {
+        return Err(told_inside(quirks, body).unwrap_or_else(|| bad_answer("the answer has no message")));
+    };
     let mut events = vec![Event::Start(StreamStart { provider_fields: kept(&answer.rest), ..StreamStart::default() })];
     let mut blocks = Blocks::default();
     for (index, block) in (0..).zip(message.content) {

@@ -5,7 +5,7 @@ use flowgate_proto::v1::{EmbedRequest, EmbedResponse, Embedding, ErrorReason};
 use http::HeaderMap;
 use serde::Deserialize;
 
-use super::{model::Embedder, usage};
+use super::{model::Embedder, usage, words::told_inside};
 use crate::{
     dialect::{
         Target,
@@ -88,7 +88,9 @@ pub(super) fn encode(request: &EmbedRequest, rules: Rules<'_>) -> Result<Bytes> 
 
 /// An answer of vectors.
 pub(super) fn decode(target: &Target, headers: &HeaderMap, body: &[u8]) -> Result<EmbedResponse> {
-    let spoilt = |error: serde_json::Error| bad_answer(format!("the answer at {}", place(&error)));
+    let spoilt = |error: serde_json::Error| {
+        told_inside(target.quirks, body).unwrap_or_else(|| bad_answer(format!("the answer at {}", place(&error))))
+    };
     let counted = || headers.get("x-amzn-bedrock-input-token-count")?.to_str().ok()?.parse().ok();
     let (vectors, tokens) = match embedder(target)? {
         Embedder::TitanText | Embedder::TitanImage => {

@@ -1,5 +1,7 @@
 //! Messages as Converse has them: instructions apart, turns by turns, content as blocks that have one field each.
 
+use std::{borrow::Cow, collections::HashSet};
+
 use flowgate_proto::v1::{Citation, Message, Part, ReasoningPart, ToolCallPart, ToolResultPart};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -13,10 +15,14 @@ use crate::{
         json::{At, text},
         media::base64,
         params::Rules,
+        tools::plain_id,
         turns::{self, Content, Place, ResultPart, Said, Speaker, Turn, conversation},
     },
     error::{Error, Result},
 };
+
+/// What a tool that returned nothing is said to have returned.
+const NOTHING: &str = "(empty)";
 
 /// The conversation of a request.
 #[derive(Debug)]
@@ -54,7 +60,7 @@ pub(super) enum Block<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ToolUse<'a> {
-    tool_use_id: &'a str,
+    tool_use_id: Cow<'a, str>,
     name: &'a str,
     input: &'a RawValue,
 }
@@ -62,7 +68,7 @@ pub(super) struct ToolUse<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ToolResult<'a> {
-    tool_use_id: &'a str,
+    tool_use_id: Cow<'a, str>,
     content: Vec<Block<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<&'static str>,
@@ -130,14 +136,14 @@ pub(super) fn lower<'a>(messages: &'a [Message], rules: Rules<'_>) -> Result<Low
     let conversation = conversation(messages, rules)?;
     let mut writer = Writer { rules, family: Family::of(rules.target), names: Names::default(), speaker: Speaker::User };
     let system = writer.blocks(&conversation.instructions)?;
-    let mut called: Vec<&str> = Vec::new();
+    let (mut called, mut known) = (Vec::new(), HashSet::new());
     for said in conversation.turns.iter().flat_map(|turn| &turn.said) {
         let name = match said.content {
             Content::ToolCall(call) => &*call.name,
             Content::ToolResult(_) => "",
             _ => continue,
         };
-        if !called.contains(&name) {
+        if known.insert(name) {
             called.push(name);
         }
     }
@@ -264,7 +270,7 @@ impl Writer<'_> {
         if !input.get().starts_with('{') {
             return Err(Error::invalid(at, "must be a JSON object with this provider"));
         }
-        Ok(Block::ToolUse(ToolUse { tool_use_id: id, name, input }))
+        Ok(Block::ToolUse(ToolUse { tool_use_id: plain_id(id), name, input }))
     }
 
     fn tool_result<'a>(&mut self, result: &'a ToolResultPart, place: Place) -> Result<Block<'a>> {
@@ -273,7 +279,11 @@ impl Writer<'_> {
         for (n, part) in parts.iter().enumerate() {
             content.extend(self.within_result(part, &place.key(&format!("tool_result.parts[{n}]")))?);
         }
-        Ok(Block::ToolResult(ToolResult { tool_use_id: tool_call_id, content, status: is_error.then_some("error") }))
+        // The service refuses a result that holds nothing, and texts that are blank.
+        if content.is_empty() {
+            content.push(Block::Text(NOTHING));
+        }
+        Ok(Block::ToolResult(ToolResult { tool_use_id: plain_id(tool_call_id), content, status: is_error.then_some("error") }))
     }
 
     /// A part of a tool's result. Cache points do not stand within results.

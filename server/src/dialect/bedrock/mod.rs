@@ -63,7 +63,7 @@ impl Dialect for Bedrock {
 
     fn decode(&self, ask: &Ask<'_>, target: &Target, headers: &HeaderMap, body: Bytes) -> Result<Answer> {
         match ask.task {
-            Task::Chat | Task::Complete => answer::decode(&body).map(Answer::Chat),
+            Task::Chat | Task::Complete => answer::decode(&body, target.quirks).map(Answer::Chat),
             Task::Embed => embed::decode(target, headers, &body).map(Answer::Embed),
             Task::Predict => Err(wrong_task()),
         }

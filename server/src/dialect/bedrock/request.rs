@@ -9,16 +9,20 @@ use serde_json::value::RawValue;
 
 use super::{
     message::{self, Lowered},
-    model::Family,
+    model::{self, Family},
 };
 use crate::{
     dialect::{
         asked,
         params::{Params, Rules},
+        thinking,
         tools::{self, Choice, Declared, Format},
     },
     error::{Error, Result},
 };
+
+/// The tokens that an answer may have beside a budget for reasoning where the caller sets no limit.
+const ROOM: u32 = 8192;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -38,15 +42,8 @@ struct ToolSpec<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(untagged)]
-enum InputSchema<'a> {
-    Own { json: &'a RawValue },
-    Any { json: AnyObject },
-}
-
-#[derive(Serialize)]
-struct AnyObject {
-    r#type: &'static str,
+struct InputSchema<'a> {
+    json: &'a RawValue,
 }
 
 #[derive(Serialize)]
@@ -83,6 +80,8 @@ struct Thinking {
     r#type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     budget_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    display: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -101,7 +100,7 @@ pub(super) fn encode(request: &ChatRequest, rules: Rules<'_>) -> Result<Bytes> {
     params.put_list("messages", "system", &system)?;
     params.put("messages", "messages", &messages)?;
     params.nest("inferenceConfig", |inner| {
-        inner.put_some("max_tokens", "maxTokens", request.max_tokens)?;
+        inner.put_some("max_tokens", "maxTokens", limit(request, Family::of(rules.target)))?;
         inner.put_number("temperature", "temperature", request.temperature)?;
         inner.put_number("top_p", "topP", request.top_p)?;
         inner.put_list("stop", "stopSequences", &request.stop)
@@ -124,19 +123,26 @@ pub(super) fn encode(request: &ChatRequest, rules: Rules<'_>) -> Result<Bytes> {
     params.end()
 }
 
+/// The limit. The budget of Claude's reasoning counts towards it and must be less: a default leaves room for the answer beside it.
+fn limit(request: &ChatRequest, family: Family) -> Option<u32> {
+    let budget =
+        request.reasoning.as_ref().and_then(|reasoning| reasoning.budget_tokens).filter(|budget| *budget > 0 && family == Family::Claude);
+    request.max_tokens.or_else(|| budget.map(|budget| budget.saturating_add(ROOM)))
+}
+
 fn put_tools(request: &ChatRequest, called: &[&str], inner: &mut Params<'_>) -> Result<()> {
-    let declared = tools::declared(request)?;
+    let mut declared = tools::declared(request)?;
     let choice = tools::choice(request)?;
     // No tools is how the service is told that none may be called. A conversation that holds calls must have its tools.
     if choice == Some(Choice::None) && called.is_empty() {
         return Ok(());
     }
     let has_own = !declared.is_empty() || inner.is_replaced("tools");
-    let mut all: Vec<_> = declared.into_iter().map(tool).collect();
-    if all.is_empty() {
+    if declared.is_empty() {
         let known = called.iter().filter(|name| !name.is_empty());
-        all.extend(known.map(|name| tool(Declared { name, description: "", parameters: None, strict: None })));
+        declared.extend(known.map(|name| Declared { name, description: "", parameters: None, strict: None }));
     }
+    let all = declared.into_iter().map(tool).collect::<Result<Vec<_>>>()?;
     inner.put_list("tools", "tools", &all)?;
     match choice {
         None => Ok(()),
@@ -149,14 +155,11 @@ fn put_tools(request: &ChatRequest, called: &[&str], inner: &mut Params<'_>) -> 
     }
 }
 
-fn tool<'a>(tool: Declared<'a>) -> ToolOut<'a> {
-    let Declared { name, description, parameters, strict } = tool;
-    let input_schema = match parameters {
-        Some(json) => InputSchema::Own { json },
-        None => InputSchema::Any { json: AnyObject { r#type: "object" } },
-    };
+fn tool<'a>(tool: Declared<'a>) -> Result<ToolOut<'a>> {
+    let input_schema = InputSchema { json: tool.parameters_or(tools::ANY)? };
+    let Declared { name, description, strict, .. } = tool;
     // Not strict is how the service is anyway, and models that cannot be strict refuse the word.
-    ToolOut { tool_spec: ToolSpec { name, description, input_schema, strict: strict.filter(|strict| *strict) } }
+    Ok(ToolOut { tool_spec: ToolSpec { name, description, input_schema, strict: strict.filter(|strict| *strict) } })
 }
 
 fn put_format(request: &ChatRequest, inner: &mut Params<'_>) -> Result<()> {
@@ -179,12 +182,13 @@ fn put_own(request: &ChatRequest, family: Family, inner: &mut Params<'_>) -> Res
         Family::Nova => inner.nest("inferenceConfig", |inner| inner.put_some("top_k", "topK", request.top_k))?,
         Family::GptOss | Family::Other | Family::Unknown => inner.lack("top_k", request.top_k.is_some())?,
     }
-    let Some(Reasoning { effort, budget_tokens, include }) = &request.reasoning else { return Ok(()) };
-    inner.lack("reasoning.include", include.is_some())?;
+    let Some(reasoning) = &request.reasoning else { return Ok(()) };
+    let Reasoning { effort, budget_tokens, include } = reasoning;
     if family == Family::Claude {
-        put_thinking(effort, *budget_tokens, inner)?;
+        put_thinking(reasoning, inner)?;
     } else {
         inner.lack("reasoning.budget_tokens", budget_tokens.is_some())?;
+        inner.lack("reasoning.include", include.is_some())?;
     }
     match (family, effort.as_str()) {
         (_, "") | (Family::Claude, "none") => Ok(()),
@@ -200,9 +204,11 @@ fn put_own(request: &ChatRequest, family: Family, inner: &mut Params<'_>) -> Res
     }
 }
 
-/// How Claude reasons: within a budget that is kept to the letter, or, with an effort alone, as much as it sees fit. No effort (`none`) and no
-/// budget (0) turn reasoning off.
-fn put_thinking(effort: &str, budget: Option<u32>, inner: &mut Params<'_>) -> Result<()> {
+/// How Claude reasons: within a budget that is kept to the letter, or, with an effort or the wish to read it alone, as much as it sees fit. No
+/// effort (`none`) and no budget (0) turn reasoning off. Models that know budgets only always show it.
+fn put_thinking(reasoning: &Reasoning, inner: &mut Params<'_>) -> Result<()> {
+    let Reasoning { effort, budget_tokens: budget, include } = reasoning;
+    let adapts = thinking::adapts(model::id(inner.rules().target));
     let (field, r#type) = match budget {
         Some(1..) if effort == "none" => {
             return Err(Error::invalid("reasoning.budget_tokens", "goes not with an effort of `none`; leave one of them out"));
@@ -210,8 +216,12 @@ fn put_thinking(effort: &str, budget: Option<u32>, inner: &mut Params<'_>) -> Re
         Some(1..) => ("reasoning.budget_tokens", "enabled"),
         Some(0) => ("reasoning.budget_tokens", "disabled"),
         None if effort == "none" => ("reasoning.effort", "disabled"),
-        None if effort.is_empty() => return Ok(()),
-        None => ("reasoning.effort", "adaptive"),
+        None if !effort.is_empty() => ("reasoning.effort", "adaptive"),
+        None if *include == Some(true) && adapts => ("reasoning.include", "adaptive"),
+        None => return inner.lack("reasoning.include", *include == Some(true)),
     };
-    inner.put(field, "thinking", &Thinking { r#type, budget_tokens: budget.filter(|budget| *budget > 0) })
+    let thinks = r#type != "disabled";
+    inner.lack("reasoning.include", thinks && !adapts && *include == Some(false))?;
+    let display = include.filter(|_| thinks && adapts).map(|include| if include { "summarized" } else { "omitted" });
+    inner.put(field, "thinking", &Thinking { r#type, budget_tokens: budget.filter(|budget| *budget > 0), display })
 }

@@ -1,53 +1,28 @@
 //! Golden fixtures of the dialect.
 
-use http::HeaderMap;
-
 use super::BEDROCK;
-use crate::{
-    dialect::{
-        Dialect, Quirks, Settings, Target,
-        golden::{Case, Suite, coverage, hostile},
-    },
-    event::Task,
+use crate::dialect::{
+    Dialect, Quirks, Target,
+    golden::{Case, Suite, checks, target},
 };
 
 mod roundtrip;
 
 static SUITE: Suite = Suite { dialect: &BEDROCK, folder: "bedrock", target: target_of };
+checks!(SUITE, Chat, Complete, Embed);
 
 static CACHELESS: Quirks = Quirks { lacks: &["cachePoint"], ..Quirks::NONE };
 
 /// Whom a case asks.
 fn target_of(case: &Case) -> Target {
-    let model = if case.model.is_empty() { "anthropic.claude-sonnet-4-20250514-v1:0" } else { &case.model };
-    let settings = case.settings.get("base_model").map(|value| ("base_model", value.clone()));
-    Target {
-        provider: "bedrock",
-        base: "https://bedrock-runtime.us-east-1.amazonaws.com".parse().unwrap(),
-        model: model.to_owned(),
-        headers: HeaderMap::new(),
-        settings: Settings(settings.into_iter().collect()),
-        quirks: match &*case.quirks {
-            "" => &Quirks::NONE,
-            "cacheless" => &CACHELESS,
-            other => panic!("no quirks {other}"),
-        },
-    }
-}
-
-#[test]
-fn goldens() {
-    SUITE.check();
-}
-
-#[test]
-fn every_field_has_a_fixture() {
-    coverage::check(&SUITE, &[Task::Chat, Task::Complete, Task::Embed]);
-}
-
-#[test]
-fn hostile_answers_are_the_providers_fault() {
-    hostile::check(&SUITE);
+    let model = case.model_or("anthropic.claude-sonnet-4-20250514-v1:0");
+    let quirks = match &*case.quirks {
+        "" => &Quirks::NONE,
+        "cacheless" => &CACHELESS,
+        other => panic!("no quirks {other}"),
+    };
+    let settings = case.settings(&["base_model"]);
+    Target { settings, quirks, ..target("bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com", model) }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use flowgate_proto::v1::{ErrorReason, FinishReason};
 use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
 
 use crate::{
     dialect::{
@@ -44,6 +45,20 @@ pub(super) fn errors(quirks: &'static Quirks) -> Errors {
 /// The error for an answer that is not a success.
 pub(super) fn classify(quirks: &'static Quirks, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
     aws::classify(errors(quirks), status, headers, body)
+}
+
+/// The error that an answer tells which began as a success; `None` when it tells none.
+pub(super) fn told_inside(quirks: &'static Quirks, body: &[u8]) -> Option<Error> {
+    #[derive(Deserialize)]
+    struct Told {
+        message: String,
+    }
+    if let Some(name) = aws::error_name(&HeaderMap::new(), body) {
+        let error = errors(quirks).named(&name, StatusCode::INTERNAL_SERVER_ERROR, &HeaderMap::new(), body);
+        return Some(error.upstream_status(StatusCode::OK));
+    }
+    let told: Option<Told> = serde_json::from_slice(body).ok();
+    told.filter(|told| !told.message.is_empty()).map(|_| errors(quirks).of_frame(body))
 }
 
 /// The error that an exception in a stream tells.

@@ -13,6 +13,7 @@ use crate::{
     dialect::{
         Decoder, Frame,
         errors::{Errors, bad_answer},
+        functions::CallIn,
         join::join,
         json::{Count, Object, Rest, Str, is_meaningful, kept, object, place},
         pieces::Pieces,
@@ -79,26 +80,6 @@ struct ContentIn<'a> {
     text: Option<Str<'a>>,
     #[serde(borrow)]
     thinking: Option<Str<'a>>,
-}
-
-/// A call, or a piece of one.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct CallIn<'a> {
-    #[serde(borrow)]
-    id: Option<Str<'a>>,
-    #[serde(borrow)]
-    function: Option<FunctionIn<'a>>,
-}
-
-/// What is called.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct FunctionIn<'a> {
-    #[serde(borrow)]
-    name: Option<Str<'a>>,
-    #[serde(borrow)]
-    arguments: Option<&'a RawValue>,
 }
 
 /// Log probabilities of the tokens of one piece of text.
@@ -211,7 +192,7 @@ impl Reader {
             self.pieces.push(part, Delta::Reasoning(message.tool_plan.into()), events);
         }
         for (n, raw) in (0..).zip(entries(message.tool_calls)?) {
-            self.call(&read(raw)?, index.unwrap_or(n), events)?;
+            self.call(read(raw)?, index.unwrap_or(n), events)?;
         }
         for raw in entries(message.citations)? {
             self.citation(raw, events)?;
@@ -245,13 +226,10 @@ impl Reader {
     }
 
     /// A call's id or name begins it; what has neither goes on with it.
-    fn call(&mut self, call: &CallIn<'_>, index: u32, events: &mut Vec<Event>) -> Result<()> {
-        let function = call.function.as_ref();
-        let name = function.and_then(|function| function.name.as_deref()).unwrap_or_default();
-        let id = call.id.as_deref().unwrap_or_default();
-        let arguments = function.and_then(|function| function.arguments).map(text_of).unwrap_or_default();
+    fn call(&mut self, call: CallIn<'_>, index: u32, events: &mut Vec<Event>) -> Result<()> {
+        let ToolCallPart { id, name, arguments, signature } = call.into();
         if !(id.is_empty() && name.is_empty()) {
-            let head = ToolCallPart { id: id.to_owned(), name: name.to_owned(), ..ToolCallPart::default() };
+            let head = ToolCallPart { id, name, arguments: String::new(), signature };
             let part = self.pieces.whole(Delta::ToolCall(head), events);
             self.calls.insert(index, part);
         }
@@ -310,11 +288,6 @@ fn finish_reason(word: &str) -> FinishReason {
         "ERROR_TOXIC" => FinishReason::ContentFilter,
         _ => FinishReason::Unspecified,
     }
-}
-
-/// Arguments are text; a speaker that writes the object itself is read too.
-fn text_of(raw: &RawValue) -> String {
-    serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
 }
 
 /// The entries of a list; one that stands for itself is a list of one.

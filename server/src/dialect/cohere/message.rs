@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::citations::CitationOut;
 use crate::dialect::{
+    functions::CallOut,
     json::{At, Fields, read, text},
     media,
     params::Rules,
@@ -51,19 +52,6 @@ struct ImageUrl<'a> {
     url: Cow<'a, str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     detail: &'a str,
-}
-
-#[derive(Debug, Serialize)]
-struct CallOut<'a> {
-    id: &'a str,
-    r#type: &'static str,
-    function: Called<'a>,
-}
-
-#[derive(Debug, Serialize)]
-struct Called<'a> {
-    name: &'a str,
-    arguments: &'a str,
 }
 
 impl Serialize for MessageOut<'_> {
@@ -140,8 +128,7 @@ impl<'a> MessageOut<'a> {
                 if !call.signature.is_empty() {
                     rules.lack(place.key("tool_call.signature"))?;
                 }
-                let function = Called { name: &call.name, arguments: &call.arguments };
-                self.tool_calls.push(CallOut { id: &call.id, r#type: "function", function });
+                self.tool_calls.push(CallOut::from(call));
             }
             Content::Reasoning(reasoning) => {
                 if !reasoning.signature.is_empty() {

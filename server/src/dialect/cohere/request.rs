@@ -9,6 +9,7 @@ use super::message;
 use crate::{
     dialect::{
         asked,
+        functions::ToolOut,
         params::{Params, Rules},
         tools::{self, Choice, Declared, Format},
         turns,
@@ -16,30 +17,8 @@ use crate::{
     error::Result,
 };
 
-#[derive(Serialize)]
-struct ToolOut<'a> {
-    r#type: &'static str,
-    function: Function<'a>,
-}
-
-#[derive(Serialize)]
-struct Function<'a> {
-    name: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    description: &'a str,
-    parameters: Parameters<'a>,
-}
-
-/// A schema; the API wants one also of a tool that takes nothing.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Parameters<'a> {
-    Given(&'a RawValue),
-    None { r#type: &'static str, properties: Nothing },
-}
-
-#[derive(Serialize)]
-struct Nothing {}
+/// A schema for a tool that takes nothing: the API wants one of every tool.
+const NOTHING: &str = r#"{"type":"object","properties":{}}"#;
 
 #[derive(Serialize)]
 struct FormatOut<'a> {
@@ -84,7 +63,7 @@ fn put_tools(params: &mut Params<'_>, request: &ChatRequest) -> Result<()> {
     let declared = tools::declared(request)?;
     params.put_some("tools.strict", "strict_tools", strictness(&declared, params.rules())?)?;
     let only = if let [tool] = declared.as_slice() { tool.name } else { "" };
-    params.put_list("tools", "tools", &declared.into_iter().map(tool).collect::<Vec<_>>())?;
+    params.put_list("tools", "tools", &declared.into_iter().map(tool).collect::<Result<Vec<_>>>()?)?;
     match tools::choice(request)? {
         None | Some(Choice::Auto) => {}
         Some(Choice::None) => params.put("tool_choice", "tool_choice", "NONE")?,
@@ -106,11 +85,8 @@ fn strictness(tools: &[Declared<'_>], rules: Rules<'_>) -> Result<Option<bool>> 
     Ok(tools.iter().find_map(|tool| tool.strict))
 }
 
-fn tool(tool: Declared<'_>) -> ToolOut<'_> {
-    let Declared { name, description, parameters, strict: _ } = tool;
-    let none = || Parameters::None { r#type: "object", properties: Nothing {} };
-    let parameters = parameters.map_or_else(none, Parameters::Given);
-    ToolOut { r#type: "function", function: Function { name, description, parameters } }
+fn tool(tool: Declared<'_>) -> Result<ToolOut<'_>> {
+    Ok(ToolOut::from(Declared { parameters: Some(tool.parameters_or(NOTHING)?), strict: None, ..tool }))
 }
 
 fn response_format(format: Format<'_>) -> FormatOut<'_> {

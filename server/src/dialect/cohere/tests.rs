@@ -1,44 +1,13 @@
 //! Golden fixtures of the dialect.
 
-use http::HeaderMap;
 use serde_json::{Value as Json, json};
 
 use super::COHERE;
-use crate::{
-    dialect::{
-        Quirks, Settings, Target,
-        golden::{Case, Suite, coverage, hostile, round},
-    },
-    event::Task,
-};
+use crate::dialect::golden::{Suite, checks, round, target};
 
-static SUITE: Suite = Suite { dialect: &COHERE, folder: "cohere", target: target_of };
-
-fn target_of(_case: &Case) -> Target {
-    Target {
-        provider: "cohere",
-        base: "https://api.cohere.com/v2".parse().unwrap(),
-        model: "command-a-03-2025".to_owned(),
-        headers: HeaderMap::new(),
-        settings: Settings::default(),
-        quirks: &Quirks::NONE,
-    }
-}
-
-#[test]
-fn goldens() {
-    SUITE.check();
-}
-
-#[test]
-fn every_field_is_on_the_wire_or_refused_by_name() {
-    coverage::check(&SUITE, &[Task::Chat, Task::Complete, Task::Embed]);
-}
-
-#[test]
-fn hostile_answers() {
-    hostile::check(&SUITE);
-}
+static SUITE: Suite =
+    Suite { dialect: &COHERE, folder: "cohere", target: |_| target("cohere", "https://api.cohere.com/v2", "command-a-03-2025") };
+checks!(SUITE, Chat, Complete, Embed);
 
 #[test]
 fn what_both_protocols_say_survives_the_way_there_and_back() {

@@ -1,31 +1,22 @@
 //! Golden fixtures of the dialects, and where their bodies go.
 
-use http::HeaderMap;
-
 use super::{DATABRICKS, INVOCATIONS};
 use crate::{
     dialect::{
-        Ask, Dialect, Quirks, Settings, Target, Unsupported,
-        golden::{Case, Suite, coverage, hostile, request_from},
+        Dialect, Quirks, Target,
+        golden::{Case, Suite, ask, checks, request_from, target},
     },
-    event::{Lane, Payload, Protocol, Task},
+    event::{Payload, Protocol, Task},
 };
 
 static SUITE: Suite = Suite { dialect: &DATABRICKS, folder: "databricks", target: target_of };
+checks!(SUITE, Embed);
 
 static QUIRKS: Quirks = Quirks { max_tokens_field: "max_tokens", ..Quirks::NONE };
 
 fn target_of(case: &Case) -> Target {
-    let base = if case.url.is_empty() { "https://adb-1.azuredatabricks.net" } else { &case.url };
-    let model = if case.model.is_empty() { "databricks-claude-sonnet-4" } else { &case.model };
-    Target {
-        provider: "databricks",
-        base: base.parse().unwrap(),
-        model: model.to_owned(),
-        headers: HeaderMap::new(),
-        settings: Settings(case.settings.get("api").map(|api| ("api", api.clone())).into_iter().collect()),
-        quirks: &QUIRKS,
-    }
+    let (url, model) = (case.url_or("https://adb-1.azuredatabricks.net"), case.model_or("databricks-claude-sonnet-4"));
+    Target { settings: case.settings(&["api"]), quirks: &QUIRKS, ..target("databricks", url, model) }
 }
 
 fn uri(dialect: &dyn Dialect, task: Task, model: &str, url: &str) -> String {
@@ -35,24 +26,8 @@ fn uri(dialect: &dyn Dialect, task: Task, model: &str, url: &str) -> String {
         _ => br#"{"messages":[{"text":"Hi"}]}"#,
     };
     let payload = Payload::typed_only(request_from(task, json));
-    let ask = Ask { task, streaming: false, lane: Lane::Typed, payload: &payload, unsupported: Unsupported::Refuse };
     let target = target_of(&Case { model: model.to_owned(), url: url.to_owned(), ..Case::default() });
-    dialect.encode(&ask, &target).unwrap().uri().to_string()
-}
-
-#[test]
-fn goldens() {
-    SUITE.check();
-}
-
-#[test]
-fn every_field_is_on_the_wire_or_refused_by_name() {
-    coverage::check(&SUITE, &[Task::Embed]);
-}
-
-#[test]
-fn hostile_answers() {
-    hostile::check(&SUITE);
+    dialect.encode(&ask(task, &payload), &target).unwrap().uri().to_string()
 }
 
 #[test]
@@ -79,6 +54,5 @@ fn predictions_go_to_a_serving_endpoint() {
 #[test]
 fn llm_tasks_only() {
     let payload = Payload::typed_only(request_from(Task::Predict, br#"{"instances":[1]}"#));
-    let ask = Ask { task: Task::Predict, streaming: false, lane: Lane::Typed, payload: &payload, unsupported: Unsupported::Refuse };
-    assert!(DATABRICKS.encode(&ask, &target_of(&Case::default())).is_err());
+    assert!(DATABRICKS.encode(&ask(Task::Predict, &payload), &target_of(&Case::default())).is_err());
 }

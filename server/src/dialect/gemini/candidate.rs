@@ -12,6 +12,7 @@ use crate::{
         json::{Str, compact, is_meaningful, object, place},
         media,
         pieces::Pieces,
+        tools::made_up_id,
     },
     error::Result,
     event::Event,
@@ -242,11 +243,10 @@ impl Candidate {
         self.pieces.tool_call(ToolCallPart { id, name: call.name.to_string(), arguments, signature }, events);
     }
 
-    /// An id for a call that came without: always the same for the same call of the same answer.
+    /// An id for a call that came without.
     fn made_up_id(&self, answer: &str, name: &str, arguments: &str) -> String {
         let said = format!("{answer}\n{}\n{}\n{name}\n{arguments}", self.index(), self.calls);
-        let hash = blake3::hash(said.as_bytes()).to_hex();
-        format!("call_{}", hash.get(..24).unwrap_or_default())
+        made_up_id(&said)
     }
 
     fn raw(&mut self, json: String, events: &mut Vec<Event>) {

@@ -13,7 +13,7 @@ use flowgate_proto::v1::{MediaPart, RawPart, ReasoningPart, ToolCallPart, ToolRe
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 
-use super::{Surface, candidate::FURTHER, request::takes_levels};
+use super::{Surface, candidate::FURTHER, request::may_check_calls};
 use crate::dialect::json::{At, Fields, read, text};
 use crate::dialect::params::Rules;
 use crate::dialect::tools::object_arguments;
@@ -198,7 +198,7 @@ impl<'a, 'r> Writer<'a, 'r> {
     fn sign(&self, parts: &mut [PartOut<'a>]) {
         let model = &self.rules.target.model;
         let first = parts.iter_mut().find(|part| matches!(part.holds, Holds::Call(_)));
-        if let Some(call) = first.filter(|call| call.signature.is_empty() && model.contains("gemini") && takes_levels(model)) {
+        if let Some(call) = first.filter(|call| call.signature.is_empty() && may_check_calls(model)) {
             call.signature = UNSIGNED;
         }
     }

@@ -73,6 +73,7 @@ struct SegmentIn {
 
 /// The sources among what was said of a candidate, for its one text.
 pub(super) fn citations(further: &BTreeMap<String, Cow<'static, str>>, text: &str) -> Vec<Citation> {
+    let text = &Counted::new(text);
     let recited: RecitedIn<'_> = read(further, "citationMetadata");
     let grounded: GroundedIn<'_> = read(further, "groundingMetadata");
     let recited = recited.sources.into_iter().chain(recited.citations).filter(|source| !source.uri.is_empty());
@@ -94,14 +95,53 @@ fn read<'a, T: Deserialize<'a> + Default>(further: &'a BTreeMap<String, Cow<'sta
 }
 
 /// A start of 0 is left out on the wire.
-fn citation(uri: String, title: String, [start, end]: [Count; 2], text: &str) -> Citation {
-    let end = end.0.and_then(|end| characters(text, end));
-    let start = end.and_then(|_| characters(text, start.0.unwrap_or_default()));
+fn citation(uri: String, title: String, [start, end]: [Count; 2], text: &Counted<'_>) -> Citation {
+    let end = end.0.and_then(|end| text.characters(end));
+    let start = end.and_then(|_| text.characters(start.0.unwrap_or_default()));
     Citation { uri, title, quote: String::new(), start, end }
 }
 
-/// How many characters stand before a byte; nothing when that is in the midst of one.
-fn characters(text: &str, bytes: u32) -> Option<u32> {
-    let before = text.get(..usize::try_from(bytes).ok()?)?;
-    u32::try_from(before.chars().count()).ok()
+/// A text whose characters are counted, so that many places in it are found without reading all of it for each.
+struct Counted<'a> {
+    text: &'a str,
+    /// How many characters begin before each `STEP` bytes.
+    before: Vec<u32>,
+}
+
+const STEP: usize = 1024;
+
+impl<'a> Counted<'a> {
+    fn new(text: &'a str) -> Self {
+        let counted = |sum: &mut u32, piece: &[u8]| Some(std::mem::replace(sum, sum.saturating_add(begun(piece))));
+        Self { text, before: text.as_bytes().chunks(STEP).chain([&[][..]]).scan(0, counted).collect() }
+    }
+
+    /// How many characters stand before a byte; nothing when that is in the midst of one.
+    fn characters(&self, bytes: u32) -> Option<u32> {
+        let before = self.text.get(..usize::try_from(bytes).ok()?)?.as_bytes();
+        let whole = before.len() / STEP;
+        Some(self.before.get(whole)?.saturating_add(begun(&before[whole * STEP..])))
+    }
+}
+
+/// How many characters begin in a piece of a text.
+fn begun(piece: &[u8]) -> u32 {
+    let begins = |byte: &&u8| **byte & 0b1100_0000 != 0b1000_0000;
+    u32::try_from(piece.iter().filter(begins).count()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_are_counted_wherever_a_place_is() {
+        let text = "aä→🦀".repeat(700);
+        let counted = Counted::new(&text);
+        for bytes in (0..text.len() + 3).step_by(7).chain([0, STEP - 1, STEP, STEP + 1, 2 * STEP, text.len()]) {
+            let told = text.get(..bytes).map(|before| u32::try_from(before.chars().count()).unwrap());
+            assert_eq!(counted.characters(u32::try_from(bytes).unwrap()), told, "{bytes}");
+        }
+        assert_eq!(Counted::new("").characters(0), Some(0));
+    }
 }

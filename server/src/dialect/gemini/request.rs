@@ -19,6 +19,9 @@ use crate::{
     event::Request,
 };
 
+/// The first generation that is told how much to think by a word, and that checks the signatures of calls.
+const LEVELS: u32 = 3;
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ToolsOut<'a> {
@@ -130,9 +133,21 @@ fn put_thinking(reasoning: &Reasoning, thinking: &mut Params<'_>) -> Result<()> 
     thinking.put_some("reasoning.include", "includeThoughts", *include)
 }
 
-/// Models before the third generation know budgets only.
-pub(super) fn takes_levels(model: &str) -> bool {
-    !["gemini-1", "gemini-2"].iter().any(|old| model.contains(old))
+/// Models before the third generation know budgets only, and later ones take them too: a name that tells no generation, as that of a tuned
+/// model's endpoint, gets a budget.
+fn takes_levels(model: &str) -> bool {
+    generation(model).is_some_and(|generation| generation >= LEVELS)
+}
+
+/// Whether a model may check that calls are signed. A name that tells no generation may be that of any.
+pub(super) fn may_check_calls(model: &str) -> bool {
+    model.contains("gemini") && generation(model).is_none_or(|generation| generation >= LEVELS)
+}
+
+/// The generation that a model's name tells.
+fn generation(model: &str) -> Option<u32> {
+    let (_, name) = model.split_once("gemini-")?;
+    name.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// The budgets that Google itself gives those words for such models.

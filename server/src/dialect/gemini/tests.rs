@@ -1,48 +1,26 @@
 //! Golden fixtures of the dialect.
 
 use flowgate_proto::v1::{ChatRequest, FinishReason, Message, Part, Role, ToolResultPart, part::Kind};
-use http::HeaderMap;
 use serde_json::Value as Json;
 
 use super::{GEMINI, Reader};
 use crate::{
     dialect::{
-        Decoder as _, Frame, Quirks, Settings, Target,
-        golden::{self, Case, Suite, coverage, hostile},
+        Decoder as _, Frame, Target,
+        golden::{self, Case, Suite, checks, target},
         join::join,
     },
-    event::{Request, Task},
+    event::Request,
 };
 
 mod round_trip;
 
 static SUITE: Suite = Suite { dialect: &GEMINI, folder: "gemini", target: target_of };
+checks!(SUITE, Chat, Complete, Embed);
 
 /// Whom a case asks.
 fn target_of(case: &Case) -> Target {
-    Target {
-        provider: "gemini",
-        base: "https://generativelanguage.googleapis.com/v1beta".parse().unwrap(),
-        model: if case.model.is_empty() { "gemini-3-pro-preview".to_owned() } else { case.model.clone() },
-        headers: HeaderMap::new(),
-        settings: Settings::default(),
-        quirks: &Quirks::NONE,
-    }
-}
-
-#[test]
-fn goldens() {
-    SUITE.check();
-}
-
-#[test]
-fn every_field_is_on_the_wire_or_refused_by_name() {
-    coverage::check(&SUITE, &[Task::Chat, Task::Complete, Task::Embed]);
-}
-
-#[test]
-fn hostile_answers() {
-    hostile::check(&SUITE);
+    target("gemini", "https://generativelanguage.googleapis.com/v1beta", case.model_or("gemini-3-pro-preview"))
 }
 
 /// What an answer says goes back part by part as it came, with every signature beside the part it came with.

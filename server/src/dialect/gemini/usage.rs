@@ -1,10 +1,10 @@
 //! Token counts. Every piece of a stream has them anew and whole: they are taken as they come, never merged.
 
-use flowgate_proto::v1::{Usage, UsageSource};
+use flowgate_proto::v1::{ServiceTier, Usage, UsageSource};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::dialect::json::Count;
+use crate::dialect::{json::Count, tier::tier};
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -14,6 +14,8 @@ struct UsageIn {
     cached_content_token_count: Count,
     candidates_token_count: Count,
     thoughts_token_count: Count,
+    service_tier: Option<String>,
+    traffic_type: Option<String>,
     prompt_tokens_details: Option<Vec<Modality>>,
     candidates_tokens_details: Option<Vec<Modality>>,
 }
@@ -43,9 +45,16 @@ pub(super) fn read(raw: Option<&RawValue>) -> Option<Usage> {
         output_audio_tokens: output("AUDIO"),
         input_image_tokens: input("IMAGE"),
         output_image_tokens: output("IMAGE"),
+        service_tier: served(usage.service_tier.or(usage.traffic_type).as_deref()).into(),
         source: UsageSource::Reported.into(),
         ..Usage::default()
     })
+}
+
+/// The tier behind a word, which one of the APIs puts after the way of paying.
+fn served(word: Option<&str>) -> ServiceTier {
+    let word = word.unwrap_or_default().to_ascii_lowercase();
+    tier(word.strip_prefix("on_demand_").unwrap_or(&word))
 }
 
 /// Two counts of which either may be left out when it is 0.

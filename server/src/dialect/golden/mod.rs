@@ -1,11 +1,14 @@
 //! Golden fixtures of dialects: `<dialect>/testdata/<case>/`, rewritten by `UPDATE=1`. A case's folder begins with its task (`chat_`,
 //! `complete_`, `embed_`) and holds any of these:
 //!
+//! - `wire.json` (the body of a client of OpenAI's) gives `request.json`;
 //! - `request.json` (the contract's) gives `upstream.http`, or `refused.txt`;
 //! - `response.json` (or `.txt`) gives `answer.json`, or `answer_error.txt`; `headers.json` are the headers that came with it;
 //! - `stream.sse`, `stream.ndjson` or `stream.jsonl` (an event stream's frames) gives `events.jsonl`; beside an answer both say the same;
 //! - `failure.json` (status, headers, body) gives `failure.txt`;
 //! - `case.json`: how it is asked, see [`Case`].
+//!
+//! A dialect's tests declare its [`Suite`] and say [`checks!`].
 
 use std::{
     collections::BTreeMap,
@@ -18,12 +21,13 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::{Ask, Dialect, Frame, Target, Unsupported, join::join};
+use super::{Ask, Dialect, Frame, Target, Unsupported, join::join, openai::door};
 use crate::{
     error::{Error, Result},
     event::{Answer, Event, Lane, Payload, Request, Task},
 };
 
+mod asked;
 pub(super) mod coverage;
 pub(super) mod generated;
 pub(super) mod hostile;
@@ -31,7 +35,33 @@ pub(super) mod round;
 mod storm;
 mod text;
 
+pub(super) use asked::{ask, chat, sent, target, wire};
+use text::request_json;
 pub(super) use text::{answer_json, event_json, frames, indented, pretty, request_from, said, task};
+
+/// The checks that every dialect goes through, each a test of its own; of the tasks that it is named with, every field has a fixture.
+macro_rules! checks {
+    ($suite:ident) => {
+        #[test]
+        fn goldens() {
+            $suite.check();
+        }
+
+        #[test]
+        fn hostile_answers_are_the_providers_fault() {
+            $crate::dialect::golden::hostile::check(&$suite);
+        }
+    };
+    ($suite:ident, $($task:ident),+) => {
+        $crate::dialect::golden::checks!($suite);
+
+        #[test]
+        fn every_field_is_on_the_wire_or_refused_by_name() {
+            $crate::dialect::golden::coverage::check(&$suite, &[$($crate::event::Task::$task),+]);
+        }
+    };
+}
+pub(super) use checks;
 
 /// The fixtures of one dialect.
 pub(super) struct Suite {
@@ -161,6 +191,10 @@ impl Suite {
     }
 
     fn check_one(&self, fixture: &Fixture) {
+        if let Some(body) = fixture.read("wire.json") {
+            let request = door::decode_request(fixture.kind, &wire(fixture.kind, body)).unwrap();
+            fixture.golden("request.json", &pretty(&request_json(&request)));
+        }
         if let Some(json) = fixture.read("request.json") {
             match self.encode(fixture, request_from(fixture.kind, &json)) {
                 Ok(request) => fixture.golden("upstream.http", &request),

@@ -1,29 +1,24 @@
 //! Round trips: a client's body in OpenAI's protocol, into another protocol and, by a reader that only tests have, back. What both can say
 //! survives.
 
-use http::{HeaderMap, HeaderValue};
+use flowgate_proto::v1::ChatRequest;
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
 use serde_json::{Value as Json, json};
 
-use super::{Case, Suite};
-use crate::{
-    dialect::{
-        Ask, Quirks, Settings, Target, Unsupported,
-        openai::{OPENAI, door},
-    },
-    event::{Lane, Payload, Protocol, Request, Task, Wire},
-};
+use super::{Case, Suite, chat, sent, target};
+use crate::dialect::openai::OPENAI;
 
-/// Sends every body there and back, and conversations that are made up.
+/// Sends every body there and back, and conversations that are made up. `back` makes a body of the protocol one of OpenAI's.
 pub(in crate::dialect) fn check(suite: &Suite, back: fn(Json) -> Json, bodies: &[Json]) {
-    bodies.iter().for_each(|body| one(suite, back, body));
+    let one = |body: &Json| survives(suite, &Case::default(), chat(body), |sent| chat(&back(sent.clone())));
+    bodies.iter().for_each(one);
     let mut runner = TestRunner::new_with_rng(Config { cases: 64, failure_persistence: None, ..Config::default() }, fixed());
     runner
         .run(&bodies_made_up(), |body| {
-            one(suite, back, &body);
+            one(&body);
             Ok(())
         })
         .unwrap();
@@ -33,35 +28,11 @@ fn fixed() -> proptest::test_runner::TestRng {
     proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha)
 }
 
-fn one(suite: &Suite, back: fn(Json) -> Json, body: &Json) {
-    let request = read(body);
-    let there = encoded(suite.dialect, &(suite.target)(&Case::default()), request.clone());
-    let again = read(&back(there.clone()));
-    let ours = Target {
-        provider: "openai",
-        base: "https://h/v1".parse().unwrap(),
-        model: "m".to_owned(),
-        headers: HeaderMap::new(),
-        settings: Settings::default(),
-        quirks: &Quirks::NONE,
-    };
-    assert_eq!(encoded(&OPENAI, &ours, again), encoded(&OPENAI, &ours, request), "by way of {there:#}");
-}
-
-fn read(body: &Json) -> Request {
-    let wire = Wire {
-        protocol: Protocol::OpenAiChat,
-        content_type: HeaderValue::from_static("application/json"),
-        body: body.to_string().into(),
-        decode: door::decode_chat,
-    };
-    door::decode_request(Task::Chat, &wire).unwrap()
-}
-
-fn encoded(dialect: &dyn crate::dialect::Dialect, target: &Target, request: Request) -> Json {
-    let payload = Payload::typed_only(request);
-    let ask = Ask { task: Task::Chat, streaming: false, lane: Lane::Typed, payload: &payload, unsupported: Unsupported::Refuse };
-    serde_json::from_slice(dialect.encode(&ask, target).unwrap().body()).unwrap()
+/// Sends a request, reads the body that goes to the provider, and finds in it all that a client of OpenAI's can say.
+pub(in crate::dialect) fn survives(suite: &Suite, case: &Case, request: ChatRequest, back: impl Fn(&Json) -> ChatRequest) {
+    let as_openai = |request| sent(&OPENAI, &target("openai", "https://h/v1", "m"), request);
+    let there = sent(suite.dialect, &(suite.target)(case), request.clone());
+    assert_eq!(as_openai(back(&there)), as_openai(request), "by way of {there:#}");
 }
 
 /// Conversations with tools and sampling, as every chat protocol has them.

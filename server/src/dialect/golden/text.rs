@@ -30,6 +30,16 @@ pub(in crate::dialect) fn request_from(kind: Task, json: &[u8]) -> Request {
     }
 }
 
+pub(super) fn request_json(request: &Request) -> Json {
+    match request {
+        Request::Chat(request) => serde_json::to_value(request),
+        Request::Complete(request) => serde_json::to_value(request),
+        Request::Embed(request) => serde_json::to_value(request),
+        Request::Predict(request) => serde_json::to_value(request),
+    }
+    .unwrap()
+}
+
 pub(in crate::dialect) fn answer_json(answer: &Answer) -> Json {
     match answer {
         Answer::Chat(answer) => serde_json::to_value(answer),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use flowgate_proto::v1::{ChatRequest, ChatResponse, Choice, Message, Part, RawPart, Role, ToolCallPart, ToolResultPart, part::Kind};
+use flowgate_proto::v1::{ChatRequest, ChatResponse, Choice, Message, Part, RawPart, Role, ToolResultPart, part::Kind};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -12,6 +12,7 @@ use crate::{
     dialect::{
         asked::{self, text_part},
         errors::bad_answer,
+        functions::{CallIn, CallOut},
         json::{At, Str, kept, object, place, text},
         openai,
         params::{Params, Rules},
@@ -39,19 +40,6 @@ struct SaidOut<'a> {
     tool_call_id: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<CallOut<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct CallOut<'a> {
-    id: &'a str,
-    r#type: &'static str,
-    function: Called<'a>,
-}
-
-#[derive(Debug, Serialize)]
-struct Called<'a> {
-    name: &'a str,
-    arguments: &'a str,
 }
 
 #[derive(Serialize)]
@@ -82,29 +70,10 @@ struct MessageIn<'a> {
     tool_call_id: Option<Str<'a>>,
 }
 
-/// A call.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct CallIn<'a> {
-    #[serde(borrow)]
-    id: Option<Str<'a>>,
-    #[serde(borrow)]
-    function: Option<FunctionIn<'a>>,
-}
-
-/// What is called.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct FunctionIn<'a> {
-    #[serde(borrow)]
-    name: Option<Str<'a>>,
-    #[serde(borrow)]
-    arguments: Option<Str<'a>>,
-}
-
 /// The body of a call.
 pub(super) fn encode(request: &ChatRequest, rules: Rules<'_>) -> Result<Bytes> {
     asked::without_template(request)?;
+    asked::texts_only(request, rules)?;
     lacks(request, rules)?;
     let mut params = Params::unnamed(rules, &request.provider_options)?;
     let called = turns::tools_called(&request.messages);
@@ -119,7 +88,7 @@ pub(super) fn encode(request: &ChatRequest, rules: Rules<'_>) -> Result<Bytes> {
 }
 
 fn lacks(request: &ChatRequest, rules: Rules<'_>) -> Result<()> {
-    let lacking = [
+    rules.lack_all([
         ("max_tokens", request.max_tokens.is_some()),
         ("temperature", request.temperature.is_some()),
         ("top_p", request.top_p.is_some()),
@@ -131,15 +100,9 @@ fn lacks(request: &ChatRequest, rules: Rules<'_>) -> Result<()> {
         ("choice_count", request.choice_count.is_some_and(|count| count != 1)),
         ("logprobs", request.logprobs == Some(true)),
         ("top_logprobs", request.top_logprobs.is_some()),
-        ("tools", !request.tools.is_empty()),
-        ("tool_choice", request.tool_choice.is_some()),
-        ("parallel_tool_calls", request.parallel_tool_calls.is_some()),
-        ("response_format", request.response_format.is_some()),
-        ("reasoning", request.reasoning.is_some()),
         ("metadata", !request.metadata.is_empty()),
         ("logit_bias", !request.logit_bias.is_empty()),
-    ];
-    lacking.into_iter().filter(|(_, is_set)| *is_set).try_for_each(|(field, _)| rules.lack(field))
+    ])
 }
 
 fn lower<'a>(
@@ -169,8 +132,7 @@ fn lower<'a>(
                 if !call.signature.is_empty() {
                     rules.lack(place.key("tool_call.signature"))?;
                 }
-                let function = Called { name: &call.name, arguments: &call.arguments };
-                message.tool_calls.push(CallOut { id: &call.id, r#type: "function", function });
+                message.tool_calls.push(CallOut::from(call));
             }
             Content::ToolResult(result) => push(out, result_of(said, result, called, rules)?),
             // A message that an agent told of before.
@@ -225,7 +187,7 @@ pub(super) fn decode(json: &[u8]) -> Result<ChatResponse> {
         return Err(bad_answer("the answer has no messages"));
     }
     let answered: Vec<String> = messages.iter().filter_map(|(_, message)| message.tool_call_id.as_deref().map(str::to_owned)).collect();
-    let is_done = |call: &CallIn<'_>| call.id.as_deref().is_some_and(|id| answered.iter().any(|known| known == id));
+    let is_done = |call: &CallIn<'_>| answered.iter().any(|known| **known == *call.id);
     let mut parts = Vec::new();
     for (raw, message) in messages {
         let is_own = matches!(message.role.as_deref(), None | Some("" | "assistant"));
@@ -249,11 +211,6 @@ pub(super) fn decode(json: &[u8]) -> Result<ChatResponse> {
 
 fn parts_of(message: MessageIn<'_>) -> Vec<Part> {
     let said = message.content.map(String::from).filter(|text| !text.is_empty()).map(text_part);
-    let text = |text: Option<Str<'_>>| text.map(String::from).unwrap_or_default();
-    let calls = message.tool_calls.into_iter().flatten().map(|call| {
-        let FunctionIn { name, arguments } = call.function.unwrap_or_default();
-        let call = ToolCallPart { id: text(call.id), name: text(name), arguments: text(arguments), signature: String::new() };
-        Part { kind: Some(Kind::ToolCall(call)), cache_hint: None }
-    });
+    let calls = message.tool_calls.into_iter().flatten().map(|call| Part { kind: Some(Kind::ToolCall(call.into())), cache_hint: None });
     said.into_iter().chain(calls).collect()
 }

@@ -59,7 +59,7 @@ fn tell(json: &RawValue) -> Result<Told<'_>> {
     }
     let fields: Fields<'_> = serde_json::from_str(json.get()).map_err(|_| bad_answer("the answer is not JSON"))?;
     let holds_objects = |name: &str| fields.get(name).is_some_and(of_objects);
-    if ["choices", "data"].into_iter().any(holds_objects) || fields.get("error").is_some() {
+    if ["choices", "data"].into_iter().any(holds_objects) || ["error", "error_code"].into_iter().any(|name| fields.get(name).is_some()) {
         return Ok(Told::OpenAi);
     }
     if holds_objects("messages") {

@@ -15,18 +15,13 @@ use crate::{
 /// A conversation, of which such a model knows one message.
 pub(super) fn chat(request: &ChatRequest, rules: Rules<'_>) -> Result<Bytes> {
     asked::without_template(request)?;
-    let lacking = [
-        ("tools", !request.tools.is_empty()),
-        ("tool_choice", request.tool_choice.is_some()),
-        ("parallel_tool_calls", request.parallel_tool_calls.is_some()),
-        ("response_format", request.response_format.is_some()),
-        ("reasoning", request.reasoning.is_some()),
+    asked::texts_only(request, rules)?;
+    rules.lack_all([
         ("metadata", !request.metadata.is_empty()),
         ("logprobs", request.logprobs == Some(true)),
         ("top_logprobs", request.top_logprobs.is_some()),
         ("logit_bias", !request.logit_bias.is_empty()),
-    ];
-    lacking.into_iter().filter(|(_, is_set)| *is_set).try_for_each(|(field, _)| rules.lack(field))?;
+    ])?;
     let mut params = Params::unnamed(rules, &request.provider_options)?;
     params.put("messages", "inputs", &[text(request, rules)?])?;
     put_params(&mut params, request)?;
@@ -51,31 +46,15 @@ pub(super) fn complete(request: &CompleteRequest, rules: Rules<'_>) -> Result<By
     if request.prompts.is_empty() {
         return Err(Error::invalid("prompts", "must hold at least one prompt"));
     }
-    let lacking = [
+    rules.lack_all([
         ("logprobs", request.logprobs.is_some()),
         ("echo", request.echo == Some(true)),
         ("suffix", !request.suffix.is_empty()),
         ("logit_bias", !request.logit_bias.is_empty()),
-    ];
-    lacking.into_iter().filter(|(_, is_set)| *is_set).try_for_each(|(field, _)| rules.lack(field))?;
+    ])?;
     let mut params = Params::unnamed(rules, &request.provider_options)?;
     params.put("prompts", "inputs", &request.prompts)?;
-    put_params(
-        &mut params,
-        &ChatRequest {
-            max_tokens: request.max_tokens,
-            temperature: request.temperature,
-            top_p: request.top_p,
-            top_k: request.top_k,
-            seed: request.seed,
-            frequency_penalty: request.frequency_penalty,
-            presence_penalty: request.presence_penalty,
-            stop: request.stop.clone(),
-            choice_count: request.choice_count,
-            user: request.user.clone(),
-            ..ChatRequest::default()
-        },
-    )?;
+    put_params(&mut params, &asked::wordless(request))?;
     params.end()
 }
 

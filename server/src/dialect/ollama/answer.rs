@@ -4,7 +4,6 @@ use chrono::DateTime;
 use flowgate_proto::v1::{
     ChatDelta, ChatResponse, FinishReason, RawPart, StreamStart, ToolCallPart, Usage, UsageSource, chat_delta::Delta,
 };
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::SHAPE;
@@ -12,10 +11,12 @@ use crate::{
     dialect::{
         Decoder, Frame,
         errors::{Errors, bad_answer},
+        functions::CallIn,
         join::join,
         json::{Count, Object, Str, is_meaningful, kept, object, place},
         openai,
         pieces::Pieces,
+        tools::made_up_id,
     },
     error::Result,
     event::Event,
@@ -50,31 +51,13 @@ object! {
     }
 }
 
-/// A call, always whole.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct CallIn<'a> {
-    #[serde(borrow)]
-    id: Option<Str<'a>>,
-    #[serde(borrow)]
-    function: Option<FunctionIn<'a>>,
-}
-
-/// What is called.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct FunctionIn<'a> {
-    #[serde(borrow)]
-    name: Option<Str<'a>>,
-    #[serde(borrow)]
-    arguments: Option<&'a RawValue>,
-}
-
 /// Reads an answer, whole or line by line.
 #[derive(Debug)]
 pub(super) struct Reader {
     errors: Errors,
     is_started: bool,
+    /// When the answer began, which tells it from others of the conversation.
+    created_at: String,
     pieces: Pieces,
     text: Option<u32>,
     thinking: Option<u32>,
@@ -101,7 +84,7 @@ impl Decoder for Reader {
 impl Reader {
     /// A reader of one answer.
     pub(super) fn new(errors: Errors) -> Self {
-        Self { errors, is_started: false, pieces: Pieces::new(0), text: None, thinking: None, calls: 0 }
+        Self { errors, is_started: false, created_at: String::new(), pieces: Pieces::new(0), text: None, thinking: None, calls: 0 }
     }
 
     fn line(&mut self, line: &[u8], events: &mut Vec<Event>) -> Result<()> {
@@ -143,6 +126,7 @@ impl Reader {
         if std::mem::replace(&mut self.is_started, true) {
             return;
         }
+        self.created_at = line.created_at.to_string();
         let seconds = DateTime::parse_from_rfc3339(&line.created_at).ok().and_then(|time| u32::try_from(time.timestamp()).ok());
         let rest = line.rest.iter().filter(|(name, _)| !PASSING.contains(&&**name)).cloned().collect();
         events.push(Event::Start(StreamStart {
@@ -174,13 +158,13 @@ impl Reader {
         }
     }
 
-    /// A call. Most have no id, which its result has to name: then it goes by its tool and its number.
+    /// A call. Older servers give it no id, which its result has to name: then it gets one that no other answer has.
     fn call(&mut self, call: CallIn<'_>, events: &mut Vec<Event>) {
-        let FunctionIn { name, arguments } = call.function.unwrap_or_default();
-        let name = name.map(String::from).unwrap_or_default();
-        let id = call.id.map(String::from).filter(|id| !id.is_empty()).unwrap_or_else(|| format!("{name}_{}", self.calls));
-        let arguments = arguments.map(|arguments| arguments.get().to_owned()).unwrap_or_default();
-        self.pieces.tool_call(ToolCallPart { id, name, arguments, signature: String::new() }, events);
+        let mut call = ToolCallPart::from(call);
+        if call.id.is_empty() {
+            call.id = made_up_id(&format!("{}\n{}\n{}\n{}", self.created_at, self.calls, call.name, call.arguments));
+        }
+        self.pieces.tool_call(call, events);
         self.calls += 1;
     }
 }

@@ -9,27 +9,13 @@ use super::message;
 use crate::{
     dialect::{
         asked,
+        functions::ToolOut,
         params::{Params, Rules},
         tools::{self, Choice, Declared, Format},
         turns,
     },
     error::Result,
 };
-
-#[derive(Serialize)]
-struct ToolOut<'a> {
-    r#type: &'static str,
-    function: Function<'a>,
-}
-
-#[derive(Serialize)]
-struct Function<'a> {
-    name: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    description: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parameters: Option<&'a RawValue>,
-}
 
 #[derive(Serialize)]
 #[serde(untagged)]
@@ -111,12 +97,8 @@ fn put_tools(params: &mut Params<'_>, request: &ChatRequest) -> Result<()> {
     }
     // It always may.
     params.lack("parallel_tool_calls", request.parallel_tool_calls == Some(false))?;
-    params.put_list("tools", "tools", &declared.into_iter().map(tool).collect::<Vec<_>>())
-}
-
-fn tool(tool: Declared<'_>) -> ToolOut<'_> {
-    let Declared { name, description, parameters, strict: _ } = tool;
-    ToolOut { r#type: "function", function: Function { name, description, parameters } }
+    let tools = declared.into_iter().map(|tool| ToolOut::from(Declared { strict: None, ..tool }));
+    params.put_list("tools", "tools", &tools.collect::<Vec<_>>())
 }
 
 /// One field says whether the model thinks, how hard, and whether its thoughts stand in the answer.

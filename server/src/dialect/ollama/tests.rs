@@ -1,44 +1,17 @@
 //! Golden fixtures of the dialect.
 
+use std::collections::BTreeSet;
+
+use flowgate_proto::v1::part::Kind;
 use http::HeaderMap;
 use serde_json::{Value as Json, json};
 
 use super::OLLAMA;
-use crate::{
-    dialect::{
-        Quirks, Settings, Target,
-        golden::{Case, Suite, coverage, hostile, round},
-    },
-    event::Task,
-};
+use crate::dialect::golden::{Suite, checks, round, target};
 
-static SUITE: Suite = Suite { dialect: &OLLAMA, folder: "ollama", target: target_of };
-
-fn target_of(_case: &Case) -> Target {
-    Target {
-        provider: "ollama-native",
-        base: "http://localhost:11434".parse().unwrap(),
-        model: "qwen3:8b".to_owned(),
-        headers: HeaderMap::new(),
-        settings: Settings::default(),
-        quirks: &Quirks::NONE,
-    }
-}
-
-#[test]
-fn goldens() {
-    SUITE.check();
-}
-
-#[test]
-fn every_field_is_on_the_wire_or_refused_by_name() {
-    coverage::check(&SUITE, &[Task::Chat, Task::Complete, Task::Embed]);
-}
-
-#[test]
-fn hostile_answers() {
-    hostile::check(&SUITE);
-}
+static SUITE: Suite =
+    Suite { dialect: &OLLAMA, folder: "ollama", target: |_| target("ollama-native", "http://localhost:11434", "qwen3:8b") };
+checks!(SUITE, Chat, Complete, Embed);
 
 #[test]
 fn what_both_protocols_say_survives_the_way_there_and_back() {
@@ -80,4 +53,21 @@ fn back(mut body: Json) -> Json {
         message["content"] = json!(parts);
     }
     body
+}
+
+/// A client sends both answers back, and names the call that a result is of.
+#[test]
+fn made_up_ids_tell_the_calls_of_a_conversation_apart() {
+    let ids = |created_at: &str| -> Vec<String> {
+        let call = json!({ "function": { "name": "act", "arguments": {} } });
+        let message = json!({ "role": "assistant", "content": "", "tool_calls": [call, call] });
+        let answer = json!({ "created_at": created_at, "message": message, "done": true, "done_reason": "stop" });
+        let mut answer = super::answer::decode(answer.to_string().as_bytes(), super::errors(&Quirks::NONE)).unwrap();
+        let parts = answer.choices.remove(0).message.unwrap().parts;
+        parts.into_iter().map(|part| if let Some(Kind::ToolCall(call)) = part.kind { call.id } else { panic!("no call") }).collect()
+    };
+    let (first, second) = (ids("2025-09-10T10:00:00.1Z"), ids("2025-09-10T10:00:00.2Z"));
+    assert_eq!(first, ids("2025-09-10T10:00:00.1Z"), "the same answer has the same ids");
+    let all: BTreeSet<_> = first.into_iter().chain(second).collect();
+    assert_eq!(all.len(), 4);
 }

@@ -11,8 +11,8 @@ use super::{
     usage,
 };
 use crate::dialect::asked::text_part;
-use crate::dialect::errors::{Errors, bad_answer};
-use crate::dialect::json::{At, Count, Rest, Str, is_meaningful, kept, named, object, place};
+use crate::dialect::errors::{Errors, bad_answer, is_bare_error};
+use crate::dialect::json::{At, Count, Rest, Str, kept, named, object, place};
 use crate::error::Result;
 
 object! {
@@ -77,11 +77,9 @@ pub(super) fn decode_complete(body: &[u8], errors: Errors) -> Result<CompleteRes
 
 fn read_answer(body: &[u8], errors: Errors) -> Result<AnswerIn<'_>> {
     let answer: AnswerIn<'_> = serde_json::from_slice(body).map_err(|error| bad_answer(format!("the answer at {}", place(&error))))?;
-    if let Some(error) = answer.error.filter(|error| is_meaningful(error)) {
-        return Err(errors.inside(error));
-    }
+    errors.pass(answer.error, body)?;
     if answer.choices.is_empty() {
-        return Err(bad_answer("the answer has no choices"));
+        return Err(if is_bare_error(&answer.rest) { errors.of_frame(body) } else { bad_answer("the answer has no choices") });
     }
     Ok(answer)
 }
@@ -99,6 +97,7 @@ fn chat_choice((n, choice): (usize, ChoiceIn<'_>)) -> Result<Choice> {
         finish_reason: finish_reason(&word).into(),
         raw_finish_reason: word,
         logprobs: choice.logprobs.and_then(logprobs::read),
+        stop_sequence: String::new(),
     })
 }
 
@@ -115,6 +114,7 @@ fn completion_choice((n, choice): (usize, ChoiceIn<'_>)) -> Result<CompletionCho
         finish_reason: finish_reason(&word).into(),
         raw_finish_reason: word,
         logprobs: choice.logprobs.and_then(logprobs::read),
+        stop_sequence: String::new(),
     })
 }
 
@@ -162,6 +162,7 @@ pub fn chat_to_complete(answer: ChatResponse) -> CompleteResponse {
         finish_reason: choice.finish_reason,
         raw_finish_reason: choice.raw_finish_reason,
         logprobs: choice.logprobs,
+        stop_sequence: choice.stop_sequence,
     };
     CompleteResponse { id, model, choices: choices.into_iter().map(lower).collect(), usage, call, created, provider_fields }
 }
@@ -179,6 +180,7 @@ pub fn complete_to_chat(answer: CompleteResponse) -> ChatResponse {
         finish_reason: choice.finish_reason,
         raw_finish_reason: choice.raw_finish_reason,
         logprobs: choice.logprobs,
+        stop_sequence: choice.stop_sequence,
     };
     ChatResponse { id, model, choices: choices.into_iter().map(lift).collect(), usage, call, created, provider_fields }
 }

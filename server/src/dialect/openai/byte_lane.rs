@@ -15,8 +15,8 @@ use super::{
     stream::{Said, said},
     usage,
 };
-use crate::dialect::errors::{Errors, bad_answer};
-use crate::dialect::json::{Fields, Meaning, Str, is_meaningful, place, write};
+use crate::dialect::errors::{Errors, bad_answer, is_bare_error};
+use crate::dialect::json::{Fields, Meaning, Str, place, write};
 use crate::{
     dialect::{Ask, Decoder, Frame, Target},
     error::{Error, Result},
@@ -200,12 +200,11 @@ pub(super) fn decode(task: Task, errors: Errors, headers: &HeaderMap, body: Byte
 fn peek(task: Task, errors: Errors, body: &[u8]) -> Result<Option<Usage>> {
     let content = if task == Task::Embed { "data" } else { "choices" };
     let fields: Fields<'_> = serde_json::from_slice(body).map_err(|error| bad_answer(format!("the answer at {}", place(&error))))?;
-    if let Some(error) = fields.get("error").filter(|error| is_meaningful(error)) {
-        return Err(errors.inside(error));
-    }
+    errors.pass(fields.get("error"), body)?;
     let is_list = |value: &RawValue| value.get().strip_prefix('[').is_some_and(|list| !list.trim_start().starts_with(']'));
     if !fields.get(content).is_some_and(is_list) {
-        return Err(bad_answer(format!("the answer has no {content}")));
+        let is_error = is_bare_error(&fields.0);
+        return Err(if is_error { errors.of_frame(body) } else { bad_answer(format!("the answer has no {content}")) });
     }
     Ok(usage::with_tier(usage::read(fields.get("usage"), errors.quirks()), fields.get("service_tier")))
 }
@@ -233,10 +232,11 @@ impl Decoder for Frames {
             Said::Chunk(data) => data,
         };
         let chunk: ChunkIn<'_> = serde_json::from_slice(data).map_err(|error| bad_answer(format!("a chunk at {}", place(&error))))?;
-        if let Some(error) = chunk.error.filter(|error| is_meaningful(error)) {
-            return Err(self.errors.inside(error));
-        }
+        self.errors.pass(chunk.error, data)?;
         let choices = chunk.choices.unwrap_or_default();
+        if !choices.any && serde_json::from_slice(data).is_ok_and(|fields: Fields<'_>| is_bare_error(&fields.0)) {
+            return Err(self.errors.of_frame(data));
+        }
         self.has_choice |= choices.any;
         let usage = usage::with_tier(usage::read(chunk.usage, self.errors.quirks()), chunk.service_tier);
         let is_hidden = usage.is_some() && !choices.any && !self.wants_usage;

@@ -11,28 +11,12 @@ use super::{end, message, quirks};
 use crate::{
     dialect::{
         Habit, Quirks, asked,
+        functions::ToolOut,
         params::{Params, Rules},
         tools::{self, Choice, Format},
     },
     error::Result,
 };
-
-#[derive(Serialize)]
-struct ToolOut<'a> {
-    r#type: &'static str,
-    function: Function<'a>,
-}
-
-#[derive(Serialize)]
-struct Function<'a> {
-    name: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    description: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parameters: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    strict: Option<bool>,
-}
 
 #[derive(Serialize)]
 #[serde(untagged)]
@@ -84,8 +68,12 @@ pub(super) fn encode(request: &ChatRequest, rules: Rules<'_>) -> Result<Bytes> {
         params.put_some("logprobs", "logprobs", request.logprobs)?;
         params.put_some("top_logprobs", "top_logprobs", request.top_logprobs)?;
     }
-    params.put_list("tools", "tools", &tools::declared(request)?.into_iter().map(tool).collect::<Vec<_>>())?;
-    params.put_some("tool_choice", "tool_choice", tools::choice(request)?.map(|choice| tool_choice(choice, rules.target.quirks)))?;
+    params.put_list("tools", "tools", &tools::declared(request)?.into_iter().map(ToolOut::from).collect::<Vec<_>>())?;
+    let choice = match tools::choice(request)? {
+        Some(choice) if choice != Choice::Auto && rules.target.quirks.has(Habit::AutoOnly) => rules.lack("tool_choice").map(|()| None)?,
+        choice => choice,
+    };
+    params.put_some("tool_choice", "tool_choice", choice.map(|choice| tool_choice(choice, rules.target.quirks)))?;
     params.put_some("parallel_tool_calls", "parallel_tool_calls", request.parallel_tool_calls)?;
     let format = match tools::format(request)? {
         Some(Format::JsonSchema { .. }) if !rules.takes("json_schema", "response_format")? => None,
@@ -100,11 +88,6 @@ pub(super) fn encode(request: &ChatRequest, rules: Rules<'_>) -> Result<Bytes> {
     params.put_text("user", "user", &request.user)?;
     params.put_bias(&request.logit_bias)?;
     end(params)
-}
-
-fn tool<'a>(tool: tools::Declared<'a>) -> ToolOut<'a> {
-    let tools::Declared { name, description, parameters, strict } = tool;
-    ToolOut { r#type: "function", function: Function { name, description, parameters, strict } }
 }
 
 fn tool_choice<'a>(choice: Choice<'a>, quirks: &Quirks) -> ChoiceOut<'a> {

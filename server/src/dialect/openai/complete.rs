@@ -41,16 +41,7 @@ pub(super) fn encode(request: &CompleteRequest, rules: Rules<'_>) -> Result<Byte
 
 /// A conversation for a model that only completes: one prompt.
 pub(super) fn of_chat(request: &ChatRequest, rules: Rules<'_>) -> Result<CompleteRequest> {
-    let lacking = [
-        ("tools", !request.tools.is_empty()),
-        ("tool_choice", request.tool_choice.is_some()),
-        ("parallel_tool_calls", request.parallel_tool_calls.is_some()),
-        ("response_format", request.response_format.is_some()),
-        ("reasoning", request.reasoning.is_some()),
-    ];
-    for (field, _) in lacking.into_iter().filter(|(_, is_set)| *is_set) {
-        rules.lack(field)?;
-    }
+    asked::texts_only(request, rules)?;
     asked::without_template(request)?;
     let logprobs = if request.logprobs == Some(true) { request.top_logprobs.or(Some(0)) } else { None };
     Ok(CompleteRequest {

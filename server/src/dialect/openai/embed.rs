@@ -14,8 +14,8 @@ use super::{
     end,
     usage::{self, UsageOut},
 };
-use crate::dialect::errors::{Errors, bad_answer};
-use crate::dialect::json::{Count, Str, is_meaningful, place};
+use crate::dialect::errors::{Errors, bad_answer, is_bare_error};
+use crate::dialect::json::{Count, Fields, Str, place};
 use crate::dialect::params::{Params, Rules};
 use crate::error::{Error, Result};
 
@@ -137,10 +137,11 @@ pub(super) fn encode(request: &EmbedRequest, rules: Rules<'_>) -> Result<Bytes> 
 /// An answer of embeddings, its vectors in the order of the inputs.
 pub(super) fn decode(body: &[u8], errors: Errors) -> Result<EmbedResponse> {
     let answer: AnswerIn<'_> = serde_json::from_slice(body).map_err(|error| bad_answer(format!("the answer at {}", place(&error))))?;
-    if let Some(error) = answer.error.filter(|error| is_meaningful(error)) {
-        return Err(errors.inside(error));
-    }
-    let vectors = answer.vectors.filter(|vectors| !vectors.is_empty()).ok_or_else(|| bad_answer("the answer has no data"))?;
+    errors.pass(answer.error, body)?;
+    let Some(vectors) = answer.vectors.filter(|vectors| !vectors.is_empty()) else {
+        let fields: Fields<'_> = serde_json::from_slice(body).unwrap_or_default();
+        return Err(if is_bare_error(&fields.0) { errors.of_frame(body) } else { bad_answer("the answer has no data") });
+    };
     let mut embeddings = Vec::with_capacity(vectors.len());
     for (n, vector) in vectors.into_iter().enumerate() {
         embeddings.push(Embedding { index: index(vector.index, n), values: vector.embedding.0 });

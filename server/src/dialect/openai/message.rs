@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::quirks::tool_id;
 use crate::dialect::json::{At, Fields, Rest, read, text};
-use crate::dialect::{Habit, params::Rules};
+use crate::dialect::{Habit, functions::CalledOut, params::Rules};
 use crate::dialect::{media, turns};
 use crate::error::{Error, Result};
 
@@ -77,7 +77,7 @@ pub(super) struct FileOut<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     file_data: Option<String>,
     #[serde(skip_serializing_if = "str::is_empty")]
-    filename: &'a str,
+    filename: Cow<'a, str>,
 }
 
 /// One entry of `tool_calls`.
@@ -87,17 +87,11 @@ pub(super) enum ToolCallOut<'a> {
     Function {
         id: Cow<'a, str>,
         r#type: &'static str,
-        function: Called<'a>,
+        function: CalledOut<'a>,
         #[serde(skip_serializing_if = "str::is_empty")]
         thought_signature: &'a str,
     },
     Raw(&'a RawValue),
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct Called<'a> {
-    name: &'a str,
-    arguments: &'a str,
 }
 
 /// One entry of `annotations`.
@@ -357,8 +351,7 @@ impl<'a> MessageOut<'a> {
 }
 
 fn tool_call<'a>(call: &'a flowgate_proto::v1::ToolCallPart, id: Cow<'a, str>, thought_signature: &'a str) -> ToolCallOut<'a> {
-    let function = Called { name: &call.name, arguments: &call.arguments };
-    ToolCallOut::Function { id, r#type: "function", function, thought_signature }
+    ToolCallOut::Function { id, r#type: "function", function: call.into(), thought_signature }
 }
 
 /// Where the JSON of a raw part belongs: an object with a `type` is content, one of type `custom` a tool call, any other holds fields.
@@ -459,9 +452,12 @@ fn audio<'a>(media: &'a MediaPart, source: &'a Source) -> Option<PartOut<'a>> {
 
 fn file<'a>(media: &'a MediaPart, source: &'a Source) -> Option<PartOut<'a>> {
     let file = match source {
-        Source::Data(bytes) => FileOut { file_data: Some(media::data_uri(&media.mime_type, bytes)), ..FileOut::default() },
-        Source::FileId(id) => FileOut { file_id: id, ..FileOut::default() },
+        // The protocol's owner refuses bytes without a name.
+        Source::Data(bytes) => {
+            FileOut { file_data: Some(media::data_uri(&media.mime_type, bytes)), filename: media::file_name(media), ..FileOut::default() }
+        }
+        Source::FileId(id) => FileOut { file_id: id, filename: Cow::Borrowed(&media.file_name), ..FileOut::default() },
         Source::Uri(_) => return None,
     };
-    Some(PartOut::File { file: FileOut { filename: &media.file_name, ..file } })
+    Some(PartOut::File { file })
 }

@@ -48,7 +48,7 @@ pub use embed::Encoding;
 pub use kept::read_frames;
 pub(super) use logprobs::tokens;
 pub(super) use message::PROTOCOL;
-pub(super) use usage::read as read_usage;
+pub(super) use usage::{Details as UsageDetails, read as read_usage};
 pub(super) use words::errors;
 
 /// The dialect.

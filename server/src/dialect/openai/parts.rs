@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::message::PROTOCOL;
 use crate::dialect::json::{At, Count, Rest, Str, is_meaningful, object, read};
-use crate::dialect::media;
+use crate::dialect::{functions, media};
 use crate::error::Result;
 
 object! {
@@ -279,10 +279,9 @@ pub(super) fn tool_call_of(call: &ToolCallIn<'_>) -> ToolCallPart {
     }
 }
 
-/// The arguments of a tool call; some speakers send an object instead of its text.
+/// The arguments of a tool call.
 pub(super) fn arguments_of(call: &ToolCallIn<'_>) -> String {
-    let Some(raw) = call.function.as_ref().and_then(|function| function.arguments) else { return String::new() };
-    serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
+    call.function.as_ref().and_then(|function| function.arguments).map(functions::arguments_of).unwrap_or_default()
 }
 
 /// A call of a custom tool, which has text instead of arguments: raw, as the contract has no name for it.

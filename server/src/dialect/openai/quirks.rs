@@ -5,22 +5,17 @@ use std::borrow::Cow;
 use flowgate_proto::v1::Reasoning;
 
 use crate::{
-    dialect::{Habit, Quirks, ReasoningField, json::Fields, params::Params},
+    dialect::{Habit, Quirks, ReasoningField, json::Fields, params::Params, tools::fitted_id},
     error::Result,
 };
 
 /// How many letters and digits a short id of a tool call has.
 const SHORT: usize = 9;
 
-/// The id of a tool call as a provider takes it. Both the call and its result are sent, so that the same id must come out of both.
+/// The id of a tool call as a provider takes it.
 pub(super) fn tool_id<'a>(id: &'a str, quirks: &Quirks) -> Cow<'a, str> {
-    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let is_short = id.len() == SHORT && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if is_short || !quirks.has(Habit::ShortToolIds) {
-        return Cow::Borrowed(id);
-    }
-    let hash = blake3::hash(id.as_bytes());
-    hash.as_bytes().iter().take(SHORT).map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect::<String>().into()
+    fitted_id(id, SHORT, is_short || !quirks.has(Habit::ShortToolIds))
 }
 
 /// Asks for reasoning.
@@ -62,6 +57,7 @@ pub(super) fn must_rewrite(body: &[u8], fields: &Fields<'_>, quirks: &Quirks) ->
         Habit::CountsLogprobs => has("logprobs") || has("top_logprobs"),
         Habit::NoDeveloper => says("\"developer\""),
         Habit::AnyForRequired => has("tool_choice"),
+        Habit::AutoOnly => fields.get("tool_choice").is_some_and(|choice| choice.get() != "\"auto\""),
     };
     quirks.lacks.iter().any(|name| has(name) || stands_in_messages(name, body, fields))
         || (!quirks.stream_usage && has("stream_options"))

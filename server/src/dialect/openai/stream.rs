@@ -17,8 +17,8 @@ use super::{
 use crate::{
     dialect::{
         Decoder, Frame, Quirks,
-        errors::{Errors, bad_answer},
-        json::{At, is_meaningful, named, place},
+        errors::{Errors, bad_answer, is_bare_error},
+        json::{At, named, place},
         pieces::Pieces,
     },
     error::Result,
@@ -96,10 +96,11 @@ impl Typed {
 
     fn chunk(&mut self, data: &[u8], events: &mut Vec<Event>) -> Result<()> {
         let chunk: AnswerIn<'_> = serde_json::from_slice(data).map_err(|error| bad_answer(format!("a chunk at {}", place(&error))))?;
-        if let Some(error) = chunk.error.filter(|error| is_meaningful(error)) {
-            return Err(self.errors.inside(error));
-        }
+        self.errors.pass(chunk.error, data)?;
         let AnswerIn { id, model, created, choices, usage, error: _, rest } = chunk;
+        if choices.is_empty() && is_bare_error(&rest) {
+            return Err(self.errors.of_frame(data));
+        }
         if !self.is_started {
             fill(&mut self.head.id, &id);
             fill(&mut self.head.model, &model);

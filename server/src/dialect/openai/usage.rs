@@ -25,14 +25,15 @@ struct UsageIn {
     num_search_queries: Count,
 }
 
+/// What kinds of tokens are among those of one side.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Details {
-    cached_tokens: Count,
-    cache_write_tokens: Count,
-    reasoning_tokens: Count,
-    audio_tokens: Count,
-    image_tokens: Count,
+pub(in crate::dialect) struct Details {
+    pub(in crate::dialect) cached_tokens: Count,
+    pub(in crate::dialect) cache_write_tokens: Count,
+    pub(in crate::dialect) reasoning_tokens: Count,
+    pub(in crate::dialect) audio_tokens: Count,
+    pub(in crate::dialect) image_tokens: Count,
 }
 
 /// Usage as OpenAI writes it.

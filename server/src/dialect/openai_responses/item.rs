@@ -18,9 +18,6 @@ use crate::{
     error::{Error, Result},
 };
 
-/// The name of a file that the caller gave none.
-const UNNAMED: &str = "document";
-
 /// One entry of `input`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -99,7 +96,7 @@ pub(super) struct File<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     file_data: Option<String>,
     #[serde(skip_serializing_if = "str::is_empty")]
-    filename: &'a str,
+    filename: Cow<'a, str>,
 }
 
 /// A source of the text.
@@ -318,14 +315,13 @@ fn media<'a>(part: &'a MediaPart, rules: Rules<'_>, at: At<'_>) -> Result<Option
             Entry::InputImage(Image { image_url: Some(Cow::Owned(data(bytes))), detail, ..Image::default() })
         }
         (MediaKind::Document, source) => {
-            let file = match source {
-                Source::FileId(id) => File { file_id: id, ..File::default() },
-                Source::Uri(uri) => File { file_url: uri, ..File::default() },
-                // The provider refuses a file without a name.
-                Source::Data(bytes) => File { file_data: Some(data(bytes)), filename: UNNAMED, ..File::default() },
-            };
-            let filename = if part.file_name.is_empty() { file.filename } else { &part.file_name };
-            Entry::InputFile(File { filename, ..file })
+            let filename = Cow::Borrowed(part.file_name.as_str());
+            Entry::InputFile(match source {
+                Source::FileId(id) => File { file_id: id, filename, ..File::default() },
+                Source::Uri(uri) => File { file_url: uri, filename, ..File::default() },
+                // The provider refuses bytes without a name.
+                Source::Data(bytes) => File { file_data: Some(data(bytes)), filename: media::file_name(part), ..File::default() },
+            })
         }
         (MediaKind::Audio | MediaKind::Video | MediaKind::Unspecified, _) => return rules.lack(at).map(|()| None),
     }))

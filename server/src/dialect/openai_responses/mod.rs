@@ -27,6 +27,7 @@ mod request;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod told;
 mod usage;
 
 /// The dialect.

@@ -1,13 +1,12 @@
 //! Reads the events of a streamed answer into the contract's. A whole answer is read by the same code, item by item, and joined.
 
-use std::collections::BTreeMap;
-
 use flowgate_proto::v1::{ChatResponse, RawPart, ToolCallPart, chat_delta::Delta};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
     answer::{ItemIn, PieceIn, ResponseIn, citation_of, content, finish, head, raw, raw_entry, said},
+    told::{EntryState, ItemState, Items, Kind, Section, Spot, places},
     usage,
 };
 use crate::{
@@ -44,6 +43,12 @@ struct EventIn<'a> {
     #[serde(borrow)]
     delta: Option<&'a RawValue>,
     #[serde(borrow)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow)]
+    refusal: Option<&'a RawValue>,
+    #[serde(borrow)]
+    arguments: Option<&'a RawValue>,
+    #[serde(borrow)]
     annotation: Option<&'a RawValue>,
     #[serde(borrow)]
     logprobs: Option<&'a RawValue>,
@@ -58,36 +63,8 @@ pub(super) struct Typed {
     pieces: Pieces,
     is_started: bool,
     wants_tools: bool,
-    items: BTreeMap<u32, ItemState>,
+    items: Items,
 }
-
-/// What is told of one item.
-#[derive(Debug, Default)]
-struct ItemState {
-    is_done: bool,
-    entries: BTreeMap<u32, EntryState>,
-    call: Option<u32>,
-    has_arguments: bool,
-    reasoning: Option<u32>,
-    /// The piece of reasoning that is being told.
-    section: Option<Section>,
-}
-
-/// What is told of one entry of a message's content.
-#[derive(Debug, Default)]
-struct EntryState {
-    is_done: bool,
-    text: Option<u32>,
-    refusal: Option<u32>,
-    /// How many annotations.
-    cited: usize,
-}
-
-/// An entry of an item's content: the item, and the entry in it.
-type Spot = (u32, u32);
-
-/// A piece of reasoning: an entry of the summary, or of the content.
-type Section = (bool, u32);
 
 /// A whole answer.
 ///
@@ -124,7 +101,7 @@ impl Decoder for Typed {
 impl Typed {
     /// A decoder of one answer.
     pub(super) fn new(errors: Errors) -> Self {
-        Self { errors, pieces: Pieces::new(0), is_started: false, wants_tools: false, items: BTreeMap::new() }
+        Self { errors, pieces: Pieces::new(0), is_started: false, wants_tools: false, items: Items::new() }
     }
 
     fn event(&mut self, kind: &str, event: &EventIn<'_>, events: &mut Vec<Event>) -> Result<()> {
@@ -156,11 +133,28 @@ impl Typed {
                 self.end(&response, events)?;
                 events.push(Event::End);
             }
-            // What frames the pieces, or says them again.
-            known if known.ends_with(".done") || known.ends_with("_part.added") => {}
+            known if known.ends_with(".done") => self.said_whole(known, spot, event, events),
+            // What frames the pieces.
+            known if known.ends_with("_part.added") => {}
             _ => events.push(Event::Ping),
         }
         Ok(())
+    }
+
+    /// The whole of what pieces told before; some speakers tell it only so.
+    fn said_whole(&mut self, kind: &str, spot: Spot, event: &EventIn<'_>, events: &mut Vec<Event>) {
+        let text = |raw: Option<&RawValue>| piece(raw).unwrap_or_default();
+        let (item, entry) = spot;
+        match kind {
+            "response.output_text.done" if self.spot(spot).text.is_none() => self.text(spot, text(event.text), event.logprobs, events),
+            "response.refusal.done" if self.spot(spot).refusal.is_none() => self.refusal(spot, text(event.refusal), events),
+            "response.function_call_arguments.done" => self.all_arguments(item, text(event.arguments), events),
+            "response.reasoning_text.done" => self.section(item, (true, entry), text(event.text), events),
+            "response.reasoning_summary_text.done" => {
+                self.section(item, (false, event.summary_index.0.unwrap_or_default()), text(event.text), events);
+            }
+            _ => {}
+        }
     }
 
     fn start(&mut self, response: &ResponseIn<'_>, events: &mut Vec<Event>) {
@@ -179,13 +173,13 @@ impl Typed {
         }
         self.start(response, events);
         match &response.output {
-            Some(output) if self.items.is_empty() => {
-                for (n, item) in (0..).zip(output) {
-                    self.done(n, Some(item), events)?;
+            Some(output) => {
+                for (place, item) in places(&self.items, output).into_iter().zip(output) {
+                    self.done(place, Some(item), events)?;
                 }
             }
-            None if self.items.is_empty() => return Err(bad_answer("the answer has no output")),
-            _ => {}
+            None if !self.items.values().any(ItemState::says) => return Err(bad_answer("the answer has no output")),
+            None => {}
         }
         let (reason, word) = finish(response, self.wants_tools);
         self.pieces.end(reason, &word, events);
@@ -196,6 +190,7 @@ impl Typed {
     /// The head of an item; only that of a call says something.
     fn begun(&mut self, index: u32, raw: Option<&RawValue>, events: &mut Vec<Event>) -> Result<()> {
         let raw = raw.ok_or_else(|| bad_answer("an event has no item"))?;
+        self.item(index).kind = Some(Kind::of(raw));
         if let Ok(item) = serde_json::from_str::<ItemIn<'_>>(raw.get())
             && said(&item.r#type) == "function_call"
         {
@@ -207,9 +202,11 @@ impl Typed {
     /// A whole item: what was not told of it before.
     fn done(&mut self, index: u32, json: Option<&RawValue>, events: &mut Vec<Event>) -> Result<()> {
         let json = json.ok_or_else(|| bad_answer("an event has no item"))?;
-        if std::mem::replace(&mut self.item(index).is_done, true) {
+        let state = self.item(index);
+        if std::mem::replace(&mut state.is_done, true) {
             return Ok(());
         }
+        state.kind = Some(Kind::of(json));
         let item: ItemIn<'_> = match serde_json::from_str(json.get()) {
             Ok(item) => item,
             Err(_) => return self.keep(json, events),
@@ -304,11 +301,15 @@ impl Typed {
             let part = self.pieces.whole(Delta::ToolCall(head), events);
             self.item(index).call = Some(part);
         }
-        let arguments = said(&item.arguments);
+        self.all_arguments(index, said(&item.arguments).to_owned(), events);
+    }
+
+    /// The whole arguments of a call, where no pieces told them.
+    fn all_arguments(&mut self, index: u32, arguments: String, events: &mut Vec<Event>) {
         let ItemState { call, has_arguments, .. } = self.item(index);
         if let (Some(part), false, false) = (*call, *has_arguments, arguments.is_empty()) {
             *has_arguments = true;
-            self.pieces.push(part, Delta::Arguments(arguments.to_owned()), events);
+            self.pieces.push(part, Delta::Arguments(arguments), events);
         }
     }
 
@@ -327,12 +328,22 @@ impl Typed {
         if text.is_empty() {
             return;
         }
-        let last = self.item(index).section.replace(section);
+        let item = self.item(index);
+        item.kind.get_or_insert(Kind::Reasoning);
+        item.sections.insert(section);
+        let last = item.section.replace(section);
         if last.is_some_and(|last| last != section) {
             text.insert_str(0, "\n\n");
         }
         let part = self.reasoning_slot(index);
         self.pieces.push(part, Delta::Reasoning(text), events);
+    }
+
+    /// A whole entry of reasoning, where no pieces told it.
+    fn section(&mut self, index: u32, section: Section, text: String, events: &mut Vec<Event>) {
+        if !self.item(index).sections.contains(&section) {
+            self.reasoning(index, section, text, events);
+        }
     }
 
     fn reasoned(&mut self, index: u32, item: &ItemIn<'_>, entries: &[&RawValue], events: &mut Vec<Event>) {
@@ -357,7 +368,9 @@ impl Typed {
     }
 
     fn slot(&mut self, (item, entry): Spot, of: fn(&mut EntryState) -> &mut Option<u32>) -> u32 {
-        self.pieces.slot(of(self.items.entry(item).or_default().entry(entry)))
+        let item = self.items.entry(item).or_default();
+        item.kind.get_or_insert(Kind::Message);
+        self.pieces.slot(of(item.entry(entry)))
     }
 
     fn item(&mut self, index: u32) -> &mut ItemState {
@@ -366,12 +379,6 @@ impl Typed {
 
     fn spot(&mut self, (item, entry): Spot) -> &mut EntryState {
         self.item(item).entry(entry)
-    }
-}
-
-impl ItemState {
-    fn entry(&mut self, index: u32) -> &mut EntryState {
-        self.entries.entry(index).or_default()
     }
 }
 

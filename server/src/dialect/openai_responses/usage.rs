@@ -4,25 +4,15 @@ use flowgate_proto::v1::{Usage, UsageSource};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::dialect::json::Count;
+use crate::dialect::{json::Count, openai::UsageDetails};
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct UsageIn {
     input_tokens: Count,
     output_tokens: Count,
-    input_tokens_details: Option<Details>,
-    output_tokens_details: Option<Details>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Details {
-    cached_tokens: Count,
-    cache_write_tokens: Count,
-    reasoning_tokens: Count,
-    audio_tokens: Count,
-    image_tokens: Count,
+    input_tokens_details: Option<UsageDetails>,
+    output_tokens_details: Option<UsageDetails>,
 }
 
 /// Reads usage; `None` when it has no counts. Never fails: an answer is worth more than its bill's form.

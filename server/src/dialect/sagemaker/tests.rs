@@ -1,48 +1,35 @@
 //! Golden fixtures of the dialect.
 
 use flowgate_proto::v1::ChatRequest;
-use http::HeaderMap;
 
 use super::SAGEMAKER;
 use crate::{
     dialect::{
-        Ask, Dialect, Framing, Quirks, Settings, Target, Unsupported,
-        golden::{Case, Suite, hostile},
+        Ask, Dialect, Framing, Quirks, Target,
+        golden::{Case, Suite, ask, checks, target},
     },
-    event::{Lane, Payload, Request, Task},
+    event::{Payload, Request, Task},
 };
 
 static SUITE: Suite = Suite { dialect: &SAGEMAKER, folder: "sagemaker", target: target_of };
+checks!(SUITE);
 
 static QUIRKS: Quirks = Quirks { max_tokens_field: "max_tokens", ..Quirks::NONE };
 
 /// Whom a case asks.
 fn target_of(case: &Case) -> Target {
-    let settings = ["schema", "stream_format", "served_model"].into_iter();
+    let settings = case.settings(&["schema", "stream_format", "served_model"]);
     Target {
-        provider: "sagemaker",
-        base: "https://runtime.sagemaker.eu-west-1.amazonaws.com".parse().unwrap(),
-        model: if case.model.is_empty() { "llama-8b" } else { &case.model }.to_owned(),
-        headers: HeaderMap::new(),
-        settings: Settings(settings.filter_map(|name| Some((name, case.settings.get(name)?.clone()))).collect()),
+        settings,
         quirks: &QUIRKS,
+        ..target("sagemaker", "https://runtime.sagemaker.eu-west-1.amazonaws.com", case.model_or("llama-8b"))
     }
-}
-
-#[test]
-fn goldens() {
-    SUITE.check();
-}
-
-#[test]
-fn hostile_answers_are_the_providers_fault() {
-    hostile::check(&SUITE);
 }
 
 #[test]
 fn streams_are_framed_as_the_container_writes_them() {
     let payload = Payload::typed_only(Request::Chat(ChatRequest::default()));
-    let ask = Ask { task: Task::Chat, streaming: true, lane: Lane::Typed, payload: &payload, unsupported: Unsupported::Refuse };
+    let ask = Ask { streaming: true, ..ask(Task::Chat, &payload) };
     let framing = |format: &str| {
         let settings = [("stream_format".to_owned(), format.to_owned())].into_iter().collect();
         SAGEMAKER.framing(&ask, &target_of(&Case { settings, ..Case::default() }))

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{SCORING, door, native, request};
 use crate::{
-    dialect::{self, Ask, Dialect as _, Quirks, Settings, Target, Unsupported},
+    dialect::{self, Ask, Dialect as _, Target, golden},
     error::{Error, Result},
     event::{Answer, Lane, Payload, Request, Task},
 };
@@ -59,18 +59,11 @@ fn refused(error: &Error) -> String {
 }
 
 fn target(base: &str) -> Target {
-    Target {
-        provider: "mlflow",
-        base: base.parse().unwrap(),
-        model: String::new(),
-        settings: Settings::default(),
-        headers: HeaderMap::new(),
-        quirks: &Quirks::NONE,
-    }
+    golden::target("mlflow", base, "")
 }
 
 fn ask(payload: &Payload, lane: Lane) -> Ask<'_> {
-    Ask { task: Task::Predict, streaming: false, lane, payload, unsupported: Unsupported::Refuse }
+    Ask { lane, ..golden::ask(Task::Predict, payload) }
 }
 
 fn typed(request: PredictRequest) -> Payload {

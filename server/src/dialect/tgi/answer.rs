@@ -114,6 +114,7 @@ pub(super) fn decode(body: &[u8], errors: Errors, wants_logprobs: bool) -> Resul
         finish_reason: finish_reason(&details.finish_reason).into(),
         logprobs: wants_logprobs.then(|| details.logprobs()),
         raw_finish_reason: details.finish_reason.to_string(),
+        stop_sequence: String::new(),
     };
     let (usage, provider_fields) = (details.usage(), kept(&details.rest));
     Ok(CompleteResponse { choices: vec![choice], usage, provider_fields, ..CompleteResponse::default() })

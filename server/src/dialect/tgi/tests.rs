@@ -6,50 +6,29 @@ use http::HeaderMap;
 use super::TGI;
 use crate::{
     dialect::{
-        Ask, Dialect, Quirks, Settings, Target, Unsupported,
-        golden::{Case, Suite, coverage, frames, hostile},
+        Ask, Dialect, Quirks, Target,
+        golden::{Case, Suite, ask, checks, frames, target},
         join::join,
         openai::complete_to_chat,
     },
-    event::{Answer, Lane, Payload, Request, Task},
+    event::{Answer, Payload, Request, Task},
 };
 
 static SUITE: Suite = Suite { dialect: &TGI, folder: "tgi", target: target_of };
+checks!(SUITE, Complete);
 
 static QUIRKS: Quirks = Quirks { max_tokens_field: "max_tokens", ..Quirks::NONE };
 
 /// Whom a case asks.
 fn target_of(case: &Case) -> Target {
-    let url = if case.url.is_empty() { "http://localhost:8080" } else { &case.url };
-    Target {
-        provider: "huggingface-text-generation-inference",
-        base: url.parse().unwrap(),
-        model: case.model.clone(),
-        headers: HeaderMap::new(),
-        settings: Settings::default(),
-        quirks: &QUIRKS,
-    }
-}
-
-#[test]
-fn goldens() {
-    SUITE.check();
-}
-
-#[test]
-fn every_field_has_a_fixture() {
-    coverage::check(&SUITE, &[Task::Complete]);
-}
-
-#[test]
-fn hostile_answers_are_the_providers_fault() {
-    hostile::check(&SUITE);
+    let url = case.url_or("http://localhost:8080");
+    Target { quirks: &QUIRKS, ..target("huggingface-text-generation-inference", url, &case.model) }
 }
 
 #[test]
 fn a_stream_says_what_a_whole_answer_says() {
     let payload = Payload::typed_only(Request::Complete(CompleteRequest { logprobs: Some(0), ..CompleteRequest::default() }));
-    let ask = Ask { task: Task::Complete, streaming: true, lane: Lane::Typed, payload: &payload, unsupported: Unsupported::Refuse };
+    let ask = Ask { streaming: true, ..ask(Task::Complete, &payload) };
     let target = target_of(&Case::default());
     let whole = r#"{"generated_text":" a b","details":{"finish_reason":"eos_token","generated_tokens":3,"prefill":[{},{}],"tokens":[
         {"text":" a","logprob":-0.5},{"text":" b","logprob":-1.5}]}}"#;

@@ -146,13 +146,19 @@ impl Pass {
     }
 
     /// Takes in that the provider refused a credential of this pass, so that the next call gets another one, unless it was got just now.
-    pub fn forget(&self, refused: &Arc<Credential>) {
-        let now = Instant::now();
+    /// Tells whether it does.
+    pub fn forget(&self, refused: &Arc<Credential>) -> bool {
         let held = self.held.load();
-        // Others may have forgotten it already, and what is held then is another one.
-        let is_same = |held: &Held| Arc::ptr_eq(&held.credential, refused) && now.duration_since(held.since) >= YOUNG;
-        if held.as_deref().is_some_and(is_same) {
-            self.held.compare_and_swap(&held, None);
+        match held.as_deref() {
+            Some(same) if Arc::ptr_eq(&same.credential, refused) => {
+                let is_old = Instant::now().duration_since(same.since) >= YOUNG;
+                if is_old {
+                    self.held.compare_and_swap(&held, None);
+                }
+                is_old
+            }
+            // Others have forgotten it already.
+            Some(_) | None => true,
         }
     }
 

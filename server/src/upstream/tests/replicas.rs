@@ -91,3 +91,66 @@ async fn a_kept_connection_that_closes_instead_of_answering_may_be_tried_again()
         assert!(error.again() == Again::Anywhere && upstream.is_fit(), "{error:?}");
     }
 }
+
+/// A token server that gives `t1`, then `t2`, and so on.
+async fn granting() -> (String, Arc<AtomicUsize>) {
+    let given = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&given);
+    let url = server(move |_, mut stream| {
+        let counted = Arc::clone(&counted);
+        async move {
+            while request(&mut stream).await.is_some() {
+                let token = format!(r#"{{"access_token":"t{}","expires_in":3600}}"#, counted.fetch_add(1, SeqCst) + 1);
+                stream.write_all(whole("200 OK", "application/json", &token).as_bytes()).await.unwrap();
+            }
+        }
+    })
+    .await;
+    (url, given)
+}
+
+#[tokio::test]
+async fn a_request_is_sent_again_where_its_credential_was_refused_and_there_is_another() {
+    let (issuer, given) = granting().await;
+    let (heads, mut seen) = mpsc::unbounded_channel();
+    let is_revoked = Arc::new(AtomicBool::new(false));
+    let revoked = Arc::clone(&is_revoked);
+    let url = server(move |_, mut stream| {
+        let (heads, revoked) = (heads.clone(), Arc::clone(&revoked));
+        async move {
+            while let Some(head) = request(&mut stream).await {
+                let is_refused = head.contains("bearer t1") && revoked.load(SeqCst);
+                heads.send(head).unwrap();
+                let status = if is_refused { "401 Unauthorized" } else { "200 OK" };
+                stream.write_all(whole(status, "application/json", "{}").as_bytes()).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let grant = config::Grant::ClientCredentials(config::ClientCredentials {
+        token_url: issuer.parse().unwrap(),
+        client_id: "app".to_owned(),
+        proof: config::Proof::Body("s".into()),
+        scope: None,
+        resource: None,
+    });
+    let deployment = deployment(&[&url], |config| config.credentials = vec![config::Access::Granted(grant)]);
+    let upstream = upstream(&deployment);
+    let send = || upstream.send(attempt(&deployment, false));
+    let mut tokens = move || {
+        let mut tokens = Vec::new();
+        while let Ok(head) = seen.try_recv() {
+            tokens.push(head.lines().find_map(|line| line.strip_prefix("authorization: bearer ")).unwrap().to_owned());
+        }
+        tokens
+    };
+    send().await.unwrap();
+    is_revoked.store(true, SeqCst);
+    assert_eq!(send().await.unwrap_err().reason(), ErrorReason::ProviderCredentialRejected);
+    assert_eq!((tokens(), given.load(SeqCst)), (vec!["t1".to_owned(); 2], 1), "one that was got just now is not got again");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(10)).await;
+    tokio::time::resume();
+    send().await.unwrap();
+    assert_eq!((tokens(), given.load(SeqCst)), (vec!["t1".to_owned(), "t2".to_owned()], 2));
+}

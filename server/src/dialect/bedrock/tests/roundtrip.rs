@@ -4,37 +4,14 @@ use flowgate_proto::v1::{
     ChatRequest, MediaKind, MediaPart, Message, Part, Reasoning, ReasoningPart, ResponseFormat, ResponseFormatType, Role, TextPart, Tool,
     ToolCallPart, ToolChoice, ToolChoiceMode, ToolResultPart, media_part::Source, part::Kind,
 };
-use http::HeaderValue;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::{super::BEDROCK, target_of};
-use crate::{
-    dialect::{Ask, Dialect, Unsupported, golden::Case, media::from_base64, openai},
-    event::{Lane, Payload, Protocol, Request, Task, Wire},
+use super::SUITE;
+use crate::dialect::{
+    golden::{Case, chat, round},
+    media::from_base64,
 };
-
-/// The body for a request.
-fn lower(request: Request) -> Json {
-    // A client of OpenAI's has no signatures, without which Claude takes no reasoning.
-    let reasons = request_parts(&request).any(|part| matches!(part.kind, Some(Kind::Reasoning(_))));
-    let case = Case {
-        model: if reasons { "us.deepseek.r1-v1:0".to_owned() } else { "anthropic.claude-opus-4-6-v1:0".to_owned() },
-        ..Case::default()
-    };
-    let payload = Payload::typed_only(request);
-    let ask = Ask { task: Task::Chat, streaming: false, lane: Lane::Typed, payload: &payload, unsupported: Unsupported::Refuse };
-    serde_json::from_slice(BEDROCK.encode(&ask, &target_of(&case)).unwrap().body()).unwrap()
-}
-
-fn request_parts(request: &Request) -> impl Iterator<Item = &Part> {
-    let Request::Chat(chat) = request else { panic!("only conversations are sent") };
-    chat.messages.iter().flat_map(|message| &message.parts)
-}
-
-fn openai_form(request: Request) -> Json {
-    serde_json::from_slice(&openai::json_view(&Payload::typed_only(request)).unwrap()).unwrap()
-}
 
 fn text(json: &Json) -> String {
     json.as_str().unwrap_or_default().to_owned()
@@ -123,11 +100,11 @@ fn read_choice(choice: &Json) -> Option<ToolChoice> {
 }
 
 /// A body as a request of the contract.
-fn read(body: &Json) -> Request {
+fn read(body: &Json) -> ChatRequest {
     let sampling = &body["inferenceConfig"];
     let schema = &body["outputConfig"]["textFormat"]["structure"]["jsonSchema"];
     let effort = text(&body["additionalModelRequestFields"]["output_config"]["effort"]);
-    Request::Chat(ChatRequest {
+    ChatRequest {
         messages: read_messages(body),
         max_tokens: sampling["maxTokens"].as_u64().map(|tokens| tokens.try_into().unwrap()),
         temperature: sampling["temperature"].as_f64(),
@@ -145,14 +122,16 @@ fn read(body: &Json) -> Request {
         reasoning: (!effort.is_empty()).then(|| Reasoning { effort, ..Reasoning::default() }),
         metadata: body["requestMetadata"].as_object().into_iter().flatten().map(|(name, value)| (name.clone(), text(value))).collect(),
         ..ChatRequest::default()
-    })
+    }
 }
 
 #[track_caller]
-fn survives(request: Request) {
-    let Request::Chat(chat) = &request else { panic!("no chat") };
-    let sent = openai_form(Request::Chat(ChatRequest { endpoint: String::new(), ..chat.clone() }));
-    assert_eq!(openai_form(read(&lower(request))), sent);
+fn survives(request: ChatRequest) {
+    let mut parts = request.messages.iter().flat_map(|message| &message.parts);
+    // A client of OpenAI's has no signatures, without which Claude takes no reasoning.
+    let reasons = parts.any(|part| matches!(part.kind, Some(Kind::Reasoning(_))));
+    let model = if reasons { "us.deepseek.r1-v1:0" } else { "anthropic.claude-opus-4-6-v1:0" };
+    round::survives(&SUITE, &Case { model: model.to_owned(), ..Case::default() }, request, read);
 }
 
 #[test]
@@ -189,15 +168,7 @@ fn what_a_client_of_openai_says_survives() {
         json!({ "messages": [{ "role": "user", "content": "2+2?" }, { "role": "assistant", "content": "4", "reasoning_content": "Add." },
             { "role": "user", "content": "Sure?" }] }),
     ] {
-        let mut body = body;
-        body["model"] = "endpoint".into();
-        let wire = Wire {
-            protocol: Protocol::OpenAiChat,
-            content_type: HeaderValue::from_static("application/json"),
-            body: body.to_string().into(),
-            decode: openai::door::decode_chat,
-        };
-        survives(openai::door::decode_chat(&wire).unwrap());
+        survives(chat(&body));
     }
 }
 
@@ -231,6 +202,6 @@ proptest! {
         }
         messages.push(message(Role::User, vec![last]));
         let tools = vec![Tool { name: "t".to_owned(), parameters: r#"{"type":"object"}"#.to_owned(), ..Tool::default() }];
-        survives(Request::Chat(ChatRequest { messages, tools, temperature: Some(temperature), ..ChatRequest::default() }));
+        survives(ChatRequest { messages, tools, temperature: Some(temperature), ..ChatRequest::default() });
     }
 }

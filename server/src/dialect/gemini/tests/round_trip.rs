@@ -4,40 +4,20 @@ use flowgate_proto::v1::{
     ChatRequest, MediaPart, Message, Part, Reasoning, ReasoningPart, ResponseFormat, ResponseFormatType, Role, TextPart, Tool,
     ToolCallPart, ToolChoice, ToolChoiceMode, ToolResultPart, media_part::Source, part::Kind,
 };
-use http::HeaderValue;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::{super::contents::UNSIGNED, GEMINI, target_of};
-use crate::{
-    dialect::{Ask, Dialect as _, Unsupported, golden::Case, media::from_base64, openai},
-    event::{Lane, Payload, Protocol, Request, Task, Wire},
+use super::{super::contents::UNSIGNED, SUITE};
+use crate::dialect::{
+    golden::{Case, chat, round::survives},
+    media::from_base64,
 };
 
 /// The name of every schema here: the protocol has no place for one.
 const SCHEMA: &str = "answer";
 
-fn read_openai(body: &Json) -> Payload {
-    let content_type = HeaderValue::from_static("application/json");
-    let wire = Wire { protocol: Protocol::OpenAiChat, content_type, body: body.to_string().into(), decode: openai::door::decode_chat };
-    Payload::typed_only((wire.decode)(&wire).unwrap())
-}
-
-fn as_openai(payload: &Payload) -> Json {
-    serde_json::from_slice(&openai::json_view(payload).unwrap()).unwrap()
-}
-
-/// The request as it goes to the provider.
-fn sent(payload: &Payload) -> Json {
-    let ask = Ask { task: Task::Chat, streaming: false, lane: Lane::Typed, payload, unsupported: Unsupported::Refuse };
-    serde_json::from_slice(GEMINI.encode(&ask, &target_of(&Case::default())).unwrap().body()).unwrap()
-}
-
 fn check(body: &Json) {
-    let asked = read_openai(body);
-    let sent = sent(&asked);
-    let again = Payload::typed_only(Request::Chat(read(&sent)));
-    assert_eq!(as_openai(&again), as_openai(&asked), "sent as {sent}");
+    survives(&SUITE, &Case::default(), chat(body), read);
 }
 
 /// Reads a request of the protocol.
@@ -48,7 +28,6 @@ fn read(body: &Json) -> ChatRequest {
     let count = |name: &str| config[name].as_u64().map(|count| u32::try_from(count).unwrap());
     let thinking = &config["thinkingConfig"];
     ChatRequest {
-        endpoint: "e".to_owned(),
         messages: system.chain(turns).collect(),
         max_tokens: count("maxOutputTokens"),
         temperature: config["temperature"].as_f64(),

@@ -8,14 +8,17 @@
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::{target, wire};
+use super::target;
 use crate::{
     dialect::{
-        Ask, Dialect, Quirks, Unsupported,
-        golden::generated::{chat_bodies, set, with_doubles},
-        openai::{OPENAI, door},
+        Ask, Dialect, Quirks,
+        golden::{
+            ask, chat,
+            generated::{chat_bodies, set, with_doubles},
+        },
+        openai::OPENAI,
     },
-    event::{Lane, Payload, Task},
+    event::{Payload, Request, Task},
 };
 
 const FIELDS: &[&str] = &[
@@ -42,10 +45,8 @@ const FIELDS: &[&str] = &[
 
 fn again(body: &Json) -> Json {
     let streaming = body["stream"] == json!(true);
-    let request = door::decode_request(Task::Chat, &wire(Task::Chat, body.to_string())).unwrap();
-    let payload = Payload::typed_only(request);
-    let ask = Ask { task: Task::Chat, streaming, lane: Lane::Typed, payload: &payload, unsupported: Unsupported::Refuse };
-    let request = OPENAI.encode(&ask, &target(&Quirks::NONE)).unwrap();
+    let payload = Payload::typed_only(Request::Chat(chat(body)));
+    let request = OPENAI.encode(&Ask { streaming, ..ask(Task::Chat, &payload) }, &target(&Quirks::NONE)).unwrap();
     serde_json::from_slice(request.body()).unwrap()
 }
 

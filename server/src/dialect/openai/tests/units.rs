@@ -4,10 +4,11 @@ use bytes::{Bytes, BytesMut};
 use flowgate_proto::v1;
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 
-use super::{HABITS, OLD, frames, said, target, wire};
+use super::{AUTO, HABITS, OLD, frames, said, target, wire};
 use crate::{
     dialect::{
         Ask, Dialect, Quirks, Unsupported,
+        golden::ask,
         openai::{Encoding, OPENAI, chat_to_complete, chunks, complete_to_chat, door, reply},
     },
     error::Result,
@@ -16,7 +17,7 @@ use crate::{
 
 fn passed(body: &'static str, streaming: bool, quirks: &'static Quirks) -> Result<String> {
     let payload = Payload::wire_only(wire(Task::Chat, body));
-    let ask = Ask { task: Task::Chat, streaming, lane: Lane::Byte, payload: &payload, unsupported: Unsupported::Refuse };
+    let ask = Ask { streaming, lane: Lane::Byte, ..ask(Task::Chat, &payload) };
     let request = OPENAI.encode(&ask, &target(quirks))?;
     Ok(String::from_utf8(request.into_body().to_vec()).unwrap())
 }
@@ -64,12 +65,11 @@ fn the_byte_lane_asks_for_usage_where_a_stream_can_report_it() {
 #[test]
 fn both_lanes_go_to_the_path_of_the_task() {
     let payload = Payload::typed_only(Request::Embed(v1::EmbedRequest { inputs: vec!["a".to_owned()], ..Default::default() }));
-    let ask = |task| Ask { task, streaming: false, lane: Lane::Typed, payload: &payload, unsupported: Unsupported::Refuse };
-    let request = OPENAI.encode(&ask(Task::Embed), &target(&Quirks::NONE)).unwrap();
+    let request = OPENAI.encode(&ask(Task::Embed, &payload), &target(&Quirks::NONE)).unwrap();
     assert_eq!(request.uri(), "https://api.openai.com/v1/embeddings");
     assert_eq!(request.headers()[CONTENT_TYPE], "application/json");
     for task in [Task::Chat, Task::Complete, Task::Predict] {
-        assert_eq!(OPENAI.encode(&ask(task), &target(&Quirks::NONE)).unwrap_err().reason(), v1::ErrorReason::CallerWrongTask);
+        assert_eq!(OPENAI.encode(&ask(task, &payload), &target(&Quirks::NONE)).unwrap_err().reason(), v1::ErrorReason::CallerWrongTask);
     }
 }
 
@@ -79,7 +79,7 @@ fn an_endless_number_is_refused_before_it_becomes_null() {
     for bad in [f64::NAN, f64::INFINITY] {
         let request = v1::ChatRequest { messages: messages.clone(), temperature: Some(bad), ..Default::default() };
         let payload = Payload::typed_only(Request::Chat(request));
-        let ask = Ask { task: Task::Chat, streaming: false, lane: Lane::Typed, payload: &payload, unsupported: Unsupported::Drop };
+        let ask = Ask { unsupported: Unsupported::Drop, ..ask(Task::Chat, &payload) };
         let error = OPENAI.encode(&ask, &target(&Quirks::NONE)).unwrap_err();
         assert_eq!(error.to_string(), "the request is invalid: `temperature` must be a finite number");
     }
@@ -181,7 +181,7 @@ fn a_usage_chunk_that_the_client_did_not_ask_for_is_swallowed() {
     let sse = b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}],\"usage\":null}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n";
     for (body, shown) in [("{\"stream\":true}", false), ("{\"stream\":true,\"stream_options\":{\"include_usage\":true}}", true)] {
         let payload = Payload::wire_only(wire(Task::Chat, body));
-        let ask = Ask { task: Task::Chat, streaming: true, lane: Lane::Byte, payload: &payload, unsupported: Unsupported::Refuse };
+        let ask = Ask { streaming: true, lane: Lane::Byte, ..ask(Task::Chat, &payload) };
         let mut decoder = OPENAI.decoder(&ask, &target(&Quirks::NONE));
         let (mut events, mut out) = (Vec::new(), BytesMut::new());
         frames(sse, "sse", sse.len()).into_iter().for_each(|frame| decoder.frame(frame, &mut events).unwrap());
@@ -251,7 +251,7 @@ fn the_list_of_models_is_openais() {
 #[test]
 fn a_wire_answer_keeps_its_content_type() {
     let payload = Payload::wire_only(wire(Task::Chat, "{}"));
-    let ask = Ask { task: Task::Chat, streaming: false, lane: Lane::Byte, payload: &payload, unsupported: Unsupported::Refuse };
+    let ask = Ask { lane: Lane::Byte, ..ask(Task::Chat, &payload) };
     let headers: HeaderMap = [(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"))].into_iter().collect();
     let body = Bytes::from_static(br#"{"choices":[{"new":1.50}],"usage":{"prompt_tokens":3}}"#);
     let Answer::Wire(answer) = OPENAI.decode(&ask, &target(&Quirks::NONE), &headers, body.clone()).unwrap() else { panic!("typed") };
@@ -281,6 +281,20 @@ fn the_byte_lane_writes_anew_what_a_provider_takes_in_another_form_only() {
     assert_eq!(error.reason(), v1::ErrorReason::CallerUnsupportedParameter);
 }
 
+#[test]
+fn the_byte_lane_passes_on_the_one_choice_of_tools_that_a_provider_takes() {
+    let body =
+        |choice| format!(r#"{{"model":"gpt-4o-mini","messages":[{{"role":"user","content":"Hi"}}],"tool_choice":{choice},"odd":1}}"#);
+    for choice in [r#""auto""#, "null"] {
+        assert_eq!(passed(body(choice).leak(), false, &AUTO).unwrap(), body(choice));
+    }
+    for choice in [r#""required""#, r#""none""#, r#"{"type":"function","function":{"name":"f"}}"#] {
+        let error = passed(body(choice).leak(), false, &AUTO).unwrap_err();
+        assert_eq!(error.reason(), v1::ErrorReason::CallerUnsupportedParameter, "{choice}");
+        assert!(said(&error).contains("`tool_choice`"), "{}", said(&error));
+    }
+}
+
 /// One that is as strict as the strictest.
 static STRICT: Quirks = Quirks {
     max_tokens_field: "max_tokens",
@@ -305,7 +319,7 @@ fn what_a_provider_lacks_is_refused_also_where_it_has_no_name_in_the_contract() 
     assert_eq!(error.reason(), v1::ErrorReason::CallerUnsupportedParameter);
     assert!(said(&error).contains("`provider_options.openai.store`"), "{}", said(&error));
     let payload = Payload::wire_only(wire(Task::Chat, body));
-    let ask = Ask { task: Task::Chat, streaming: false, lane: Lane::Byte, payload: &payload, unsupported: Unsupported::Drop };
+    let ask = Ask { lane: Lane::Byte, unsupported: Unsupported::Drop, ..ask(Task::Chat, &payload) };
     let request = OPENAI.encode(&ask, &target(&STRICT)).unwrap();
     assert_eq!(*request.body(), r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hi"}]}"#);
 }

@@ -10,10 +10,10 @@ use serde_json::{Value as Json, json};
 use super::{OPENAI_RESPONSES, SUITE, target_of};
 use crate::{
     dialect::{
-        Ask, Dialect, Unsupported,
-        golden::{Case, fixtures},
+        Dialect,
+        golden::{Case, ask, fixtures, sent},
     },
-    event::{Answer, Lane, Payload, Request, Task},
+    event::{Answer, Payload, Request, Task},
 };
 
 fn user(text: &str) -> Message {
@@ -23,15 +23,12 @@ fn user(text: &str) -> Message {
 /// The items that an answer becomes when it is sent back.
 fn sent_back(body: &[u8]) -> Option<(Vec<Json>, Json)> {
     let payload = Payload::typed_only(Request::Chat(ChatRequest::default()));
-    let ask = |payload| Ask { task: Task::Chat, streaming: false, lane: Lane::Typed, payload, unsupported: Unsupported::Refuse };
     let target = target_of(&Case::default());
-    let answer = OPENAI_RESPONSES.decode(&ask(&payload), &target, &http::HeaderMap::new(), body.to_vec().into()).ok()?;
+    let answer = OPENAI_RESPONSES.decode(&ask(Task::Chat, &payload), &target, &http::HeaderMap::new(), body.to_vec().into()).ok()?;
     let Answer::Chat(answer) = answer else { panic!("no chat answer") };
     let said = answer.choices.into_iter().next()?.message?;
     let request = ChatRequest { messages: vec![user("Hi"), said, user("Go on")], ..ChatRequest::default() };
-    let payload = Payload::typed_only(Request::Chat(request));
-    let request = OPENAI_RESPONSES.encode(&ask(&payload), &target).unwrap();
-    let body: Json = serde_json::from_slice(request.body()).unwrap();
+    let body = sent(&OPENAI_RESPONSES, &target, request);
     let items = body["input"].as_array().unwrap();
     Some((items[1..items.len() - 1].to_vec(), body["include"].clone()))
 }

@@ -5,21 +5,14 @@
 //! - `top_logprobs` asks for log probabilities by itself;
 //! - an answer's parts are items: what a model says between two others is one message again.
 
-use http::HeaderValue;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::{OPENAI_RESPONSES, target_of};
-use crate::{
-    dialect::{
-        Ask, Dialect, Unsupported,
-        golden::{
-            Case,
-            generated::{chat_bodies, set, with_doubles},
-        },
-        openai::door,
-    },
-    event::{Lane, Payload, Protocol, Task, Wire},
+use crate::dialect::golden::{
+    Case, chat,
+    generated::{chat_bodies, set, with_doubles},
+    sent,
 };
 
 const FIELDS: &[&str] = &[
@@ -37,17 +30,8 @@ const FIELDS: &[&str] = &[
     "prompt_cache_key",
 ];
 
-fn sent(body: &Json) -> Json {
-    let wire = Wire {
-        protocol: Protocol::OpenAiChat,
-        content_type: HeaderValue::from_static("application/json"),
-        body: body.to_string().into(),
-        decode: door::decode_chat,
-    };
-    let payload = Payload::typed_only(door::decode_chat(&wire).unwrap());
-    let ask = Ask { task: Task::Chat, streaming: false, lane: Lane::Typed, payload: &payload, unsupported: Unsupported::Refuse };
-    let request = OPENAI_RESPONSES.encode(&ask, &target_of(&Case::default())).unwrap();
-    serde_json::from_slice(request.body()).unwrap()
+fn again(body: &Json) -> Json {
+    read_back(sent(&OPENAI_RESPONSES, &target_of(&Case::default()), chat(body)))
 }
 
 /// A body of this protocol as one of chat.
@@ -184,7 +168,7 @@ fn rich_bodies_survive() {
             let mut body = further.clone();
             body["model"] = json!("e");
             body["messages"] = messages.clone();
-            assert_eq!(with_doubles(read_back(sent(&body))), with_doubles(normal(body)));
+            assert_eq!(with_doubles(again(&body)), with_doubles(normal(body)));
         }
     }
 }
@@ -192,6 +176,6 @@ fn rich_bodies_survive() {
 proptest! {
     #[test]
     fn what_is_said_survives(body in chat_bodies(FIELDS)) {
-        prop_assert_eq!(with_doubles(read_back(sent(&body))), with_doubles(normal(body)));
+        prop_assert_eq!(with_doubles(again(&body)), with_doubles(normal(body)));
     }
 }
