@@ -2,6 +2,7 @@
 
 `native_models.py FOLDER [NAME ...]` makes FOLDER/NAME/model.onnx and FOLDER/NAME/case.json (inputs and outputs of some rows) for
 each model named, or for all. Folders of small ones are kept in `server/src/mlflow/native/testdata`.
+Needs numpy, scikit-learn, skl2onnx, onnxmltools, onnx, onnxruntime, xgboost and lightgbm, which no other interop test does.
 """
 
 import json
