@@ -164,6 +164,22 @@ fn compare(found: &Json, wanted: &Json) -> Result<(), String> {
 }
 
 #[test]
+fn no_rows_have_an_answer_without_rows() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/mlflow/native/testdata");
+    let here = std::env::var_os("NATIVE_CASES").map_or(here, PathBuf::from);
+    for (case, columns) in
+        [("logistic_opset18", 3), ("logistic_binary", 2), ("svc_probability", 3), ("linear_regression", 1), ("net_relu", 3)]
+    {
+        let model = Model::load(&fs::read(here.join(case).join("model.onnx")).unwrap()).unwrap();
+        let port = &model.inputs()[0];
+        let width = port.shape.as_ref().unwrap()[1].unwrap();
+        let answer = model.run(vec![(&port.name, Tensor::new(vec![0, width], Values::F32(vec![])).unwrap())]).unwrap();
+        let Some(Value::Tensor(last)) = answer.last() else { panic!("{case} answers no tensor") };
+        assert_eq!(last.shape(), [0, columns], "{case}");
+    }
+}
+
+#[test]
 fn a_model_may_be_used_by_many_threads() {
     fn is_shared<T: Send + Sync>() {}
     is_shared::<Model>();

@@ -136,10 +136,10 @@ pub(crate) fn doubles(tensor: &Tensor) -> Result<std::borrow::Cow<'_, [f64]>, Fa
     })
 }
 
-/// The answer of a model: single precision, a row per row.
+/// The answer of a model: single precision, a row per row. How many columns there are only counts where there are no rows.
 #[expect(clippy::cast_possible_truncation, reason = "ONNX's answers are singles")]
-pub(crate) fn singles(rows: usize, values: &[f64]) -> Result<Tensor, Fault> {
-    let columns = values.len().checked_div(rows).unwrap_or(0);
+pub(crate) fn singles(rows: usize, columns: usize, values: &[f64]) -> Result<Tensor, Fault> {
+    let columns = values.len().checked_div(rows).unwrap_or(columns);
     Tensor::of(vec![rows, columns], values.iter().map(|value| *value as f32).collect())
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn regressor(site: &Site<'_>) -> Result<Built, Fault> {
             transform.apply(scores, Second::Left);
             out.extend_from_slice(scores);
         })?;
-        singles(rows, &out)
+        singles(rows, targets, &out)
     }))
 }
 
@@ -81,6 +81,6 @@ pub(crate) fn classifier(site: &Site<'_>) -> Result<Built, Fault> {
             transform.apply(scores, second);
             out.extend_from_slice(scores);
         })?;
-        Ok(vec![Value::Tensor(labels.of(&chosen)), Value::Tensor(singles(rows, &out)?)])
+        Ok(vec![Value::Tensor(labels.of(&chosen)), Value::Tensor(singles(rows, targets.max(2), &out)?)])
     }))
 }

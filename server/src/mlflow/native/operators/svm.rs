@@ -116,7 +116,7 @@ pub(crate) fn regressor(site: &Site<'_>) -> Result<Built, Fault> {
                 false => score,
             });
         })?;
-        singles(rows, &out)
+        singles(rows, 1, &out)
     }))
 }
 
@@ -129,7 +129,7 @@ pub(crate) fn classifier(site: &Site<'_>) -> Result<Built, Fault> {
         Transform::None => Second::Opposite,
         _ => Second::Rest,
     };
-    let is_pair = labels.len() == 2;
+    let (is_pair, columns) = (labels.len() == 2, machine.columns(labels.len()));
     Ok(Built::many(kinds, move |given| {
         let (mut out, mut chosen) = (Vec::new(), Vec::new());
         let rows = machine.vectors.each(given.tensor(0)?, |likeness| {
@@ -138,7 +138,7 @@ pub(crate) fn classifier(site: &Site<'_>) -> Result<Built, Fault> {
             transform.apply(&mut scores, if is_pair { second } else { Second::Left });
             out.extend_from_slice(&scores);
         })?;
-        Ok(vec![Value::Tensor(labels.of(&chosen)), Value::Tensor(singles(rows, &out)?)])
+        Ok(vec![Value::Tensor(labels.of(&chosen)), Value::Tensor(singles(rows, columns, &out)?)])
     }))
 }
 
@@ -196,6 +196,12 @@ impl Machine {
             return Err(site.fault("has attributes of lengths that do not go together"));
         }
         Ok(Self { vectors, rho, is_positive: false, pairs: Some(Pairs { spans, coefficients, count, slopes, offsets }) })
+    }
+
+    /// How many scores the model answers.
+    fn columns(&self, classes: usize) -> usize {
+        let has_votes = self.pairs.as_ref().is_some_and(|pairs| pairs.slopes.is_empty());
+        if has_votes && classes > 2 { classes * (classes - 1) / 2 } else { classes }
     }
 
     /// The class, and the scores that the model answers.
