@@ -1,0 +1,115 @@
+//! A model: what it wants, what it answers, and running it. Names are its own; the plan knows slots only.
+
+use prost::Message;
+
+use super::{
+    fault::Fault,
+    plan::{Budget, Ground, Plan},
+    tensor::{Tensor, Type},
+    value::{Kind, Value},
+    wire::{Declared, DimForm, Graph, ModelFile, versions},
+};
+
+/// A model that is ready to answer, from any number of threads.
+#[derive(Debug)]
+pub struct Model {
+    inputs: Vec<Port>,
+    outputs: Vec<(String, Kind)>,
+    plan: Plan,
+}
+
+/// An input as the model declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// The type of its values.
+    pub kind: Type,
+    /// The length of each dimension, where the model fixes it; `None` when the model says nothing of its shape.
+    pub shape: Option<Vec<Option<usize>>>,
+}
+
+impl Model {
+    /// Reads a model and makes it ready.
+    ///
+    /// # Errors
+    /// When the bytes are no ONNX model, or need an operator, type or version that this engine has not; the fault names it.
+    pub fn load(bytes: &[u8]) -> Result<Self, Fault> {
+        let file = ModelFile::decode(bytes).map_err(|error| Fault::new(format!("the bytes are no ONNX model: {error}")))?;
+        let graph = file.graph.ok_or_else(|| Fault::new("the model has no graph"))?;
+        let constants: Vec<&str> = graph.initializers.iter().map(|stored| stored.name.as_str()).collect();
+        // Older models list their constants among the inputs.
+        let asked = graph.inputs.iter().filter(|input| !constants.contains(&input.name.as_str()));
+        let inputs = asked.map(Port::read).collect::<Result<Vec<_>, _>>()?;
+        let kinds: Vec<_> = inputs.iter().map(|port| (port.name.as_str(), Kind::Tensor(port.kind))).collect();
+        let budget = Budget::default();
+        let ground = Ground { opsets: versions(&file.opsets), functions: &file.functions, budget: &budget, depth: 0 };
+        let plan = Plan::new(&graph, &kinds, &ground)?;
+        let outputs = named(&graph, plan.kinds());
+        Ok(Self { inputs, outputs, plan })
+    }
+
+    /// What it asks for, in the model's order.
+    pub fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    /// What it answers, in the model's order.
+    pub fn outputs(&self) -> &[(String, Kind)] {
+        &self.outputs
+    }
+
+    /// Answers inputs by name with outputs in the order of [`Model::outputs`].
+    ///
+    /// # Errors
+    /// When an input is missing, unknown, given twice or of another type or shape, or when an operator cannot compute with the values.
+    pub fn run(&self, inputs: Vec<(&str, Tensor)>) -> Result<Vec<Value>, Fault> {
+        let mut given: Vec<Option<Value>> = vec![None; self.inputs.len()];
+        for (name, tensor) in inputs {
+            let at = self.inputs.iter().position(|port| port.name == name);
+            let at = at.ok_or_else(|| Fault::new(format!("the model has no input `{name}`")))?;
+            self.inputs[at].check(&tensor)?;
+            if given[at].replace(Value::Tensor(tensor)).is_some() {
+                return Err(Fault::new(format!("the input `{name}` is given twice")));
+            }
+        }
+        let missing = given.iter().position(Option::is_none).map(|at| &self.inputs[at].name);
+        match missing {
+            Some(name) => Err(Fault::new(format!("the input `{name}` is missing"))),
+            None => self.plan.run(given.into_iter().flatten().collect()),
+        }
+    }
+}
+
+impl Port {
+    fn read(declared: &Declared) -> Result<Self, Fault> {
+        let name = declared.name.clone();
+        let tensor = declared.form.as_ref().and_then(|form| form.tensor.as_ref());
+        let tensor = tensor.ok_or_else(|| Fault::new(format!("the input `{name}` is no tensor")))?;
+        let kind = Type::from_code(tensor.code);
+        let kind =
+            kind.ok_or_else(|| Fault::new(format!("the input `{name}` has element type {}, which is not supported", tensor.code)))?;
+        // Some exporters write 0 for "any".
+        let length = |dim: &DimForm| dim.size.and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0);
+        let shape = tensor.shape.as_ref().map(|shape| shape.dims.iter().map(length).collect());
+        Ok(Self { name, kind, shape })
+    }
+
+    fn check(&self, tensor: &Tensor) -> Result<(), Fault> {
+        if tensor.kind() != self.kind {
+            return Err(Fault::new(format!("the input `{}` is {}, not {}", self.name, self.kind.name(), tensor.kind().name())));
+        }
+        let Some(shape) = &self.shape else { return Ok(()) };
+        let fits = shape.len() == tensor.shape().len()
+            && shape.iter().zip(tensor.shape()).all(|(want, given)| want.is_none_or(|want| want == *given));
+        if fits {
+            return Ok(());
+        }
+        let want: Vec<String> = shape.iter().map(|dim| dim.map_or_else(|| "?".to_owned(), |dim| dim.to_string())).collect();
+        Err(Fault::new(format!("the input `{}` has shape {:?}, not [{}]", self.name, tensor.shape(), want.join(", "))))
+    }
+}
+
+fn named(graph: &Graph, kinds: &[Kind]) -> Vec<(String, Kind)> {
+    graph.outputs.iter().map(|output| output.name.clone()).zip(kinds.iter().copied()).collect()
+}
