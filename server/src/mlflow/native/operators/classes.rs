@@ -43,6 +43,18 @@ impl Transform {
         })
     }
 
+    /// As [`Transform::read`], where the attribute is a number.
+    pub(crate) fn numbered(site: &Site<'_>) -> Result<Self, Fault> {
+        Ok(match site.int("post_transform").unwrap_or(0) {
+            0 => Self::None,
+            1 => Self::Softmax,
+            2 => Self::Logistic,
+            3 => Self::SoftmaxZero,
+            4 => Self::Probit,
+            other => return Err(site.fault(format!("with post_transform {other} is not supported"))),
+        })
+    }
+
     /// Turns the scores of one row into what the model answers. One score becomes two where a second class is asked for.
     pub(crate) fn apply(self, scores: &mut Vec<f64>, second: Second) {
         if let ([score], true) = (scores.as_slice(), second != Second::Left && self != Self::Probit) {

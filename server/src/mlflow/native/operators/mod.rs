@@ -13,6 +13,7 @@ mod tokens;
 
 mod classes;
 mod encode;
+mod ensemble;
 mod linear;
 mod scale;
 mod svm;
@@ -122,6 +123,9 @@ fn learned(name: &str) -> Option<Build> {
         "LinearRegressor" => linear::regressor,
         "SVMClassifier" => svm::classifier,
         "SVMRegressor" => svm::regressor,
+        "TreeEnsembleClassifier" => ensemble::classifier,
+        "TreeEnsembleRegressor" => ensemble::regressor,
+        "TreeEnsemble" => ensemble::ensemble,
         "Scaler" => scale::scaler,
         "Normalizer" => scale::normalizer,
         "Binarizer" => scale::binarizer,
