@@ -38,6 +38,8 @@ pub(super) const GLM: Quirks = Quirks {
 
 /// The Messages protocol must be told a limit; this is MLflow's.
 pub(super) const MESSAGES: Quirks = Quirks { default_max_tokens: Some(8192), ..Quirks::NONE };
+/// Of another's models behind the same protocol.
+pub(super) const MESSAGES_DOOR: Quirks = Quirks { habits: &[Habit::OwnSignatures], ..MESSAGES };
 
 pub(super) const fn setting(name: &'static str, setting: &'static Setting) -> Field {
     Field { name, sets: Sets::Setting(setting) }
@@ -98,7 +100,7 @@ pub(super) const fn messages(name: &'static str, base: &'static str, key_env: &'
 /// Another's door for clients of the Messages protocol: text and tools, no schema for the answer.
 pub(super) const fn messages_door(name: &'static str, base: &'static str, key_env: &'static str) -> Provider {
     Provider {
-        quirks: Quirks { lacks: &["format", "image", "document"], habits: &[Habit::OwnSignatures], ..MESSAGES },
+        quirks: Quirks { lacks: &["format", "image", "document"], ..MESSAGES_DOOR },
         capabilities: CAN_TOOLS,
         ..messages(name, base, key_env)
     }

@@ -5,8 +5,8 @@ use flowgate_proto::v1::{Capability, ErrorReason};
 use super::{Auth, Field, Flavour, Grants, Kind, Provider, Sets};
 use super::{
     kinds::{
-        ALL, API_BASE, API_KEY, CAN_ALL, CAN_MOST, CAN_TOOLS, CHAT, CHAT_EMBED, GLM, MAX_TOKENS, MESSAGES, MODEL_SERVER, OPEN_MODELS,
-        OWN_PROTOCOL, compatible, later, later_secret, local, messages, messages_door, scored, secret, setting, unspoken,
+        ALL, API_BASE, API_KEY, CAN_ALL, CAN_MOST, CAN_TOOLS, CHAT, CHAT_EMBED, GLM, MAX_TOKENS, MESSAGES, MESSAGES_DOOR, MODEL_SERVER,
+        OPEN_MODELS, OWN_PROTOCOL, compatible, later, later_secret, local, messages, messages_door, scored, secret, setting, unspoken,
     },
     settings,
 };
@@ -228,7 +228,7 @@ pub static PROVIDERS: &[Provider] = &[
     },
     // What it ignores is refused: https://api-docs.deepseek.com/guides/anthropic_api
     Provider {
-        quirks: Quirks { lacks: &["format", "image", "document", "top_k", "budget_tokens", "disable_parallel_tool_use"], ..MESSAGES },
+        quirks: Quirks { lacks: &["format", "image", "document", "top_k", "budget_tokens", "disable_parallel_tool_use"], ..MESSAGES_DOOR },
         ..messages_door("deepseek-anthropic", "https://api.deepseek.com/anthropic/v1", "DEEPSEEK_API_KEY")
     },
     // https://docs.digitalocean.com/products/gradient-ai-platform/how-to/use-serverless-inference/
@@ -321,7 +321,7 @@ pub static PROVIDERS: &[Provider] = &[
     },
     // What it ignores is refused: https://platform.minimax.io/docs/api-reference/text-anthropic-api
     Provider {
-        quirks: Quirks { lacks: &["format", "image", "document", "top_k", "stop_sequences"], errors: MINIMAX_ERRORS, ..MESSAGES },
+        quirks: Quirks { lacks: &["format", "image", "document", "top_k", "stop_sequences"], errors: MINIMAX_ERRORS, ..MESSAGES_DOOR },
         ..messages_door("minimax-anthropic", "https://api.minimax.io/anthropic/v1", "MINIMAX_API_KEY")
     },
     // https://docs.mistral.ai/api/

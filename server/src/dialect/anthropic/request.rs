@@ -10,6 +10,7 @@ use crate::{
     dialect::{
         asked,
         params::{Params, Rules},
+        thinking::adapts,
         tools::{self, Choice, Declared, Format},
         turns::{self, Conversation},
     },
@@ -164,7 +165,8 @@ fn put_thinking(reasoning: &Reasoning, params: &mut Params<'_>) -> Result<()> {
         None if budget_tokens.is_some() => ("reasoning.budget_tokens", Some("disabled")),
         None if effort == "none" => ("reasoning.effort", Some("disabled")),
         None if !effort.is_empty() => ("reasoning.effort", Some("adaptive")),
-        None => ("reasoning.include", (*include == Some(true)).then_some("adaptive")),
+        // What has to be told how much to reason, and is not, does not reason: there is nothing to read.
+        None => ("reasoning.include", (*include == Some(true) && adapts(&params.rules().target.model)).then_some("adaptive")),
     };
     params.nest("thinking", |thinking| {
         let thinks = thinking.is_replaced("type") || kind.is_some_and(|kind| kind != "disabled");

@@ -241,7 +241,7 @@ impl Writer<'_> {
             blocks.push(Block::ReasoningContent(Reasoning::RedactedContent(base64(redacted))));
         }
         let signature = match (signed_by.read(signature), self.family) {
-            (Signed::No | Signed::Foreign, Family::Claude) | (Signed::Foreign, Family::Unknown) => return,
+            (Signed::No | Signed::Foreign, Family::Claude | Family::Unknown) => return,
             (signed, _) => signed.own(),
         };
         if !text.is_empty() || !signature.is_empty() {

@@ -17,6 +17,16 @@ fn names_are_sorted_and_unique() {
 }
 
 #[test]
+fn doors_of_others_sign_for_themselves() {
+    // Azure serves Claude itself.
+    let doors: Vec<_> = PROVIDERS.iter().filter(|row| row.name.ends_with("-anthropic") && row.name != "azure-anthropic").collect();
+    assert!(doors.len() >= 3);
+    for row in doors {
+        assert!(row.quirks.habits.contains(&Habit::OwnSignatures), "{} would get Claude's signatures", row.name);
+    }
+}
+
+#[test]
 fn rows_are_complete() {
     for row in PROVIDERS {
         let filled = crate::provider::capabilities::address(row);
