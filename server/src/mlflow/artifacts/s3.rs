@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Result},
     upstream::{
         control::{Answer, Fetch},
-        grants::{Grants, Pass},
+        grants::{Grants, Pass, Route},
     },
 };
 
@@ -55,7 +55,7 @@ impl S3 {
             None => format!("https://{bucket}.s3.{region}.amazonaws.com"),
         };
         let source = AwsSource::Chain { profile: None };
-        let pass = grants.pass(&Grant::Aws(AwsGrant { region: region.clone(), service: "s3", source, role: None }));
+        let pass = grants.pass(&Grant::Aws(AwsGrant { region: region.clone(), service: "s3", source, role: None }), Route::default());
         Self { bucket: place, prefix: prefix.cloned(), region, pass, fetch }
     }
 
