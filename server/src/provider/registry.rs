@@ -6,7 +6,7 @@ use super::{Auth, Field, Flavour, Grants, Kind, Provider, Sets};
 use super::{
     kinds::{
         ALL, API_BASE, API_KEY, CAN_ALL, CAN_MOST, CAN_TOOLS, CHAT, CHAT_EMBED, GLM, MAX_TOKENS, MESSAGES, MODEL_SERVER, OPEN_MODELS,
-        OWN_PROTOCOL, compatible, later, later_secret, local, messages, messages_door, scored, secret, setting, unspoken,
+        OPENAI, OWN_PROTOCOL, compatible, later, later_secret, local, messages, messages_door, scored, secret, setting, unspoken,
     },
     settings,
 };
@@ -50,7 +50,7 @@ const fn azure(name: &'static str, auth: Auth) -> Provider {
         grant: Some(Grants::Entra("https://cognitiveservices.azure.com/.default")),
         fields: AZURE_FIELDS,
         llm: Some(&azure::AZURE),
-        quirks: Quirks::NONE,
+        quirks: OPENAI,
         ..compatible(name, "", "AZURE_OPENAI_API_KEY")
     }
 }
@@ -412,7 +412,7 @@ pub static PROVIDERS: &[Provider] = &[
             setting("openai_api_version", &settings::AZURE_VERSION),
             setting("openai_deployment_name", &settings::AZURE_DEPLOYMENT),
         ],
-        quirks: Quirks::NONE,
+        quirks: OPENAI,
         ..compatible("openai", "https://api.openai.com/v1", "OPENAI_API_KEY")
     },
     Provider { aliases: &["custom-openai", "openai-like"], ..local("openai-compatible", "", "") },

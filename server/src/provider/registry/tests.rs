@@ -111,6 +111,13 @@ fn models_take_as_many_texts_as_their_pages_say() {
     assert_eq!(most("bedrock", "amazon.titan-embed-text-v2:0"), 1);
 }
 
+#[test]
+fn ids_of_tool_calls_are_as_short_as_the_owner_wants_them() {
+    for name in ["openai", "azure", "azuread"] {
+        assert_eq!(find(name).unwrap().quirks.longest_tool_id, 40, "{name}");
+    }
+}
+
 fn target(row: &'static Provider, model: &str) -> Target {
     Target {
         provider: row.name,
