@@ -250,6 +250,9 @@ fn lower<'a>(message: &'a Message, rules: Rules<'_>, at: At<'_>, out: &mut Vec<M
     for (n, part) in message.parts.iter().enumerate() {
         lowered.add(part, rules, parts.index(n))?;
     }
+    if quirks.lacks.contains(&"annotations") {
+        lowered.annotations.clear();
+    }
     out.push(lowered);
     Ok(())
 }
@@ -314,6 +317,9 @@ impl<'a> MessageOut<'a> {
                 if !rules.target.quirks.lacks.contains(&"reasoning_content") {
                     self.reasoning.push_str(&reasoning.text);
                 }
+            }
+            Some(Kind::Refusal(refusal)) if is_assistant && rules.target.quirks.lacks.contains(&"refusal") => {
+                self.content.push(PartOut::Text { text: &refusal.text });
             }
             Some(Kind::Refusal(refusal)) if is_assistant => self.refusal.push_str(&refusal.text),
             Some(Kind::Raw(raw)) if is_assistant && turns::is_remark(raw) => {}

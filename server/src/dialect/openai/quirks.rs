@@ -109,7 +109,9 @@ fn objects<'a>(fields: &Fields<'a>, name: &str) -> Vec<Fields<'a>> {
 /// Whether a field that messages may have stands in one.
 fn stands_in_messages(name: &str, body: &[u8], fields: &Fields<'_>) -> bool {
     match name {
-        "reasoning_content" | "thought_signature" => memchr::memmem::find(body, format!("\"{name}\"").as_bytes()).is_some(),
+        "reasoning_content" | "thought_signature" | "annotations" | "refusal" => {
+            memchr::memmem::find(body, format!("\"{name}\"").as_bytes()).is_some()
+        }
         // Tools have names too, so that its place counts.
         "name" => objects(fields, "messages").iter().any(|message| message.get(name).is_some()),
         _ => false,

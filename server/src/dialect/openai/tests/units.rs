@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use flowgate_proto::v1;
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 
-use super::{AUTO, FORTY, HABITS, OLD, frames, said, target, wire};
+use super::{AUTO, FEW_FIELDS, FORTY, HABITS, OLD, frames, said, target, wire};
 use crate::{
     dialect::{
         Ask, Dialect, Quirks, Unsupported,
@@ -351,6 +351,20 @@ fn the_byte_lane_finds_what_a_provider_lacks_in_messages() {
     let tools =
         r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hi"}],"tools":[{"type":"function","function":{"name":"f"}}]}"#;
     assert_eq!(passed(tools, false, &STRICT).unwrap(), tools, "a tool may have a name");
+}
+
+#[test]
+fn the_byte_lane_finds_fields_of_messages_that_a_provider_refuses() {
+    let body =
+        |answer: &str| format!(r#"{{"model":"gpt-4o-mini","messages":[{{"role":"user","content":"\"refusal\""}},{answer}],"odd":1}}"#);
+    for (answer, sent) in [
+        (r#"{"role":"assistant","content":"A","refusal":null,"annotations":[]}"#, r#"{"role":"assistant","content":"A"}"#),
+        (r#"{"role":"assistant","content":null,"refusal":"No"}"#, r#"{"role":"assistant","content":"No"}"#),
+        (r#"{"role":"assistant","content":[{"type":"refusal","refusal":"No"}]}"#, r#"{"role":"assistant","content":"No"}"#),
+        (r#"{"role":"assistant","content" : "A"}"#, r#"{"role":"assistant","content" : "A"}"#),
+    ] {
+        assert_eq!(passed(body(answer).leak(), false, &FEW_FIELDS).unwrap(), body(sent), "{answer}");
+    }
 }
 
 #[test]
