@@ -365,6 +365,8 @@ fn the_byte_lane_finds_fields_of_messages_that_a_provider_refuses() {
     ] {
         assert_eq!(passed(body(answer).leak(), false, &FEW_FIELDS).unwrap(), body(sent), "{answer}");
     }
+    let thought = body(r#"{"role":"assistant","content":"","reasoning_content":"Hm"},{"role":"user","content":"B"}"#);
+    assert_eq!(passed(thought.leak(), false, &FEW_FIELDS).unwrap(), body(r#"{"role":"user","content":"B"}"#));
 }
 
 #[test]
