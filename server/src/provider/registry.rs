@@ -6,7 +6,7 @@ use super::{Auth, Field, Flavour, Grants, Kind, Provider, Sets};
 use super::{
     kinds::{
         ALL, API_BASE, API_KEY, CAN_ALL, CAN_MOST, CAN_TOOLS, CHAT, CHAT_EMBED, GLM, MAX_TOKENS, MESSAGES, MESSAGES_DOOR, MODEL_SERVER,
-        OPEN_MODELS, OWN_PROTOCOL, compatible, later, later_secret, local, messages, messages_door, scored, secret, setting, unspoken,
+        OPEN_MODELS, OPENAI, OWN_PROTOCOL, compatible, later, later_secret, local, messages, messages_door, scored, secret, setting, unspoken,
     },
     settings,
 };
@@ -50,7 +50,7 @@ const fn azure(name: &'static str, auth: Auth) -> Provider {
         grant: Some(Grants::Entra("https://cognitiveservices.azure.com/.default")),
         fields: AZURE_FIELDS,
         llm: Some(&azure::AZURE),
-        quirks: Quirks::NONE,
+        quirks: OPENAI,
         ..compatible(name, "", "AZURE_OPENAI_API_KEY")
     }
 }
@@ -100,6 +100,8 @@ pub static PROVIDERS: &[Provider] = &[
                 "parallel_tool_calls",
                 "reasoning_effort",
                 "reasoning_content",
+                "annotations",
+                "refusal",
                 "metadata",
                 "json_schema",
             ],
@@ -150,7 +152,11 @@ pub static PROVIDERS: &[Provider] = &[
     },
     // https://inference-docs.cerebras.ai/api-reference/chat-completions
     Provider {
-        quirks: Quirks { lacks: &["presence_penalty", "frequency_penalty", "logit_bias"], ..Quirks::NONE },
+        // It refuses fields of messages that its documentation does not name.
+        quirks: Quirks {
+            lacks: &["presence_penalty", "frequency_penalty", "logit_bias", "reasoning_content", "annotations", "refusal"],
+            ..Quirks::NONE
+        },
         tasks: &[Task::Chat, Task::Complete],
         ..compatible("cerebras", "https://api.cerebras.ai/v1", "CEREBRAS_API_KEY")
     },
@@ -261,7 +267,8 @@ pub static PROVIDERS: &[Provider] = &[
     Provider {
         tasks: CHAT,
         quirks: Quirks {
-            lacks: &["logprobs", "top_logprobs", "logit_bias", "metadata"],
+            // It refuses fields of messages that its documentation does not name.
+            lacks: &["logprobs", "top_logprobs", "logit_bias", "metadata", "reasoning_content", "annotations", "refusal"],
             takes: &["include_reasoning"],
             // A status of its own, for a full flex tier: https://console.groq.com/docs/errors
             errors: &[("498", ErrorReason::ProviderUnavailable)],
@@ -342,6 +349,8 @@ pub static PROVIDERS: &[Provider] = &[
                 "metadata",
                 "name",
                 "reasoning_content",
+                "annotations",
+                "refusal",
                 "thought_signature",
             ],
             habits: &[Habit::ShortToolIds, Habit::NoDeveloper, Habit::AnyForRequired],
@@ -412,7 +421,7 @@ pub static PROVIDERS: &[Provider] = &[
             setting("openai_api_version", &settings::AZURE_VERSION),
             setting("openai_deployment_name", &settings::AZURE_DEPLOYMENT),
         ],
-        quirks: Quirks::NONE,
+        quirks: OPENAI,
         ..compatible("openai", "https://api.openai.com/v1", "OPENAI_API_KEY")
     },
     Provider { aliases: &["custom-openai", "openai-like"], ..local("openai-compatible", "", "") },
