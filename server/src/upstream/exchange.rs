@@ -72,8 +72,8 @@ impl From<Error> for Failure {
 
 /// One attempt, which is one request, or several where the provider takes no more at once.
 pub(super) async fn exchange(upstream: &Upstream, attempt: &Attempt) -> Result<Reply> {
-    match batches::of(upstream, attempt) {
-        Some(batches) => batches::exchange(upstream, attempt, batches).await,
+    match batches::of(upstream, attempt)? {
+        Some(batches) => batches::exchange(upstream, attempt, &batches).await,
         None => one(upstream, attempt).await,
     }
 }
