@@ -6,7 +6,8 @@ use super::{Auth, Field, Flavour, Grants, Kind, Provider, Sets};
 use super::{
     kinds::{
         ALL, API_BASE, API_KEY, CAN_ALL, CAN_MOST, CAN_TOOLS, CHAT, CHAT_EMBED, GLM, MAX_TOKENS, MESSAGES, MESSAGES_DOOR, MODEL_SERVER,
-        OPEN_MODELS, OPENAI, OWN_PROTOCOL, compatible, later, later_secret, local, messages, messages_door, scored, secret, setting, unspoken,
+        OPEN_MODELS, OPENAI, OWN_PROTOCOL, compatible, later, later_secret, local, messages, messages_door, scored, secret, setting,
+        unspoken,
     },
     settings,
 };
