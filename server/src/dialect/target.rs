@@ -130,6 +130,8 @@ pub enum Habit {
     AutoOnly,
     /// What its models sign is not the protocol owner's: neither reads the other's.
     OwnSignatures,
+    /// Its models think in the open: what they thought goes back unsigned, where the protocol's owner takes it only signed.
+    OpenReasoning,
 }
 
 impl Quirks {

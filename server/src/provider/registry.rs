@@ -215,7 +215,7 @@ pub static PROVIDERS: &[Provider] = &[
         ],
         predict: Some(&databricks::INVOCATIONS),
         llm: Some(&databricks::DATABRICKS),
-        quirks: MAX_TOKENS,
+        quirks: Quirks { habits: &[Habit::OpenReasoning], ..MAX_TOKENS },
         ..compatible("databricks", "{host}", "DATABRICKS_TOKEN")
     },
     // https://docs.deepinfra.com/openai_api
