@@ -18,14 +18,7 @@ pub(super) struct Items(BTreeMap<u32, ItemState>);
 /// What is told of one item.
 #[derive(Debug, Default)]
 pub(super) struct ItemState {
-    kind: Kind,
-    index: Option<u32>,
-    id: String,
-    call_id: String,
-    /// Whether its head was told.
-    is_begun: bool,
-    /// Whether its events name it in more than one way.
-    is_mixed: bool,
+    known: Known,
     pub(super) is_done: bool,
     pub(super) entries: BTreeMap<u32, EntryState>,
     pub(super) call: Option<u32>,
@@ -34,6 +27,19 @@ pub(super) struct ItemState {
     /// The piece of reasoning that is being told.
     pub(super) section: Option<Section>,
     pub(super) sections: BTreeSet<Section>,
+}
+
+/// By what an item is known.
+#[derive(Debug, Default)]
+struct Known {
+    kind: Kind,
+    index: Option<u32>,
+    id: String,
+    call_id: String,
+    /// Whether its head was told.
+    is_begun: bool,
+    /// Whether its events name it in more than one way.
+    is_mixed: bool,
 }
 
 /// What is told of one entry of a message's content.
@@ -110,6 +116,22 @@ impl ItemState {
         self.entries.entry(index).or_default()
     }
 
+    /// Whether an event near it that does not name it is about it all the same, and not about another item of the kind.
+    fn goes_on(&mut self, about: &About<'_>) -> bool {
+        let is_over = self.is_done || (about.begins && self.known.is_begun);
+        let is_placed = self.known.index.is_some() && about.index.is_some();
+        match self.known.is_named(about) {
+            Some(false) if is_placed => {
+                self.known.is_mixed |= !is_over;
+                self.known.is_mixed
+            }
+            Some(false) => false,
+            _ => is_placed || !is_over,
+        }
+    }
+}
+
+impl Known {
     /// Whether it is of that kind and may be at that place.
     fn is_near(&self, about: &About<'_>) -> bool {
         let is_elsewhere = self.index.zip(about.index).is_some_and(|(own, told)| own != told);
@@ -126,20 +148,6 @@ impl ItemState {
         let is_name = |name: &&str| !name.is_empty();
         let knows_both = told.iter().any(is_name) && own.iter().any(is_name);
         knows_both.then(|| told.iter().filter(|name| is_name(name)).any(|name| own.contains(name)))
-    }
-
-    /// Whether an event near it that does not name it is about it all the same, and not about another item of the kind.
-    fn goes_on(&mut self, about: &About<'_>) -> bool {
-        let is_over = self.is_done || (about.begins && self.is_begun);
-        let is_placed = self.index.is_some() && about.index.is_some();
-        match self.is_named(about) {
-            Some(false) if is_placed => {
-                self.is_mixed |= !is_over;
-                self.is_mixed
-            }
-            Some(false) => false,
-            _ => is_placed || !is_over,
-        }
     }
 
     /// Takes what an event says of it.
@@ -174,17 +182,17 @@ impl Items {
     /// The item that an event is about; a new one, if it is none of those so far.
     pub(super) fn of(&mut self, about: &About<'_>) -> u32 {
         let item = self.named(about).or_else(|| {
-            let (item, state) = self.0.iter_mut().rev().find(|(_, state)| state.is_near(about))?;
+            let (item, state) = self.0.iter_mut().rev().find(|(_, state)| state.known.is_near(about))?;
             state.goes_on(about).then_some(*item)
         });
         let item = item.unwrap_or_else(|| self.add(about.kind));
-        self.state(item).learn(about);
+        self.state(item).known.learn(about);
         item
     }
 
     /// As [`Items::of`], for an event that can begin nothing: the item that it is most likely about.
     pub(super) fn likely(&self, about: &About<'_>) -> Option<u32> {
-        self.named(about).or_else(|| Some(*self.0.iter().rev().find(|(_, state)| state.is_near(about))?.0))
+        self.named(about).or_else(|| Some(*self.0.iter().rev().find(|(_, state)| state.known.is_near(about))?.0))
     }
 
     /// Which of the items so far those of the whole answer are, in order: new ones where they were not told. `None` is for what may have been
@@ -200,18 +208,18 @@ impl Items {
             left.remove(&item).then_some(item)
         };
         let is_home = self.is_home(&abouts);
-        let by_name = |about: &About<'_>| take(self, &|state| state.kind == about.kind && state.is_named(about) == Some(true));
+        let by_name = |about: &About<'_>| take(self, &|state| state.known.kind == about.kind && state.known.is_named(about) == Some(true));
         let mut found: Vec<Option<u32>> = abouts.iter().map(by_name).collect();
         for (found, about) in found.iter_mut().zip(&abouts).filter(|(found, _)| is_home && found.is_none()) {
-            *found = take(self, &|state| state.kind == about.kind && state.index == about.index);
+            *found = take(self, &|state| state.known.kind == about.kind && state.known.index == about.index);
         }
         let sure: BTreeSet<u32> = found.iter().flatten().copied().collect();
         for (found, about) in found.iter_mut().zip(&abouts).filter(|(found, _)| found.is_none()) {
             let is_doubtful = |(item, state): (&u32, &ItemState)| {
-                let is_lost = state.is_mixed || !sure.contains(item) || state.is_named(about) == Some(true);
-                state.kind == about.kind && state.says() && is_lost
+                let is_lost = state.known.is_mixed || !sure.contains(item) || state.known.is_named(about) == Some(true);
+                state.known.kind == about.kind && state.says() && is_lost
             };
-            *found = match take(self, &|state| state.kind == about.kind) {
+            *found = match take(self, &|state| state.known.kind == about.kind) {
                 None if self.0.iter().any(is_doubtful) => None,
                 None => Some(self.add(about.kind)),
                 item => item,
@@ -224,19 +232,19 @@ impl Items {
     fn is_home(&self, whole: &[About<'_>]) -> bool {
         let mut taken = BTreeSet::new();
         self.0.values().all(|state| {
-            let there = whole.iter().find(|about| about.index == state.index);
-            there.is_some_and(|there| there.kind == state.kind) && taken.insert(state.index)
+            let there = whole.iter().find(|about| about.index == state.known.index);
+            there.is_some_and(|there| there.kind == state.known.kind) && taken.insert(state.known.index)
         })
     }
 
     fn named(&self, about: &About<'_>) -> Option<u32> {
-        let is_it = |state: &ItemState| state.is_near(about) && state.is_named(about) == Some(true);
+        let is_it = |state: &ItemState| state.known.is_near(about) && state.known.is_named(about) == Some(true);
         self.0.iter().rev().find(|(_, state)| is_it(state)).map(|(item, _)| *item)
     }
 
     fn add(&mut self, kind: Kind) -> u32 {
         let item = self.0.keys().next_back().map_or(0, |last| last.saturating_add(1));
-        self.state(item).kind = kind;
+        self.state(item).known.kind = kind;
         item
     }
 }
