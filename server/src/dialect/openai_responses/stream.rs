@@ -124,6 +124,9 @@ impl Typed {
     }
 
     fn event(&mut self, kind: &str, event: &EventIn<'_>, events: &mut Vec<Event>) -> Result<()> {
+        if self.items.are_too_many() {
+            return Err(bad_answer("the answer has more than 4,096 items"));
+        }
         match kind {
             "response.created" => self.start(&response(event)?, events),
             "response.output_item.added" => self.begun(event, events)?,

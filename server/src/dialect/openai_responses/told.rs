@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 
 use crate::dialect::json::Str;
 
+/// The most items of a stream.
+const MOST: usize = 4_096;
+
 /// The items so far, by the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct Items(BTreeMap<u32, ItemState>);
@@ -174,6 +177,11 @@ impl Items {
         self.0.entry(item).or_default()
     }
 
+    /// Whether there are more than any answer has: each event is held against all of them.
+    pub(super) fn are_too_many(&self) -> bool {
+        self.0.len() > MOST
+    }
+
     /// Whether anything is told.
     pub(super) fn says(&self) -> bool {
         self.0.values().any(ItemState::says)
@@ -214,13 +222,15 @@ impl Items {
             *found = take(self, &|state| state.known.kind == about.kind && state.known.index == about.index);
         }
         let sure: BTreeSet<u32> = found.iter().flatten().copied().collect();
+        // What is added from here on was not told.
+        let told = self.0.len();
         for (found, about) in found.iter_mut().zip(&abouts).filter(|(found, _)| found.is_none()) {
             let is_doubtful = |(item, state): (&u32, &ItemState)| {
                 let is_lost = state.known.is_mixed || !sure.contains(item) || state.known.is_named(about) == Some(true);
                 state.known.kind == about.kind && state.says() && is_lost
             };
             *found = match take(self, &|state| state.known.kind == about.kind) {
-                None if self.0.iter().any(is_doubtful) => None,
+                None if self.0.iter().take(told).any(is_doubtful) => None,
                 None => Some(self.add(about.kind)),
                 item => item,
             };
