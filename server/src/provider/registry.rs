@@ -4,6 +4,7 @@ use flowgate_proto::v1::{Capability, ErrorReason};
 
 use super::{Auth, Field, Flavour, Grants, Kind, Provider, Sets};
 use super::{
+    codes::MINIMAX_ERRORS,
     kinds::{
         ALL, API_BASE, API_KEY, CAN_ALL, CAN_MOST, CAN_TOOLS, CHAT, CHAT_EMBED, GLM, MAX_TOKENS, MESSAGES, MESSAGES_DOOR, MODEL_SERVER,
         OPEN_MODELS, OPENAI, OWN_PROTOCOL, compatible, later, later_secret, local, messages, messages_door, scored, secret, setting,
@@ -55,30 +56,6 @@ const fn azure(name: &'static str, auth: Auth) -> Provider {
         ..compatible(name, "", "AZURE_OPENAI_API_KEY")
     }
 }
-
-/// The codes by which MiniMax says what went wrong, also in answers of status 200: https://platform.minimax.io/docs/api-reference/errorcode
-const MINIMAX_ERRORS: &[(&str, ErrorReason)] = &[
-    ("1000", ErrorReason::ProviderFailed),
-    ("1001", ErrorReason::ProviderTimeout),
-    ("1002", ErrorReason::ProviderRateLimited),
-    ("1004", ErrorReason::ProviderCredentialRejected),
-    // The balance is spent.
-    ("1008", ErrorReason::ProviderCredentialRejected),
-    ("1013", ErrorReason::ProviderFailed),
-    ("1024", ErrorReason::ProviderFailed),
-    ("1026", ErrorReason::ProviderBlocked),
-    ("1027", ErrorReason::ProviderBlocked),
-    ("1033", ErrorReason::ProviderFailed),
-    // Tokens of a minute, connections, a rise that is too steep.
-    ("1039", ErrorReason::ProviderRateLimited),
-    ("1041", ErrorReason::ProviderRateLimited),
-    ("2045", ErrorReason::ProviderRateLimited),
-    ("1042", ErrorReason::ProviderRejectedRequest),
-    ("2013", ErrorReason::ProviderRejectedRequest),
-    ("2049", ErrorReason::ProviderCredentialRejected),
-    // What the plan gives for five hours is spent.
-    ("2056", ErrorReason::ProviderCredentialRejected),
-];
 
 /// Every provider that a configuration may name.
 pub static PROVIDERS: &[Provider] = &[
