@@ -23,6 +23,7 @@ struct Inner {
     violations: Vec<Violation>,
     retry_after: Option<Duration>,
     upstream_status: Option<u16>,
+    is_credential_stale: bool,
     allow: Option<String>,
     /// The step of a chain that failed; of chains within chains all of them, the outermost first, with dots between.
     step: Option<String>,
@@ -127,6 +128,7 @@ impl Error {
             violations: Vec::new(),
             retry_after: None,
             upstream_status: None,
+            is_credential_stale: false,
             allow: None,
             step: None,
             source: None,
@@ -180,6 +182,13 @@ impl Error {
     #[must_use]
     pub fn upstream_status(mut self, status: StatusCode) -> Self {
         self.0.upstream_status = Some(status.as_u16());
+        self
+    }
+
+    /// Whether the upstream says that the credential itself is bad or expired, so that a newer one may do.
+    #[must_use]
+    pub fn credential_stale(mut self, is_stale: bool) -> Self {
+        self.0.is_credential_stale = is_stale;
         self
     }
 
@@ -289,6 +298,12 @@ impl Error {
     /// The HTTP status with which an upstream failed, if one did.
     pub fn upstream_status_code(&self) -> Option<u16> {
         self.0.upstream_status
+    }
+
+    /// Whether a newer credential may do where this one did not. What is refused for other reasons, such as a spent quota or a lacking
+    /// permission, is refused with any.
+    pub fn is_credential_stale(&self) -> bool {
+        self.0.is_credential_stale
     }
 }
 

@@ -20,7 +20,7 @@ PROVIDERS = {
     "anthropic": ("anthropic", "/v1", {}),
     "gemini": ("gemini", "/v1beta", {}),
     "azure": ("azure", "", {"api_version": "2024-10-21"}),
-    "bedrock": ("bedrock", "", {"aws_region": "us-east-1"}),
+    "bedrock": ("bedrock", "", {}),
     "cohere": ("cohere", "/v2", {}),
 }
 # Where the mock is not like the provider.

@@ -241,11 +241,15 @@ impl<'a> Reading<'a> {
             }
         };
         if secrecy::ExposeSecret::expose_secret(&secret).is_empty() {
-            let what = format!("`{key}`, whose text is empty,");
-            self.not_set(text.spot, what);
+            self.empty(text.spot, key);
             return Secret::Unset;
         }
         Secret::Is(secret)
+    }
+
+    /// Notes that the value of a key is an empty text, as that of a variable that says nothing: it counts as not set.
+    pub(super) fn empty(&mut self, spot: Spot, key: &str) {
+        self.not_set(spot, format!("`{key}`, whose text is empty,"));
     }
 
     fn not_set(&mut self, spot: Spot, what: String) {

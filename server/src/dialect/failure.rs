@@ -31,6 +31,8 @@ pub fn build(reason: ErrorReason, status: StatusCode, headers: &HeaderMap, said:
         ErrorReason::ProviderCredentialRejected => {
             return Error::new(reason, "the provider refused the gateway's credential; the operator must check the deployment's key")
                 .upstream_status(status)
+                // 402 and 403 are about what the credential may do, unless they say otherwise.
+                .credential_stale(status == StatusCode::UNAUTHORIZED || said.is_some_and(tells_bad_token))
                 .because(said.unwrap_or_default().to_owned());
         }
         ErrorReason::ProviderNotFound => "the provider does not know the configured model or path",
@@ -51,11 +53,40 @@ pub fn build(reason: ErrorReason, status: StatusCode, headers: &HeaderMap, said:
     Error::new(reason, message).upstream_status(status).retry_after(hint::in_headers(status, headers))
 }
 
+/// Whether a text says that a token itself is bad or expired: some speakers have the same status for that as for a lacking permission.
+pub fn tells_bad_token(text: &str) -> bool {
+    const PHRASES: [&str; 6] =
+        ["invalid access token", "invalid token", "expired token", "token expired", "token is expired", "token has expired"];
+    let text = text.to_ascii_lowercase();
+    PHRASES.iter().any(|phrase| text.contains(phrase))
+}
+
 /// An upstream's message, cut to a length that fits a header and a log line.
 fn clip(said: &str) -> String {
     const MOST: usize = 1000;
     match said.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", said.get(..end).unwrap_or_default()),
         None => said.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_credential_may_do_only_where_this_one_is_bad_or_expired() {
+        let is_stale = |status: u16, said| {
+            let status = StatusCode::from_u16(status).unwrap();
+            build(ErrorReason::ProviderCredentialRejected, status, &HeaderMap::new(), said).is_credential_stale()
+        };
+        assert!(is_stale(401, None) && is_stale(403, Some("Invalid access token.")));
+        assert!(is_stale(403, Some("Token is expiring within 30 seconds. (token expired)")));
+        for (status, said) in
+            [(402, None), (403, None), (403, Some("You do not have permission.")), (429, Some("quota spent")), (500, None)]
+        {
+            assert!(!is_stale(status, said), "{status} {said:?}");
+        }
+        assert!(!by_status(StatusCode::BAD_REQUEST, &HeaderMap::new(), Some("invalid token at 3")).is_credential_stale());
     }
 }

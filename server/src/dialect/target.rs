@@ -56,6 +56,8 @@ pub struct Quirks {
     pub reasoning: ReasoningField,
     /// What else it does in a way of its own.
     pub habits: &'static [Habit],
+    /// The most bytes that the id of a tool call may have; a longer one is sent as a shorter one made of it.
+    pub longest_tool_id: usize,
     /// What stands before the names of its models where they have no path of their own.
     pub model_prefix: &'static str,
     /// Counts of its usage that its count of output tokens leaves out.
@@ -128,6 +130,8 @@ pub enum Habit {
     AutoOnly,
     /// What its models sign is not the protocol owner's: neither reads the other's.
     OwnSignatures,
+    /// Its models think in the open: what they thought goes back unsigned, where the protocol's owner takes it only signed.
+    OpenReasoning,
 }
 
 impl Quirks {
@@ -150,6 +154,7 @@ impl Quirks {
         takes: &[],
         reasoning: ReasoningField::Effort,
         habits: &[],
+        longest_tool_id: usize::MAX,
         model_prefix: "",
         output_excludes: &[],
         cost: None,

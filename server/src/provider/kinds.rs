@@ -23,6 +23,8 @@ pub(super) const API_KEY: Field = Field { name: "api_key", sets: Sets::ApiKey };
 pub(super) const API_BASE: Field = Field { name: "api_base", sets: Sets::ApiBase };
 pub(super) const MODEL_SERVER: Field = Field { name: "model_server_url", sets: Sets::ApiBase };
 
+/// The protocol's owner, which answers 400 to an id of a tool call of more than forty characters.
+pub(super) const OPENAI: Quirks = Quirks { longest_tool_id: 40, ..Quirks::NONE };
 /// The older name of the limit, which every speaker but the newest takes.
 pub(super) const MAX_TOKENS: Quirks = Quirks { max_tokens_field: "max_tokens", ..Quirks::NONE };
 /// Servers of open models, which sample in more ways than the protocol's owner.

@@ -10,6 +10,7 @@ use crate::{
 mod auth;
 #[cfg(test)]
 mod capabilities;
+mod codes;
 mod field;
 mod kinds;
 pub mod models;

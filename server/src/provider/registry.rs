@@ -4,9 +4,11 @@ use flowgate_proto::v1::{Capability, ErrorReason};
 
 use super::{Auth, Field, Flavour, Grants, Kind, Provider, Sets};
 use super::{
+    codes::MINIMAX_ERRORS,
     kinds::{
         ALL, API_BASE, API_KEY, CAN_ALL, CAN_MOST, CAN_TOOLS, CHAT, CHAT_EMBED, GLM, MAX_TOKENS, MESSAGES, MESSAGES_DOOR, MODEL_SERVER,
-        OPEN_MODELS, OWN_PROTOCOL, compatible, later, later_secret, local, messages, messages_door, scored, secret, setting, unspoken,
+        OPEN_MODELS, OPENAI, OWN_PROTOCOL, compatible, later, later_secret, local, messages, messages_door, scored, secret, setting,
+        unspoken,
     },
     settings,
 };
@@ -50,34 +52,10 @@ const fn azure(name: &'static str, auth: Auth) -> Provider {
         grant: Some(Grants::Entra("https://cognitiveservices.azure.com/.default")),
         fields: AZURE_FIELDS,
         llm: Some(&azure::AZURE),
-        quirks: Quirks::NONE,
+        quirks: OPENAI,
         ..compatible(name, "", "AZURE_OPENAI_API_KEY")
     }
 }
-
-/// The codes by which MiniMax says what went wrong, also in answers of status 200: https://platform.minimax.io/docs/api-reference/errorcode
-const MINIMAX_ERRORS: &[(&str, ErrorReason)] = &[
-    ("1000", ErrorReason::ProviderFailed),
-    ("1001", ErrorReason::ProviderTimeout),
-    ("1002", ErrorReason::ProviderRateLimited),
-    ("1004", ErrorReason::ProviderCredentialRejected),
-    // The balance is spent.
-    ("1008", ErrorReason::ProviderCredentialRejected),
-    ("1013", ErrorReason::ProviderFailed),
-    ("1024", ErrorReason::ProviderFailed),
-    ("1026", ErrorReason::ProviderBlocked),
-    ("1027", ErrorReason::ProviderBlocked),
-    ("1033", ErrorReason::ProviderFailed),
-    // Tokens of a minute, connections, a rise that is too steep.
-    ("1039", ErrorReason::ProviderRateLimited),
-    ("1041", ErrorReason::ProviderRateLimited),
-    ("2045", ErrorReason::ProviderRateLimited),
-    ("1042", ErrorReason::ProviderRejectedRequest),
-    ("2013", ErrorReason::ProviderRejectedRequest),
-    ("2049", ErrorReason::ProviderCredentialRejected),
-    // What the plan gives for five hours is spent.
-    ("2056", ErrorReason::ProviderCredentialRejected),
-];
 
 /// Every provider that a configuration may name.
 pub static PROVIDERS: &[Provider] = &[
@@ -100,6 +78,8 @@ pub static PROVIDERS: &[Provider] = &[
                 "parallel_tool_calls",
                 "reasoning_effort",
                 "reasoning_content",
+                "annotations",
+                "refusal",
                 "metadata",
                 "json_schema",
             ],
@@ -150,7 +130,11 @@ pub static PROVIDERS: &[Provider] = &[
     },
     // https://inference-docs.cerebras.ai/api-reference/chat-completions
     Provider {
-        quirks: Quirks { lacks: &["presence_penalty", "frequency_penalty", "logit_bias"], ..Quirks::NONE },
+        // It refuses fields of messages that its documentation does not name.
+        quirks: Quirks {
+            lacks: &["presence_penalty", "frequency_penalty", "logit_bias", "reasoning_content", "annotations", "refusal"],
+            ..Quirks::NONE
+        },
         tasks: &[Task::Chat, Task::Complete],
         ..compatible("cerebras", "https://api.cerebras.ai/v1", "CEREBRAS_API_KEY")
     },
@@ -208,7 +192,7 @@ pub static PROVIDERS: &[Provider] = &[
         ],
         predict: Some(&databricks::INVOCATIONS),
         llm: Some(&databricks::DATABRICKS),
-        quirks: MAX_TOKENS,
+        quirks: Quirks { habits: &[Habit::OpenReasoning], ..MAX_TOKENS },
         ..compatible("databricks", "{host}", "DATABRICKS_TOKEN")
     },
     // https://docs.deepinfra.com/openai_api
@@ -261,7 +245,8 @@ pub static PROVIDERS: &[Provider] = &[
     Provider {
         tasks: CHAT,
         quirks: Quirks {
-            lacks: &["logprobs", "top_logprobs", "logit_bias", "metadata"],
+            // It refuses fields of messages that its documentation does not name.
+            lacks: &["logprobs", "top_logprobs", "logit_bias", "metadata", "reasoning_content", "annotations", "refusal"],
             takes: &["include_reasoning"],
             // A status of its own, for a full flex tier: https://console.groq.com/docs/errors
             errors: &[("498", ErrorReason::ProviderUnavailable)],
@@ -342,6 +327,8 @@ pub static PROVIDERS: &[Provider] = &[
                 "metadata",
                 "name",
                 "reasoning_content",
+                "annotations",
+                "refusal",
                 "thought_signature",
             ],
             habits: &[Habit::ShortToolIds, Habit::NoDeveloper, Habit::AnyForRequired],
@@ -412,7 +399,7 @@ pub static PROVIDERS: &[Provider] = &[
             setting("openai_api_version", &settings::AZURE_VERSION),
             setting("openai_deployment_name", &settings::AZURE_DEPLOYMENT),
         ],
-        quirks: Quirks::NONE,
+        quirks: OPENAI,
         ..compatible("openai", "https://api.openai.com/v1", "OPENAI_API_KEY")
     },
     Provider { aliases: &["custom-openai", "openai-like"], ..local("openai-compatible", "", "") },

@@ -12,6 +12,7 @@ use futures_util::{Stream, StreamExt as _};
 use serde::de::IgnoredAny;
 
 use super::{
+    Used,
     body::{Body, BoxError},
     exchange::{Wait, chain},
     framing::{Framer, Frames as _},
@@ -44,6 +45,7 @@ pub(super) struct Events {
     wait: Option<Wait>,
     busy: Option<InFlight>,
     secrets: Option<Secrets>,
+    used: Option<Used>,
     tasks: Tasks,
 }
 
@@ -60,6 +62,7 @@ impl Events {
             wait: None,
             busy: None,
             secrets: None,
+            used: None,
             tasks,
         }
     }
@@ -69,9 +72,9 @@ impl Events {
         Self { wait: Some(wait), busy: Some(busy), ..self }
     }
 
-    /// What no error may repeat.
-    pub(super) fn hiding(self, secrets: Secrets) -> Self {
-        Self { secrets: Some(secrets), ..self }
+    /// What no error may repeat, and the credential that one may be about.
+    pub(super) fn with(self, secrets: Secrets, used: Option<Used>) -> Self {
+        Self { secrets: Some(secrets), used, ..self }
     }
 
     fn decode(&mut self, frame: Frame) {
@@ -181,6 +184,9 @@ impl Stream for Events {
             if let Some(error) = this.failure.take() {
                 this.close();
                 this.body = None;
+                if let Some(used) = &this.used {
+                    used.learn(&error);
+                }
                 let hidden = match &this.secrets {
                     Some(secrets) => secrets.hide_in(error),
                     None => error,

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 
 use super::{
-    Upstream, Way, batches,
+    Upstream, Used, batches,
     body::{Body, Unread},
     events::Events,
     pool::Unsent,
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     call::{Attempt, Call, Record},
-    dialect::{Ask, Credential, Dialect, Framing, Target, is_json, media_type},
+    dialect::{Ask, Dialect, Framing, Target, is_json, media_type},
     error::{Error, Result},
     event::{Head, Reply},
 };
@@ -42,8 +42,7 @@ struct Exchange<'a> {
     upstream: &'a Upstream,
     dialect: &'static dyn Dialect,
     target: &'a Target,
-    way: Option<&'a Way>,
-    credential: Option<Arc<Credential>>,
+    used: Option<&'a Used>,
     secrets: &'a Secrets,
     ask: Ask<'a>,
     attempt: &'a Attempt,
@@ -57,46 +56,40 @@ enum Form {
     Other,
 }
 
-/// Why a request failed.
-struct Failure {
-    error: Error,
-    /// Whether its credential was refused and there is another one now.
-    has_other_credential: bool,
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self { error, has_other_credential: false }
-    }
-}
-
 /// One attempt, which is one request, or several where the provider takes no more at once.
 pub(super) async fn exchange(upstream: &Upstream, attempt: &Attempt) -> Result<Reply> {
-    match batches::of(upstream, attempt) {
-        Some(batches) => batches::exchange(upstream, attempt, batches).await,
+    match batches::of(upstream, attempt)? {
+        Some(batches) => batches::exchange(upstream, attempt, &batches).await,
         None => one(upstream, attempt).await,
     }
 }
 
-/// One request; once more where the credential was refused and another one is to be had, since nothing was done then.
+/// One request; once more where its credential is no good any more and another one is to be had, since nothing was done then.
 pub(super) async fn one(upstream: &Upstream, attempt: &Attempt) -> Result<Reply> {
-    let answer = match once(upstream, attempt).await {
-        Err(Failure { has_other_credential: true, .. }) => once(upstream, attempt).await,
-        answer => answer,
-    };
-    answer.map_err(|failure| failure.error)
-}
-
-async fn once(upstream: &Upstream, attempt: &Attempt) -> Result<Reply, Failure> {
     let deployment = &upstream.deployment;
-    let call = &attempt.call;
-    call.record.note(|facts| {
+    attempt.call.record.note(|facts| {
         facts.deployment = Some(Arc::clone(&deployment.alias));
         facts.provider = Some(deployment.provider);
         facts.lane = Some(attempt.lane);
     });
+    let used = match upstream.ways.get(attempt.credential).or(upstream.ways.first()) {
+        Some(way) => Some(Used::by(way).await.map_err(not_granted)?),
+        None => None,
+    };
+    match (once(upstream, attempt, used.as_ref()).await, &used) {
+        (Err(error), Some(used)) if error.is_credential_stale() => match used.another().await {
+            Some(other) => once(upstream, attempt, Some(&other)).await,
+            None => Err(error),
+        },
+        (answer, _) => answer,
+    }
+}
+
+async fn once(upstream: &Upstream, attempt: &Attempt, used: Option<&Used>) -> Result<Reply> {
+    let deployment = &upstream.deployment;
+    let call = &attempt.call;
     let (Some(dialect), Some((position, busy))) = (deployment.dialect, upstream.group.enter(attempt.replica)) else {
-        return Err(upstream.error(ErrorReason::GatewayNotServing, "cannot be called; the operator must give it an address").into());
+        return Err(upstream.error(ErrorReason::GatewayNotServing, "cannot be called; the operator must give it an address"));
     };
     let ask = Ask {
         task: attempt.deployment.task,
@@ -105,56 +98,49 @@ async fn once(upstream: &Upstream, attempt: &Attempt) -> Result<Reply, Failure> 
         payload: &call.payload,
         unsupported: call.endpoint.config.unsupported,
     };
-    let way = upstream.ways.get(attempt.credential).or(upstream.ways.first());
-    let credential = match way {
-        Some(way) => Some(way.get().await.map_err(not_granted)?),
-        None => None,
-    };
-    let secrets = Secrets::new(credential.clone(), deployment);
-    let exchange = Exchange { secrets: &secrets, upstream, dialect, target: &deployment.targets[position], way, credential, ask, attempt };
+    let secrets = Secrets::new(used.map(|used| Arc::clone(&used.credential)), deployment);
+    let exchange = Exchange { secrets: &secrets, upstream, dialect, target: &deployment.targets[position], used, ask, attempt };
     let mut request = dialect.encode(&ask, exchange.target)?;
-    if let Some(credential) = &exchange.credential {
-        credential.authorize(&mut request, SystemTime::now())?;
+    if let Some(used) = used {
+        used.credential.authorize(&mut request, SystemTime::now())?;
     }
     dress(request.headers_mut(), call);
     let wait = Wait { record: Arc::clone(&call.record), since: Instant::now() };
     let response = busy.send(request).await.map_err(|error| unsent(upstream, &error))?;
-    let answer = exchange.read(response, wait, busy).await;
-    answer.map_err(|failure| Failure { error: secrets.hide_in(failure.error), ..failure })
+    exchange.read(response, wait, busy).await.map_err(|error| {
+        if let Some(used) = used {
+            used.learn(&error);
+        }
+        secrets.hide_in(error)
+    })
 }
 
 impl Exchange<'_> {
-    async fn read(&self, response: http::Response<Body>, wait: Wait, busy: InFlight) -> Result<Reply, Failure> {
+    async fn read(&self, response: http::Response<Body>, wait: Wait, busy: InFlight) -> Result<Reply> {
         let (parts, body) = response.into_parts();
         if !parts.status.is_success() {
             let body = self.secrets.hide(body.start(MOST_ERROR).await);
-            let error = self.dialect.classify(self.target, parts.status, &parts.headers, &body);
-            let has_other_credential = match (error.reason(), self.way, &self.credential) {
-                (ErrorReason::ProviderCredentialRejected, Some(way), Some(credential)) => way.forget(credential),
-                _ => false,
-            };
-            return Err(Failure { error, has_other_credential });
+            return Err(self.dialect.classify(self.target, parts.status, &parts.headers, &body));
         }
         if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
             let what = "answered compressed, which was not asked for; have the operator turn its compression off";
-            return Err(self.upstream.error(ErrorReason::ProviderBadAnswer, what).upstream_status(parts.status).into());
+            return Err(self.upstream.error(ErrorReason::ProviderBadAnswer, what).upstream_status(parts.status));
         }
         let framing = self.dialect.framing(&self.ask, self.target);
         match form(&parts.headers, framing) {
-            _ if !self.ask.streaming => Ok(self.whole(&parts, body, wait).await?),
+            _ if !self.ask.streaming => self.whole(&parts, body, wait).await,
             Form::Events => {
                 let decoder = self.dialect.decoder(&self.ask, self.target);
                 let alias = Arc::clone(&self.upstream.deployment.alias);
                 let events = Events::new(alias, body, framing, decoder, self.upstream.tasks.clone());
-                let events = events.timed(wait, busy).hiding(self.secrets.clone());
+                let events = events.timed(wait, busy).with(self.secrets.clone(), self.used.cloned());
                 Ok(Reply::many(self.head(&parts.headers), events))
             }
-            Form::Json => Ok(self.whole(&parts, body, wait).await?),
+            Form::Json => self.whole(&parts, body, wait).await,
             Form::Other => Err(self
                 .upstream
                 .error(ErrorReason::ProviderBadAnswer, "answered a streamed call with something else than a stream; check its address")
-                .upstream_status(parts.status)
-                .into()),
+                .upstream_status(parts.status)),
         }
     }
 

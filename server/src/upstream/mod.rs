@@ -55,26 +55,39 @@ pub struct Upstream {
 }
 
 /// How one credential is come by.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Way {
     Held(Arc<Credential>),
     Granted(Arc<Pass>),
 }
 
-impl Way {
-    async fn get(&self) -> Result<Arc<Credential>> {
-        match self {
-            Self::Held(credential) => Ok(Arc::clone(credential)),
-            Self::Granted(pass) => pass.get().await,
+/// A credential in use, and how it was come by.
+#[derive(Clone, Debug)]
+struct Used {
+    way: Way,
+    credential: Arc<Credential>,
+}
+
+impl Used {
+    async fn by(way: &Way) -> Result<Self> {
+        let credential = match way {
+            Way::Held(credential) => Arc::clone(credential),
+            Way::Granted(pass) => pass.get().await?,
+        };
+        Ok(Self { way: way.clone(), credential })
+    }
+
+    /// Takes in how a request with it failed: one that is no good any more is not given to others.
+    fn learn(&self, error: &Error) {
+        if let (true, Way::Granted(pass)) = (error.is_credential_stale(), &self.way) {
+            pass.forget(&self.credential);
         }
     }
 
-    /// Takes in that the provider refused it, and tells whether another one is to be had.
-    fn forget(&self, refused: &Arc<Credential>) -> bool {
-        match self {
-            Self::Held(_) => false,
-            Self::Granted(pass) => pass.forget(refused),
-        }
+    /// Another one that is to be had in its place: what is read anew from where it stands unchanged is none.
+    async fn another(&self) -> Option<Self> {
+        let other = Self::by(&self.way).await.ok()?;
+        (other.credential.fingerprint() != self.credential.fingerprint()).then_some(other)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What no text of an upstream may repeat: the credential of a request, and what else in its headers is the operator's secret.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use bytes::Bytes;
 use secrecy::ExposeSecret as _;
@@ -11,8 +11,10 @@ use crate::{
     error::Error,
 };
 
-/// Shorter words of a header are no secrets, and part of too many others.
-const LEAST: usize = 8;
+/// Shorter values are part of too many other words.
+const LEAST: usize = 4;
+/// Shorter words of a value are no secrets on their own.
+const LEAST_WORD: usize = 8;
 
 /// The secrets of one request.
 #[derive(Clone, Debug)]
@@ -32,9 +34,13 @@ impl Secrets {
             Some(credential) => credential.hide(text),
             None => text,
         };
+        let values = self.deployment.config.hidden.iter().map(|secret| secret.expose_secret().trim());
         // What stands before a secret, such as `Basic`, is none, and whoever repeats the secret may leave it out.
-        let words = self.deployment.config.hidden.iter().flat_map(|secret| secret.expose_secret().split_whitespace());
-        words.filter(|word| word.len() >= LEAST).fold(text, |text, word| hide(text, word.as_bytes()))
+        let words = values.clone().flat_map(str::split_whitespace).filter(|word| word.len() >= LEAST_WORD);
+        let mut hidden: Vec<&str> = values.filter(|value| value.len() >= LEAST).chain(words).collect();
+        // The longest first: of a text whose start is hidden as another secret, the rest would be left.
+        hidden.sort_unstable_by_key(|text| Reverse(text.len()));
+        hidden.into_iter().fold(text, |text, secret| hide(text, secret.as_bytes()))
     }
 
     /// An error without them: not all are told by a status, and what is escaped in a body is plain in what is read of it.

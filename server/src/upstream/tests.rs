@@ -30,6 +30,7 @@ use crate::{
 };
 
 mod connections;
+mod credentials;
 mod ejection;
 mod embeddings;
 mod health;
@@ -72,7 +73,7 @@ impl Dialect for Plain {
 
 fn told_inside(told: &[u8]) -> Error {
     let told = String::from_utf8_lossy(told).into_owned();
-    Error::new(ErrorReason::ProviderFailed, told.clone()).because(told)
+    Error::new(ErrorReason::ProviderFailed, told.clone()).credential_stale(told.contains("expired")).because(told)
 }
 
 impl Decoder for PlainDecoder {

@@ -53,7 +53,8 @@ pub(super) fn lower(at: &At<RawDeployment>, common: &Common, reading: &mut Readi
     };
     idle::check(&fields, &upstream, reading);
     let has_key = fields.key.is_some() || upstream.auth.is_some();
-    let granted = if has_key { None } else { grant::lower(model, provider, &fields, &place, reading) };
+    idle::check_address(&fields, model, has_key, reading);
+    let granted = if has_key { None } else { grant::lower(model, &fields, &upstream, &place, reading) };
     idle::check_headers(&fields, &upstream, granted.as_ref(), reading);
     // A secret that is not set has been told of already.
     let asks = fields.given.iter().any(|given| matches!(provider.field(&given.value), Some(Sets::Secret(_))));
@@ -148,7 +149,6 @@ fn locate(
         return Some((fields, mock));
     }
     let mut fields = fields::lower(config, model.spot, provider, reading);
-    idle::check_address(&fields, model, reading);
     if let Some((spot, uri)) = &fields.base {
         if bases.is_empty() {
             bases.push((*spot, uri.clone()));

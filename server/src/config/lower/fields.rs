@@ -37,6 +37,8 @@ pub(super) struct Fields {
     pub secrets: Vec<(&'static str, SecretString)>,
     /// What came from somewhere else into headers, so that no error may repeat it.
     pub hidden: Vec<SecretString>,
+    /// What the addresses say of the setting that hosts hold, and where they stand.
+    pub in_hosts: Vec<(Spot, String)>,
     /// The fields that are there, whether what they name is set or not.
     pub given: Vec<At<String>>,
     /// Fields that this build does not read.
@@ -55,6 +57,7 @@ pub(super) fn lower(config: Option<&Tree>, owner: Spot, provider: &'static Provi
         settings: Settings::default(),
         secrets: Vec::new(),
         hidden: Vec::new(),
+        in_hosts: Vec::new(),
         given: Vec::new(),
         unread: Vec::new(),
     };
@@ -130,19 +133,24 @@ impl Fields {
     /// What the file does not say of the settings, the addresses in it, the environment or the row may.
     pub(super) fn fill_settings(&mut self, bases: &[(Spot, Uri)], reading: &mut Reading<'_>) {
         for setting in self.provider.settings() {
+            let told = read_off(setting, bases);
             if self.settings.get(setting.name).is_empty() {
-                let told = read_off(setting, bases, reading);
-                let told =
-                    told.or_else(|| setting.env.iter().find_map(|env| reading.resolver.variable(env).filter(|value| !value.is_empty())));
+                let told = told.first().map(|(_, told)| told.clone());
+                let told = told.or_else(|| setting.env.iter().find_map(|env| reading.resolver.variable(env)));
                 let value = told.unwrap_or_else(|| setting.default.to_owned());
                 self.settings.0.retain(|(name, _)| *name != setting.name);
                 self.settings.0.push((setting.name, value));
             }
+            self.in_hosts.extend(told);
         }
     }
 
     fn set_setting(&mut self, setting: &'static Setting, key: &At<String>, value: &Tree, reading: &mut Reading<'_>) {
-        let Some(text) = reading.plain(value) else {
+        let text = reading.plain(value);
+        if text.as_ref().is_some_and(String::is_empty) {
+            reading.empty(value.spot, &key.value);
+        }
+        let Some(text) = text.filter(|text| !text.is_empty()) else {
             self.nowhere = Some(format!("`{}` is not set", key.value));
             return;
         };
@@ -294,16 +302,10 @@ impl Fields {
     }
 }
 
-/// What the addresses say of a setting; an error when they do not agree, for a request is signed for one region.
-fn read_off(setting: &Setting, bases: &[(Spot, Uri)], reading: &mut Reading<'_>) -> Option<String> {
-    let in_host = setting.in_host?;
-    let mut told = bases.iter().filter_map(|(spot, uri)| Some((*spot, in_host(uri.host()?)?)));
-    let (_, first) = told.next()?;
-    if let Some((spot, other)) = told.find(|(_, other)| *other != first) {
-        let diagnostic = Diagnostic::new(format!("`{}` is `{first}` by one address and `{other}` by this one", setting.name));
-        reading.error(spot, diagnostic.expected(format!("addresses that agree, or `{}` in `config`", setting.name)));
-    }
-    Some(first)
+/// What the addresses say of a setting, each that says anything.
+fn read_off(setting: &Setting, bases: &[(Spot, Uri)]) -> Vec<(Spot, String)> {
+    let Some(in_host) = setting.in_host else { return Vec::new() };
+    bases.iter().filter_map(|(spot, uri)| Some((*spot, in_host(uri.host()?)?))).collect()
 }
 
 fn twice(key: &At<String>, reading: &mut Reading<'_>) {

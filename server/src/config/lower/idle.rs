@@ -12,7 +12,7 @@ use crate::{
         tree::At,
     },
     dialect::{Credential, sigv4},
-    provider::Sets,
+    provider::{Grants, Sets},
 };
 
 /// Fields that say more of another, which must be there.
@@ -49,15 +49,19 @@ pub(super) fn check(fields: &Fields, upstream: &Upstream, reading: &mut Reading<
 
 /// Judges the headers of the file that the credential would replace, or whose values its signature makes.
 pub(super) fn check_headers(fields: &Fields, upstream: &Upstream, granted: Option<&Grant>, reading: &mut Reading<'_>) {
-    let own = match (&upstream.credential, &fields.key, granted) {
+    // What is got with a secret that is not set here is got where it is.
+    let asks = || fields.given.iter().any(|given| fields.provider.field(&given.value).is_some_and(Sets::is_of_grant));
+    let has_key = fields.key.is_some() || upstream.auth.is_some();
+    let grants = fields.provider.grant.filter(|_| !has_key && (granted.is_some() || asks()));
+    let own = match (&upstream.credential, &fields.key, grants) {
         (Some(Credential::Header { header, .. }), ..) => Some((header.clone(), "`upstream.auth`".to_owned())),
         (None, Some(key), _) => fields.provider.auth.header().map(|(header, _)| (header, format!("`{}`", key.value))),
-        (None, None, Some(Grant::ClientCredentials(_) | Grant::Google(_))) => {
+        (None, None, Some(Grants::Google | Grants::Entra(_) | Grants::Own(..))) => {
             Some((header::AUTHORIZATION, "the token that is got for this deployment".to_owned()))
         }
         _ => None,
     };
-    let is_signed = matches!(granted, Some(Grant::Aws(_)));
+    let is_signed = matches!(grants, Some(Grants::Aws(_)));
     for (name, spot) in &upstream.written {
         let what = match &own {
             Some((header, what)) if header == name => what.as_str(),
@@ -70,13 +74,13 @@ pub(super) fn check_headers(fields: &Fields, upstream: &Upstream, granted: Optio
 }
 
 /// Judges what only the row's own address would hold, where the file has an address itself.
-pub(super) fn check_address(fields: &Fields, model: &At<RawModel>, reading: &mut Reading<'_>) {
+pub(super) fn check_address(fields: &Fields, model: &At<RawModel>, has_key: bool, reading: &mut Reading<'_>) {
     let beside_provider = if model.value.url.is_some() { Some("url") } else { model.value.urls.as_ref().map(|_| "urls") };
     let Some(address) = beside_provider.or(fields.base.as_ref().map(|_| "api_base")) else { return };
     for given in &fields.given {
         let Some(Sets::Setting(setting)) = fields.provider.field(&given.value) else { continue };
-        // What can be read off a host is of use beside one, too.
-        if setting.in_host.is_none() && fields.provider.placed().any(|placed| placed == setting) {
+        // What can be read off a host is of use beside one, too: to who signs.
+        if (setting.in_host.is_none() || has_key) && fields.provider.placed().any(|placed| placed == setting) {
             beside(given, address, "one of the two: the address is taken as it is", reading);
         }
     }

@@ -119,6 +119,8 @@ impl Upstream {
             (None, Some(basic), None, None) => {
                 let (user, password) = (basic.value.username.as_ref()?, basic.value.password.as_ref()?);
                 let secret = self.secret(password, "password", reading)?;
+                // What is sent is the pair, but an error may repeat the password alone.
+                self.hidden.push(secret.clone());
                 let pair = STANDARD.encode(format!("{}:{}", user.value, secret.expose_secret()));
                 (header::AUTHORIZATION, "Basic ", SecretString::from(pair), password)
             }

@@ -1,6 +1,6 @@
 //! Golden fixtures of the dialect.
 
-use super::BEDROCK;
+use super::{BEDROCK, words};
 use crate::dialect::{
     Dialect, Quirks, Target,
     golden::{Case, Suite, checks, target},
@@ -31,4 +31,13 @@ fn titan_takes_one_text_a_call() {
         let target = target_of(&Case { model: model.to_owned(), ..Case::default() });
         assert_eq!(BEDROCK.most_inputs(&target), most, "{model}");
     }
+}
+
+#[test]
+fn an_expired_token_is_told_inside_a_success_too() {
+    let stale = |name: &str| {
+        let body = format!(r#"{{"__type":"com.amazon.coral.service#{name}","message":"no"}}"#);
+        words::told_inside(&Quirks::NONE, body.as_bytes()).unwrap().is_credential_stale()
+    };
+    assert!(stale("ExpiredTokenException") && !stale("AccessDeniedException") && !stale("ThrottlingException"));
 }

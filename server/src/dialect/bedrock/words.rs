@@ -53,8 +53,9 @@ pub(super) fn told_inside(quirks: &'static Quirks, body: &[u8]) -> Option<Error>
     struct Told {
         message: String,
     }
-    if let Some(name) = aws::error_name(&HeaderMap::new(), body) {
-        let error = errors(quirks).named(&name, StatusCode::INTERNAL_SERVER_ERROR, &HeaderMap::new(), body);
+    let headers = HeaderMap::new();
+    if aws::error_name(&headers, body).is_some() {
+        let error = classify(quirks, StatusCode::INTERNAL_SERVER_ERROR, &headers, body);
         return Some(error.upstream_status(StatusCode::OK));
     }
     let told: Option<Told> = serde_json::from_slice(body).ok();
@@ -64,7 +65,7 @@ pub(super) fn told_inside(quirks: &'static Quirks, body: &[u8]) -> Option<Error>
 /// The error that an exception in a stream tells.
 pub(super) fn exception(quirks: &'static Quirks, frame: &Frame) -> Error {
     let name = aws::plain_name(&String::from_utf8_lossy(&frame.name));
-    errors(quirks).named(&name, StatusCode::INTERNAL_SERVER_ERROR, &HeaderMap::new(), &frame.data)
+    aws::named(errors(quirks), &name, StatusCode::INTERNAL_SERVER_ERROR, &HeaderMap::new(), &frame.data)
 }
 
 /// Why an answer ended.

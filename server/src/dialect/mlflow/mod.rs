@@ -13,7 +13,7 @@ use flowgate_proto::v1::ErrorReason;
 use http::{HeaderMap, StatusCode};
 
 use super::{
-    Ask, Decoder, Dialect, Quirks, Target,
+    Ask, Decoder, Dialect, Habit, Quirks, Target,
     asked::wrong_task,
     openai,
     openai_responses::OPENAI_RESPONSES,
@@ -52,8 +52,8 @@ const RESPONSES: &str = "responses";
 /// How bodies take options.
 static SHAPE: Shape = Shape { protocol: "mlflow", reserved: &["model", "stream", "messages", "prompt", "input", "inputs"], same: &[] };
 
-/// What OpenAI's bodies are like for these models, which store nothing.
-static QUIRKS: Quirks = Quirks { max_tokens_field: "max_tokens", lacks: &["store"], ..Quirks::NONE };
+/// What OpenAI's bodies are like for these models, which store nothing and sign nothing.
+static QUIRKS: Quirks = Quirks { max_tokens_field: "max_tokens", lacks: &["store"], habits: &[Habit::OpenReasoning], ..Quirks::NONE };
 
 /// The scoring protocol for models of language.
 #[derive(Clone, Copy, Debug)]

@@ -194,7 +194,7 @@ fn put_list<M: SerializeMap, T: Serialize>(map: &mut M, name: &str, list: &[T]) 
     if list.is_empty() { Ok(()) } else { map.serialize_entry(name, list) }
 }
 
-/// The messages of a request. A message of tool results becomes one for each result.
+/// The messages of a request. A message of tool results becomes one for each result; one of the model's of which nothing is left, none.
 pub(super) fn lower_all<'a>(messages: &'a [Message], rules: Rules<'_>) -> Result<Vec<MessageOut<'a>>> {
     if messages.is_empty() {
         return Err(Error::invalid("messages", "must hold at least one message"));
@@ -203,6 +203,9 @@ pub(super) fn lower_all<'a>(messages: &'a [Message], rules: Rules<'_>) -> Result
     let mut lowered = Vec::with_capacity(messages.len());
     for (n, message) in messages.iter().enumerate() {
         lower(message, rules, all.index(n), &mut lowered)?;
+    }
+    if lowered.is_empty() {
+        return Err(Error::invalid("messages", "must hold a message of which this provider takes something"));
     }
     Ok(lowered)
 }
@@ -250,7 +253,14 @@ fn lower<'a>(message: &'a Message, rules: Rules<'_>, at: At<'_>, out: &mut Vec<M
     for (n, part) in message.parts.iter().enumerate() {
         lowered.add(part, rules, parts.index(n))?;
     }
-    out.push(lowered);
+    if quirks.lacks.contains(&"annotations") {
+        lowered.annotations.clear();
+    }
+    // Some refuse a message of the model's that says nothing. Only these parts are ever left out of one.
+    let may_be_left_out = |part: &Part| matches!(part.kind, Some(Kind::Reasoning(_) | Kind::Raw(_)));
+    if role != "assistant" || !lowered.says_nothing() || !message.parts.iter().any(may_be_left_out) {
+        out.push(lowered);
+    }
     Ok(())
 }
 
@@ -315,6 +325,9 @@ impl<'a> MessageOut<'a> {
                     self.reasoning.push_str(&reasoning.text);
                 }
             }
+            Some(Kind::Refusal(refusal)) if is_assistant && rules.target.quirks.lacks.contains(&"refusal") => {
+                self.content.push(PartOut::Text { text: &refusal.text });
+            }
             Some(Kind::Refusal(refusal)) if is_assistant => self.refusal.push_str(&refusal.text),
             Some(Kind::Raw(raw)) if is_assistant && turns::is_remark(raw) => {}
             Some(Kind::Raw(raw)) if rules.owns(raw) => {
@@ -328,6 +341,16 @@ impl<'a> MessageOut<'a> {
             }
         }
         Ok(())
+    }
+
+    fn says_nothing(&self) -> bool {
+        let Self { content, refusal, reasoning, tool_calls, annotations, fields, .. } = self;
+        content.iter().all(|part| matches!(part, PartOut::Text { text: "" }))
+            && refusal.is_empty()
+            && reasoning.is_empty()
+            && tool_calls.is_empty()
+            && annotations.is_empty()
+            && fields.is_empty()
     }
 
     fn place(&mut self, placed: Placed<'a>, at: At<'_>) -> Result<()> {

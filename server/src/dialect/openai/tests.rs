@@ -49,6 +49,9 @@ static HABITS: Quirks = Quirks {
 };
 /// One that takes nothing but words, and makes no JSON to a schema.
 static WORDS: Quirks = Quirks { lacks: &["image_url", "input_audio", "file", "json_schema"], ..Quirks::NONE };
+/// One that refuses fields of messages.
+static FEW_FIELDS: Quirks = Quirks { lacks: &["reasoning_content", "annotations", "refusal"], ..Quirks::NONE };
+static FORTY: Quirks = Quirks { longest_tool_id: 40, ..Quirks::NONE };
 static AUTO: Quirks = Quirks { habits: &[Habit::AutoOnly], ..Quirks::NONE };
 static OBJECT: Quirks = Quirks { reasoning: ReasoningField::Object, ..Quirks::NONE };
 static THINKING: Quirks = Quirks { reasoning: ReasoningField::Thinking, ..Quirks::NONE };
@@ -61,6 +64,8 @@ fn target_of(case: &Case) -> Target {
         "old" => &OLD,
         "habits" => &HABITS,
         "words" => &WORDS,
+        "fields" => &FEW_FIELDS,
+        "forty" => &FORTY,
         "auto" => &AUTO,
         "object" => &OBJECT,
         "thinking" => &THINKING,

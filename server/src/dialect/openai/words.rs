@@ -36,6 +36,7 @@ static WORDS: Vocabulary = Vocabulary {
         ("invalid_request_error", StatusCode::BAD_REQUEST),
         ("BadRequestError", StatusCode::BAD_REQUEST),
         ("authentication_error", StatusCode::UNAUTHORIZED),
+        ("invalid_api_key", StatusCode::UNAUTHORIZED),
         ("permission_error", StatusCode::FORBIDDEN),
         ("not_found_error", StatusCode::NOT_FOUND),
         ("NotFoundError", StatusCode::NOT_FOUND),

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     dialect::{
+        Habit,
         json::{At, Fields, read, text},
         media,
         params::Rules,
@@ -255,14 +256,16 @@ fn tool_result<'a>(result: &'a ToolResultPart, rules: Rules<'_>, at: At<'_>) -> 
     Ok(Item::FunctionCallOutput { call_id: &result.tool_call_id, output })
 }
 
-/// Reasoning as it is replayed: its text is the summary, its signature what only the provider can read. What another signed is left out.
+/// Reasoning as it is replayed: its text is the summary, its signature what only the provider can read. What another signed is left
+/// out, and so is what nobody signed, but for those who think in the open: others take only what they can verify.
 fn reasoning<'a>(part: &'a ReasoningPart, rules: Rules<'_>, at: At<'_>) -> Result<Option<Item<'a>>> {
     leave(&part.redacted, rules, at.key("redacted"))?;
     let encrypted_content = match Family::of(rules.target).read(&part.signature) {
         Signed::Foreign => return Ok(None),
         signed => signed.own(),
     };
-    if part.text.is_empty() && encrypted_content.is_empty() {
+    let takes_unsigned = rules.target.quirks.has(Habit::OpenReasoning) && !part.text.is_empty();
+    if encrypted_content.is_empty() && !takes_unsigned {
         return Ok(None);
     }
     let summary = Some(Entry::SummaryText { text: &part.text }).filter(|_| !part.text.is_empty());

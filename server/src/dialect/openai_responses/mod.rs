@@ -2,9 +2,9 @@
 //!
 //! - Messages keep their order and their roles: system and developer messages are input items, `instructions` is not used.
 //! - `store` is false unless `provider_options` says otherwise. A request that asks for reasoning, or replays some, also asks for its
-//!   encrypted form, which travels as the signature of a reasoning part and is sent back with it. Reasoning that another encrypted is left
-//!   out. Items are sent without their ids: an id
-//!   would be looked up where nothing is stored.
+//!   encrypted form, which travels as the signature of a reasoning part and is sent back with it. Reasoning that another encrypted, or
+//!   nobody, is left out; only speakers whose models think in the open take it as text (`Habit::OpenReasoning`). Items are sent without
+//!   their ids: an id would be looked up where nothing is stored.
 //! - What has no part in the contract (hosted tools' calls, for example) is a raw part of `openai_responses` that holds the whole item.
 //! - Options are read from `openai`, then `openai_responses`, then the provider's own entry; the later wins. `include` is joined.
 

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{
     answer::{ItemIn, PieceIn, ResponseIn, citation_of, content, finish, head, raw, raw_entry, said},
-    told::{EntryState, ItemState, Items, Kind, Section, Spot, places},
+    told::{About, EntryState, ItemState, Items, Kind, Section, Spot},
     usage,
 };
 use crate::{
@@ -37,6 +37,8 @@ struct EventIn<'a> {
     item: Option<&'a RawValue>,
     #[serde(borrow)]
     part: Option<&'a RawValue>,
+    #[serde(borrow)]
+    item_id: Option<&'a RawValue>,
     output_index: Count,
     content_index: Count,
     summary_index: Count,
@@ -54,6 +56,23 @@ struct EventIn<'a> {
     logprobs: Option<&'a RawValue>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,
+}
+
+impl<'a> EventIn<'a> {
+    /// Which item it is about, of the kind that the event is of.
+    fn about(&self, kind: Kind) -> About<'a> {
+        let id = self.item_id.and_then(|id| serde_json::from_str(id.get()).ok()).unwrap_or_default();
+        About { kind, index: self.output_index.0, id, ..About::default() }
+    }
+
+    fn entry(&self) -> u32 {
+        self.content_index.0.unwrap_or_default()
+    }
+
+    /// The piece of reasoning that it is about: of its content, or of its summary.
+    fn section(&self, is_open: bool) -> Section {
+        (is_open, if is_open { self.entry() } else { self.summary_index.0.unwrap_or_default() })
+    }
 }
 
 /// The decoder.
@@ -101,30 +120,32 @@ impl Decoder for Typed {
 impl Typed {
     /// A decoder of one answer.
     pub(super) fn new(errors: Errors) -> Self {
-        Self { errors, pieces: Pieces::new(0), is_started: false, wants_tools: false, items: Items::new() }
+        Self { errors, pieces: Pieces::new(0), is_started: false, wants_tools: false, items: Items::default() }
     }
 
     fn event(&mut self, kind: &str, event: &EventIn<'_>, events: &mut Vec<Event>) -> Result<()> {
-        let item = event.output_index.0.unwrap_or_default();
-        let entry = event.content_index.0.unwrap_or_default();
-        let spot = (item, entry);
+        if self.items.are_too_many() {
+            return Err(bad_answer("the answer has more than 4,096 items"));
+        }
         match kind {
             "response.created" => self.start(&response(event)?, events),
-            "response.output_item.added" => self.begun(item, event.item, events)?,
-            "response.output_item.done" => self.done(item, event.item, events)?,
-            "response.output_text.delta" => self.text(spot, piece(event.delta)?, event.logprobs, events),
-            "response.output_text.annotation.added" => self.annotation(spot, event.annotation, events),
-            "response.content_part.done" => {
-                if let Some(json) = event.part {
-                    self.entry(spot, json, events);
-                }
+            "response.output_item.added" => self.begun(event, events)?,
+            "response.output_item.done" => self.done(event, events)?,
+            "response.output_text.delta" => {
+                let spot = self.message(event);
+                self.text(spot, piece(event.delta)?, event.logprobs, events);
             }
-            "response.refusal.delta" => self.refusal(spot, piece(event.delta)?, events),
-            "response.function_call_arguments.delta" => self.arguments(item, piece(event.delta)?, events)?,
-            "response.reasoning_text.delta" => self.reasoning(item, (true, entry), piece(event.delta)?, events),
-            "response.reasoning_summary_text.delta" => {
-                self.reasoning(item, (false, event.summary_index.0.unwrap_or_default()), piece(event.delta)?, events);
+            "response.output_text.annotation.added" => {
+                let spot = self.message(event);
+                self.annotation(spot, event.annotation, events);
             }
+            "response.refusal.delta" => {
+                let spot = self.message(event);
+                self.refusal(spot, piece(event.delta)?, events);
+            }
+            "response.function_call_arguments.delta" => self.arguments(event, events)?,
+            "response.reasoning_text.delta" => self.thought(event, true, events)?,
+            "response.reasoning_summary_text.delta" => self.thought(event, false, events)?,
             "response.completed" | "response.incomplete" | "response.failed" => {
                 let mut response = response(event)?;
                 if response.status.is_empty() {
@@ -133,7 +154,7 @@ impl Typed {
                 self.end(&response, events)?;
                 events.push(Event::End);
             }
-            known if known.ends_with(".done") => self.said_whole(known, spot, event, events),
+            known if known.ends_with(".done") => self.said_whole(known, event, events),
             // What frames the pieces.
             known if known.ends_with("_part.added") => {}
             _ => events.push(Event::Ping),
@@ -142,19 +163,50 @@ impl Typed {
     }
 
     /// The whole of what pieces told before; some speakers tell it only so.
-    fn said_whole(&mut self, kind: &str, spot: Spot, event: &EventIn<'_>, events: &mut Vec<Event>) {
+    fn said_whole(&mut self, kind: &str, event: &EventIn<'_>, events: &mut Vec<Event>) {
         let text = |raw: Option<&RawValue>| piece(raw).unwrap_or_default();
-        let (item, entry) = spot;
         match kind {
-            "response.output_text.done" if self.spot(spot).text.is_none() => self.text(spot, text(event.text), event.logprobs, events),
-            "response.refusal.done" if self.spot(spot).refusal.is_none() => self.refusal(spot, text(event.refusal), events),
-            "response.function_call_arguments.done" => self.all_arguments(item, text(event.arguments), events),
-            "response.reasoning_text.done" => self.section(item, (true, entry), text(event.text), events),
-            "response.reasoning_summary_text.done" => {
-                self.section(item, (false, event.summary_index.0.unwrap_or_default()), text(event.text), events);
+            "response.content_part.done" => self.part(event, events),
+            "response.output_text.done" => {
+                let spot = self.message(event);
+                if self.spot(spot).text.is_none() {
+                    self.text(spot, text(event.text), event.logprobs, events);
+                }
             }
+            "response.refusal.done" => {
+                let spot = self.message(event);
+                if self.spot(spot).refusal.is_none() {
+                    self.refusal(spot, text(event.refusal), events);
+                }
+            }
+            "response.function_call_arguments.done" => {
+                if let Some(item) = self.items.likely(&event.about(Kind::Call)) {
+                    self.all_arguments(item, text(event.arguments), events);
+                }
+            }
+            "response.reasoning_text.done" => self.whole_thought(event, true, text(event.text), events),
+            "response.reasoning_summary_text.done" => self.whole_thought(event, false, text(event.text), events),
             _ => {}
         }
+    }
+
+    /// A whole entry of a message, or of reasoning in the open.
+    fn part(&mut self, event: &EventIn<'_>, events: &mut Vec<Event>) {
+        let Some(json) = event.part else { return };
+        match serde_json::from_str::<PieceIn<'_>>(json.get()) {
+            Ok(part) if said(&part.r#type) == "reasoning_text" => {
+                self.whole_thought(event, true, said(&part.text).to_owned(), events);
+            }
+            _ => {
+                let spot = self.message(event);
+                self.entry(spot, json, events);
+            }
+        }
+    }
+
+    /// The entry of a message that an event is about.
+    fn message(&mut self, event: &EventIn<'_>) -> Spot {
+        (self.items.of(&event.about(Kind::Message)), event.entry())
     }
 
     fn start(&mut self, response: &ResponseIn<'_>, events: &mut Vec<Event>) {
@@ -174,11 +226,13 @@ impl Typed {
         self.start(response, events);
         match &response.output {
             Some(output) => {
-                for (place, item) in places(&self.items, output).into_iter().zip(output) {
-                    self.done(place, Some(item), events)?;
+                for (item, json) in self.items.again(output).into_iter().zip(output) {
+                    if let Some(item) = item {
+                        self.whole_item(item, json, events)?;
+                    }
                 }
             }
-            None if !self.items.values().any(ItemState::says) => return Err(bad_answer("the answer has no output")),
+            None if !self.items.says() => return Err(bad_answer("the answer has no output")),
             None => {}
         }
         let (reason, word) = finish(response, self.wants_tools);
@@ -188,9 +242,9 @@ impl Typed {
     }
 
     /// The head of an item; only that of a call says something.
-    fn begun(&mut self, index: u32, raw: Option<&RawValue>, events: &mut Vec<Event>) -> Result<()> {
-        let raw = raw.ok_or_else(|| bad_answer("an event has no item"))?;
-        self.item(index).kind = Some(Kind::of(raw));
+    fn begun(&mut self, event: &EventIn<'_>, events: &mut Vec<Event>) -> Result<()> {
+        let raw = event.item.ok_or_else(|| bad_answer("an event has no item"))?;
+        let index = self.items.of(&About { begins: true, ..About::item(raw, event.output_index.0) });
         if let Ok(item) = serde_json::from_str::<ItemIn<'_>>(raw.get())
             && said(&item.r#type) == "function_call"
         {
@@ -199,14 +253,17 @@ impl Typed {
         Ok(())
     }
 
+    fn done(&mut self, event: &EventIn<'_>, events: &mut Vec<Event>) -> Result<()> {
+        let json = event.item.ok_or_else(|| bad_answer("an event has no item"))?;
+        let item = self.items.of(&About::item(json, event.output_index.0));
+        self.whole_item(item, json, events)
+    }
+
     /// A whole item: what was not told of it before.
-    fn done(&mut self, index: u32, json: Option<&RawValue>, events: &mut Vec<Event>) -> Result<()> {
-        let json = json.ok_or_else(|| bad_answer("an event has no item"))?;
-        let state = self.item(index);
-        if std::mem::replace(&mut state.is_done, true) {
+    fn whole_item(&mut self, index: u32, json: &RawValue, events: &mut Vec<Event>) -> Result<()> {
+        if std::mem::replace(&mut self.items.state(index).is_done, true) {
             return Ok(());
         }
-        state.kind = Some(Kind::of(json));
         let item: ItemIn<'_> = match serde_json::from_str(json.get()) {
             Ok(item) => item,
             Err(_) => return self.keep(json, events),
@@ -295,31 +352,40 @@ impl Typed {
     /// A call, or what was not told of it before. Some speakers give it one id only.
     fn call(&mut self, index: u32, item: &ItemIn<'_>, events: &mut Vec<Event>) {
         self.wants_tools = true;
-        if self.item(index).call.is_none() {
+        if self.items.state(index).call.is_none() {
             let id = said(if said(&item.call_id).is_empty() { &item.id } else { &item.call_id });
             let head = ToolCallPart { id: id.to_owned(), name: said(&item.name).to_owned(), ..ToolCallPart::default() };
             let part = self.pieces.whole(Delta::ToolCall(head), events);
-            self.item(index).call = Some(part);
+            self.items.state(index).call = Some(part);
         }
         self.all_arguments(index, said(&item.arguments).to_owned(), events);
     }
 
     /// The whole arguments of a call, where no pieces told them.
     fn all_arguments(&mut self, index: u32, arguments: String, events: &mut Vec<Event>) {
-        let ItemState { call, has_arguments, .. } = self.item(index);
+        let ItemState { call, has_arguments, .. } = self.items.state(index);
         if let (Some(part), false, false) = (*call, *has_arguments, arguments.is_empty()) {
             *has_arguments = true;
             self.pieces.push(part, Delta::Arguments(arguments), events);
         }
     }
 
-    fn arguments(&mut self, index: u32, piece: String, events: &mut Vec<Event>) -> Result<()> {
-        let item = self.item(index);
-        let Some(part) = item.call else { return Err(bad_answer("arguments of no call")) };
+    fn arguments(&mut self, event: &EventIn<'_>, events: &mut Vec<Event>) -> Result<()> {
+        let piece = piece(event.delta)?;
+        let item = self.items.likely(&event.about(Kind::Call)).map(|item| self.items.state(item));
+        let Some((item, part)) = item.and_then(|item| item.call.map(|part| (item, part))) else {
+            return Err(bad_answer("arguments of no call"));
+        };
         if !piece.is_empty() {
             item.has_arguments = true;
             self.pieces.push(part, Delta::Arguments(piece), events);
         }
+        Ok(())
+    }
+
+    fn thought(&mut self, event: &EventIn<'_>, is_open: bool, events: &mut Vec<Event>) -> Result<()> {
+        let item = self.items.of(&event.about(Kind::Reasoning));
+        self.reasoning(item, event.section(is_open), piece(event.delta)?, events);
         Ok(())
     }
 
@@ -328,8 +394,7 @@ impl Typed {
         if text.is_empty() {
             return;
         }
-        let item = self.item(index);
-        item.kind.get_or_insert(Kind::Reasoning);
+        let item = self.items.state(index);
         item.sections.insert(section);
         let last = item.section.replace(section);
         if last.is_some_and(|last| last != section) {
@@ -340,14 +405,15 @@ impl Typed {
     }
 
     /// A whole entry of reasoning, where no pieces told it.
-    fn section(&mut self, index: u32, section: Section, text: String, events: &mut Vec<Event>) {
-        if !self.item(index).sections.contains(&section) {
-            self.reasoning(index, section, text, events);
+    fn whole_thought(&mut self, event: &EventIn<'_>, is_open: bool, text: String, events: &mut Vec<Event>) {
+        let (item, section) = (self.items.of(&event.about(Kind::Reasoning)), event.section(is_open));
+        if !self.items.state(item).sections.contains(&section) {
+            self.reasoning(item, section, text, events);
         }
     }
 
     fn reasoned(&mut self, index: u32, item: &ItemIn<'_>, entries: &[&RawValue], events: &mut Vec<Event>) {
-        if self.item(index).section.is_none() {
+        if self.items.state(index).section.is_none() {
             for (n, entry) in (0..).zip(item.summary.iter().flatten()) {
                 self.reasoning(index, (false, n), said(&entry.text).to_owned(), events);
             }
@@ -364,21 +430,15 @@ impl Typed {
     }
 
     fn reasoning_slot(&mut self, index: u32) -> u32 {
-        self.pieces.slot(&mut self.items.entry(index).or_default().reasoning)
+        self.pieces.slot(&mut self.items.state(index).reasoning)
     }
 
     fn slot(&mut self, (item, entry): Spot, of: fn(&mut EntryState) -> &mut Option<u32>) -> u32 {
-        let item = self.items.entry(item).or_default();
-        item.kind.get_or_insert(Kind::Message);
-        self.pieces.slot(of(item.entry(entry)))
-    }
-
-    fn item(&mut self, index: u32) -> &mut ItemState {
-        self.items.entry(index).or_default()
+        self.pieces.slot(of(self.items.state(item).entry(entry)))
     }
 
     fn spot(&mut self, (item, entry): Spot) -> &mut EntryState {
-        self.item(item).entry(entry)
+        self.items.state(item).entry(entry)
     }
 }
 

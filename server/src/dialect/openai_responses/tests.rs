@@ -2,7 +2,7 @@
 
 use super::OPENAI_RESPONSES;
 use crate::dialect::{
-    Target,
+    Habit, Quirks, Target,
     golden::{Case, Suite, checks, target},
 };
 
@@ -12,6 +12,13 @@ mod round_trip;
 static SUITE: Suite = Suite { dialect: &OPENAI_RESPONSES, folder: "openai_responses", target: target_of };
 checks!(SUITE, Chat, Complete);
 
-fn target_of(_: &Case) -> Target {
-    target("openai-responses", "https://api.openai.com/v1", "gpt-5-mini")
+static OPEN: Quirks = Quirks { habits: &[Habit::OpenReasoning], ..Quirks::NONE };
+
+fn target_of(case: &Case) -> Target {
+    let quirks = match &*case.quirks {
+        "" => &Quirks::NONE,
+        "open" => &OPEN,
+        other => panic!("no quirks {other}"),
+    };
+    Target { quirks, ..target("openai-responses", "https://api.openai.com/v1", "gpt-5-mini") }
 }

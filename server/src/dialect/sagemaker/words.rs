@@ -91,6 +91,6 @@ pub(super) fn exception(quirks: &'static Quirks, frame: &Frame) -> Error {
             failure::build(ErrorReason::ProviderTimeout, StatusCode::GATEWAY_TIMEOUT, &headers, None)
         }
         ("ModelStreamError", _) => failure::build(ErrorReason::ProviderFailed, StatusCode::FAILED_DEPENDENCY, &headers, None),
-        _ => Errors::new(&WORDS, quirks).named(&name, StatusCode::INTERNAL_SERVER_ERROR, &headers, &[]),
+        _ => aws::named(Errors::new(&WORDS, quirks), &name, StatusCode::INTERNAL_SERVER_ERROR, &headers, &[]),
     }
 }

@@ -107,7 +107,12 @@ pub(super) fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> 
                        `application/vnd.apache.parquet`, in UTF-8";
         return Error::new(ErrorReason::CallerUnsupportedMediaType, message).upstream_status(status);
     }
-    let Ok(failure) = serde_json::from_slice::<Failure<'_>>(body) else { return failure::by_status(status, headers, None) };
+    let plain = || match failure::by_status(status, headers, None) {
+        // Gateways in front of it say so.
+        error if status == StatusCode::FORBIDDEN => error.credential_stale(failure::tells_bad_token(&String::from_utf8_lossy(body))),
+        error => error,
+    };
+    let Ok(failure) = serde_json::from_slice::<Failure<'_>>(body) else { return plain() };
     let from_model = failure.message.starts_with("Failed to predict data");
     let raised = match status {
         StatusCode::BAD_REQUEST => failure.stack_trace.is_some() && !failure.message.starts_with("Failed to parse input"),
@@ -126,7 +131,7 @@ pub(super) fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> 
     }
     match status {
         StatusCode::BAD_REQUEST => refused(&failure.message).upstream_status(status),
-        _ => failure::by_status(status, headers, None),
+        _ => plain(),
     }
 }
 
@@ -196,5 +201,19 @@ impl Rule {
             "" => Some(rest),
             until => rest.split_once(until).map(|(kept, _)| kept),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_token_is_told_from_a_lacking_permission() {
+        let is_stale = |status, body: &str| classify(status, &HeaderMap::new(), body.as_bytes()).is_credential_stale();
+        assert!(is_stale(StatusCode::FORBIDDEN, r#"{"error_code":403,"message":"Invalid access token. [ReqId: 1]"}"#));
+        assert!(is_stale(StatusCode::FORBIDDEN, r#"{"error_code":"403","message":"Invalid Token"}"#));
+        assert!(is_stale(StatusCode::UNAUTHORIZED, ""));
+        assert!(!is_stale(StatusCode::FORBIDDEN, r#"{"error_code":"PERMISSION_DENIED","message":"You do not have permission."}"#));
     }
 }

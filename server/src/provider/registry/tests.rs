@@ -121,6 +121,21 @@ fn models_take_as_many_texts_as_their_pages_say() {
     assert_eq!(most("bedrock", "amazon.titan-embed-text-v2:0"), 1);
 }
 
+#[test]
+fn who_refuses_a_message_for_its_fields_gets_none_of_them() {
+    for name in ["ai21labs", "cerebras", "groq", "mistral"] {
+        let lacks = find(name).unwrap().quirks.lacks;
+        assert!(["reasoning_content", "annotations", "refusal"].iter().all(|field| lacks.contains(field)), "{name}");
+    }
+}
+
+#[test]
+fn ids_of_tool_calls_are_as_short_as_the_owner_wants_them() {
+    for name in ["openai", "azure", "azuread"] {
+        assert_eq!(find(name).unwrap().quirks.longest_tool_id, 40, "{name}");
+    }
+}
+
 fn target(row: &'static Provider, model: &str) -> Target {
     Target {
         provider: row.name,

@@ -140,5 +140,5 @@ async fn by_metadata(issuer: &Issuer) -> Result<Issued> {
     if answer.headers.get("metadata-flavor").is_none_or(|flavour| flavour != "Google") {
         return Err(refused("no Google credentials file, and what answers as metadata server is none"));
     }
-    oauth::token(&answer)
+    oauth::token(&answer, &[])
 }

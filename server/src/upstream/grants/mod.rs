@@ -151,20 +151,15 @@ impl Pass {
         flight.await.unwrap_or_else(|_| Err(Error::internal("getting a credential was given up; try again")))
     }
 
-    /// Takes in that the provider refused a credential of this pass, so that the next call gets another one, unless it was got just now.
-    /// Tells whether it does.
-    pub fn forget(&self, refused: &Arc<Credential>) -> bool {
+    /// Takes in that a credential of this pass is no good any more, so that the next call gets another one, unless it was got just now, or
+    /// others have forgotten it already.
+    pub fn forget(&self, stale: &Arc<Credential>) {
         let held = self.held.load();
-        match held.as_deref() {
-            Some(same) if Arc::ptr_eq(&same.credential, refused) => {
-                let is_old = Instant::now().duration_since(same.since) >= YOUNG;
-                if is_old {
-                    self.held.compare_and_swap(&held, None);
-                }
-                is_old
-            }
-            // Others have forgotten it already.
-            Some(_) | None => true,
+        if let Some(same) = held.as_deref()
+            && Arc::ptr_eq(&same.credential, stale)
+            && Instant::now().duration_since(same.since) >= YOUNG
+        {
+            self.held.compare_and_swap(&held, None);
         }
     }
 

@@ -27,6 +27,13 @@ const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-be
 /// The fields that nobody may see, not even in a log, should the server repeat them.
 const SECRETS: &[&str] = &["client_secret", "client_assertion", "assertion", "refresh_token"];
 
+/// Who asks, in a header.
+pub(super) struct Basic {
+    value: HeaderValue,
+    /// The secret in it, as it is and in the forms that it is sent in.
+    secrets: [String; 3],
+}
+
 /// What a token server answers.
 #[derive(Deserialize)]
 struct Token {
@@ -76,32 +83,29 @@ pub(super) async fn issue(issuer: &Issuer, grant: &ClientCredentials) -> Result<
 }
 
 /// Sends a form to a token server and takes the token from its answer.
-pub(super) async fn exchange(
-    issuer: &Issuer,
-    token_url: &str,
-    pairs: &[(&str, &str)],
-    authorization: Option<HeaderValue>,
-) -> Result<Issued> {
+pub(super) async fn exchange(issuer: &Issuer, token_url: &str, pairs: &[(&str, &str)], authorization: Option<Basic>) -> Result<Issued> {
     let mut request = Request::post(token_url)
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .header(header::ACCEPT, "application/json")
         .body(Bytes::from(form(pairs.iter().copied())))
         .map_err(|_| refused("the token server's address is none"))?;
-    request.headers_mut().extend(authorization.map(|value| (header::AUTHORIZATION, value)));
-    let mut answer = issuer.send(request).await?;
-    if !answer.status.is_success() {
-        let secrets = pairs.iter().filter(|(name, _)| SECRETS.contains(name));
-        answer.body = secrets.fold(answer.body, |body, (_, secret)| hide(body, secret.as_bytes()));
+    let mut secrets: Vec<&str> = pairs.iter().filter(|(name, _)| SECRETS.contains(name)).map(|(_, secret)| *secret).collect();
+    if let Some(Basic { value, secrets: own }) = &authorization {
+        request.headers_mut().insert(header::AUTHORIZATION, value.clone());
+        secrets.extend(own.iter().map(String::as_str));
     }
-    token(&answer).map_err(|error| error.upstream_status(answer.status))
+    let answer = issuer.send(request).await?;
+    token(&answer, &secrets).map_err(|error| error.upstream_status(answer.status))
 }
 
-/// The token in an answer.
-pub(super) fn token(answer: &Answer) -> Result<Issued> {
+/// The token in an answer. A refusal is told without the secrets of the request, which may stand in it escaped.
+pub(super) fn token(answer: &Answer, secrets: &[&str]) -> Result<Issued> {
     if !answer.status.is_success() {
         let said: Refusal = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let start: String = said.error_description.chars().take(300).collect();
-        return Err(refused(format!("the token server answered {}: {} {start}", answer.status, said.error)));
+        let said = format!("{} {}", said.error, said.error_description);
+        let said = secrets.iter().fold(Bytes::from(said), |said, secret| hide(said, secret.as_bytes()));
+        let start: String = String::from_utf8_lossy(&said).chars().take(300).collect();
+        return Err(refused(format!("the token server answered {}: {start}", answer.status)));
     }
     // The decoder's words may quote the token.
     let token: Token = serde_json::from_slice(&answer.body).map_err(|_| bad_answer("the token server's answer holds no token"))?;
@@ -120,11 +124,12 @@ pub(super) fn token(answer: &Answer) -> Result<Issued> {
     Ok(Issued { credential, life })
 }
 
-fn basic(client_id: &str, secret: &SecretString) -> Result<HeaderValue> {
-    let escape = |text| utf8_percent_encode(text, UNRESERVED);
-    let text = BASE64_STANDARD.encode(format!("{}:{}", escape(client_id), escape(secret.expose_secret())));
-    let value = HeaderValue::from_str(&format!("Basic {text}"));
+fn basic(client_id: &str, secret: &SecretString) -> Result<Basic> {
+    let escape = |text| utf8_percent_encode(text, UNRESERVED).to_string();
+    let escaped = escape(secret.expose_secret());
+    let pair = BASE64_STANDARD.encode(format!("{}:{escaped}", escape(client_id)));
+    let value = HeaderValue::from_str(&format!("Basic {pair}"));
     let mut value = value.map_err(|_| refused("client id and secret cannot stand in a header"))?;
     value.set_sensitive(true);
-    Ok(value)
+    Ok(Basic { value, secrets: [pair, escaped, secret.expose_secret().to_owned()] })
 }

@@ -116,6 +116,26 @@ async fn lists_of_tokens_are_split_in_the_typed_lane_too() {
 }
 
 #[tokio::test]
+async fn one_call_makes_no_more_than_256_requests() {
+    let (url, seen) = embedder(in_order).await;
+    let deployment = tens(&url);
+    let send = async |payload, lane| upstream(&deployment).send(asking(&deployment, payload, lane)).await;
+    let token_inputs = vec![TokenIds { ids: vec![1] }; 2561];
+    let tokens = Payload::typed_only(Request::Embed(EmbedRequest { token_inputs, ..EmbedRequest::default() }));
+    let body = received(&json!({ "model": "e", "input": vec!["a"; 2561] }));
+    for (payload, lane, field) in
+        [(texts(2561), Lane::Typed, "inputs"), (body, Lane::Byte, "inputs"), (tokens, Lane::Typed, "token_inputs")]
+    {
+        let error = send(payload, lane).await.unwrap_err();
+        assert_eq!((error.reason(), &*error.violations()[0].field), (ErrorReason::CallerInvalidRequest, field));
+        assert!(error.to_string().contains("at most 2560") && error.to_string().contains("send fewer"), "{error}");
+    }
+    assert!(seen.lock().unwrap().is_empty());
+    let Answer::Embed(answer) = send(texts(2560), Lane::Typed).await.unwrap().answer().await.unwrap() else { panic!("no vectors") };
+    assert_eq!((answer.embeddings.len(), seen.lock().unwrap().len()), (2560, 256));
+}
+
+#[tokio::test]
 async fn an_answer_has_one_vector_for_each_input_in_its_place() {
     let wrong: [fn(usize) -> Vec<usize>; 5] = [
         |count| in_order(count - 1),

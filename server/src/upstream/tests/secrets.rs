@@ -9,7 +9,8 @@ async fn assert_hidden(answer: String, streaming: bool) {
     let deployment = deployment(&[&url], |config| {
         let secret = "sk-secret-1".into();
         config.credentials = vec![Access::Held(Credential::Header { header: http::header::AUTHORIZATION, prefix: "Bearer ", secret })];
-        config.hidden = vec!["Basic header-secret-2".into(), "short".into()];
+        let hidden = ["Basic header-secret-2", "tiny", "in my few words", "tiny-and-more", "abc"];
+        config.hidden = hidden.into_iter().map(Into::into).collect();
     });
     let error = match upstream(&deployment).send(attempt(&deployment, streaming)).await {
         Err(error) => error,
@@ -17,10 +18,10 @@ async fn assert_hidden(answer: String, streaming: bool) {
     };
     let told = format!("{error} {error:?}");
     assert!(!told.contains("secret"), "{told}");
-    assert!(told.contains("no *** with *** is short"), "{told}");
+    assert!(told.contains("no *** with *** is abc: *** and *** and ***, few words"), "{told}");
 }
 
-const TOLD: &str = "no sk-secret-1 with header-secret-2 is short";
+const TOLD: &str = "no sk-secret-1 with header-secret-2 is abc: tiny and in my few words and tiny-and-more, few words";
 
 #[tokio::test]
 async fn secrets_are_hidden_however_an_error_is_told() {

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use flowgate_proto::v1;
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 
-use super::{AUTO, HABITS, OLD, frames, said, target, wire};
+use super::{AUTO, FEW_FIELDS, FORTY, HABITS, OLD, frames, said, target, wire};
 use crate::{
     dialect::{
         Ask, Dialect, Quirks, Unsupported,
@@ -351,6 +351,47 @@ fn the_byte_lane_finds_what_a_provider_lacks_in_messages() {
     let tools =
         r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hi"}],"tools":[{"type":"function","function":{"name":"f"}}]}"#;
     assert_eq!(passed(tools, false, &STRICT).unwrap(), tools, "a tool may have a name");
+}
+
+#[test]
+fn the_byte_lane_finds_fields_of_messages_that_a_provider_refuses() {
+    let body =
+        |answer: &str| format!(r#"{{"model":"gpt-4o-mini","messages":[{{"role":"user","content":"\"refusal\""}},{answer}],"odd":1}}"#);
+    for (answer, sent) in [
+        (r#"{"role":"assistant","content":"A","refusal":null,"annotations":[]}"#, r#"{"role":"assistant","content":"A"}"#),
+        (r#"{"role":"assistant","content":null,"refusal":"No"}"#, r#"{"role":"assistant","content":"No"}"#),
+        (r#"{"role":"assistant","content":[{"type":"refusal","refusal":"No"}]}"#, r#"{"role":"assistant","content":"No"}"#),
+        (r#"{"role":"assistant","content" : "A"}"#, r#"{"role":"assistant","content" : "A"}"#),
+    ] {
+        assert_eq!(passed(body(answer).leak(), false, &FEW_FIELDS).unwrap(), body(sent), "{answer}");
+    }
+    let thought = body(r#"{"role":"assistant","content":"","reasoning_content":"Hm"},{"role":"user","content":"B"}"#);
+    assert_eq!(passed(thought.leak(), false, &FEW_FIELDS).unwrap(), body(r#"{"role":"user","content":"B"}"#));
+}
+
+#[test]
+fn the_byte_lane_fits_only_ids_of_calls_that_are_too_long() {
+    let body = |id: &str| {
+        let call = format!(r#"{{"id":"{id}","type":"function","function":{{"name":"f","arguments":"{{}}"}}}}"#);
+        format!(
+            r#"{{"model":"gpt-4o-mini","messages":[{{"role":"assistant","content":null,"tool_calls":[{call}]}},{{"role":"tool","tool_call_id":"{id}","content" : "1"}}]}}"#
+        )
+    };
+    let fits = body(&"c".repeat(40));
+    assert_eq!(passed(fits.clone().leak(), false, &FORTY).unwrap(), fits, "as it came");
+    let long = "c".repeat(41);
+    let sent = passed(body(&long).leak(), false, &FORTY).unwrap();
+    let fitted = super::super::quirks::tool_id(&long, &FORTY);
+    assert!(fitted.len() <= 40);
+    assert_eq!(sent, body(&fitted).replace(" : ", ":"));
+    for only in [
+        r#"{"role":"tool","tool_call_id":"~","content" : "1"}"#,
+        r#"{"role":"assistant","tool_calls":[{"id":"~","type":"function","function":{"name":"f","arguments":"{}"}}]}"#,
+    ] {
+        let body = format!(r#"{{"messages":[{only}]}}"#).replace('~', &long);
+        assert!(!passed(body.leak(), false, &FORTY).unwrap().contains(&long), "{only}");
+    }
+    assert_eq!(passed(body(&long).leak(), false, &Quirks::NONE).unwrap(), body(&long));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What was answered can be sent back, and says the same to the provider, which has stored nothing. What is made alike on the way:
 //!
 //! - items have no ids and no status, texts no log probabilities;
-//! - the pieces of a summary are one, with blank lines between them; reasoning in the open is sent as a summary, which is where it is taken;
+//! - the pieces of a summary are one, with blank lines between them; reasoning that is not encrypted is left out;
 //! - messages that follow each other are one; an item that says nothing is left out.
 
 use flowgate_proto::v1::{ChatRequest, Message, Role};
@@ -69,10 +69,8 @@ fn reasoning(item: &Json) -> Option<Json> {
     if !text.is_empty() {
         replayed["summary"] = json!([{ "type": "summary_text", "text": text }]);
     }
-    if item["encrypted_content"].is_string() {
-        replayed["encrypted_content"] = item["encrypted_content"].clone();
-    }
-    (replayed != json!({ "type": "reasoning", "summary": [] })).then_some(replayed)
+    replayed["encrypted_content"] = item["encrypted_content"].clone();
+    item["encrypted_content"].is_string().then_some(replayed)
 }
 
 #[test]

@@ -97,6 +97,27 @@ async fn failures_are_told_apart_and_show_no_secret() {
 }
 
 #[tokio::test]
+async fn refusals_show_no_secret_in_any_form() {
+    let secret = "hush\"1/2";
+    let pair = "YXBwOmh1c2glMjIxJTJGMg==";
+    let long = "x".repeat(294);
+    for (proof, said) in [
+        (Proof::Basic(secret.into()), secret),
+        (Proof::Basic(secret.into()), "hush%221%2F2"),
+        (Proof::Basic(secret.into()), pair),
+        (Proof::Body(secret.into()), secret),
+    ] {
+        let text = format!("no {said} {long}{said}");
+        let body = serde_json::json!({"error": "invalid_client", "error_description": text}).to_string().replace('/', "\\/");
+        let server = Server::new(move |_| answer(401, body.clone())).await;
+        let error = get(&Place::default().grants(), &grant(&server.address, proof)).await.unwrap_err();
+        let told = format!("{error:?}");
+        assert!(told.contains("invalid_client no *** xxx"), "{told}");
+        assert!(!told.contains("hush") && !told.contains("YXBw"), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn too_long_an_answer_is_not_read() {
     let server = Server::new(|_| answer(200, " ".repeat((1 << 20) + 1))).await;
     let error = get(&Place::default().grants(), &grant(&server.address, Proof::Body("x".into()))).await.unwrap_err();
