@@ -15,6 +15,7 @@ mod load;
 pub(crate) mod lower;
 mod media;
 mod merge;
+mod model;
 mod model_uri;
 mod place;
 mod raw;
@@ -56,6 +57,7 @@ pub use self::{
     grant::{AwsGrant, AwsKeys, AwsRole, AwsSource, ClientCredentials, GoogleCredentials, Grant, Proof, Secret},
     load::{LoadOptions, Loaded, Source, Unset, load, parse, schema},
     media::Media,
+    model::{EnvManager, Model, Models, Resources, Runtime, Serve, Variables},
     model_uri::{BadModelUri, Location, ModelUri, Pick, Stage},
     relative_path::{BadPath, RelativePath},
     routing::{

@@ -13,13 +13,16 @@ use futures_util::{Stream, StreamExt as _, stream::BoxStream};
 use super::pool::Received;
 
 /// Any error of a transport.
-pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
+pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// A body; dropping it before its end tells the upstream to stop.
-pub(super) enum Body {
+pub struct Body(Source);
+
+/// Where a body comes from.
+enum Source {
     /// Off a socket.
     Socket(Received),
-    /// Made up in this process.
+    /// Made in this process.
     Made(BoxStream<'static, Result<Bytes, BoxError>>),
 }
 
@@ -34,8 +37,13 @@ pub(super) enum Unread {
 
 impl Body {
     /// A body in one piece.
-    pub(super) fn full(bytes: Bytes) -> Self {
-        Self::Made(futures_util::stream::iter([Ok(bytes)]).boxed())
+    pub fn full(bytes: Bytes) -> Self {
+        Self::made(futures_util::stream::iter([Ok(bytes)]))
+    }
+
+    /// A body that is made in this process.
+    pub fn made(pieces: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Self {
+        Self(Source::Made(pieces.boxed()))
     }
 
     /// The whole body, if it has at most `most` bytes.
@@ -77,10 +85,16 @@ impl Body {
     /// What the upstream says is still to come, as far as memory is set aside on its word.
     fn expected(&self, most: usize) -> usize {
         const TRUSTED: usize = 8 << 20;
-        match self {
-            Self::Socket(body) => usize::try_from(body.size_hint().lower()).unwrap_or(0).min(most).min(TRUSTED),
-            Self::Made(_) => 0,
+        match &self.0 {
+            Source::Socket(body) => usize::try_from(body.size_hint().lower()).unwrap_or(0).min(most).min(TRUSTED),
+            Source::Made(_) => 0,
         }
+    }
+}
+
+impl From<Received> for Body {
+    fn from(received: Received) -> Self {
+        Self(Source::Socket(received))
     }
 }
 
@@ -88,18 +102,18 @@ impl Stream for Body {
     type Item = Result<Bytes, BoxError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match self.get_mut() {
-            Self::Made(chunks) => chunks.poll_next_unpin(cx),
-            Self::Socket(body) => body.poll_next_unpin(cx).map_err(Into::into),
+        match &mut self.get_mut().0 {
+            Source::Made(chunks) => chunks.poll_next_unpin(cx),
+            Source::Socket(body) => body.poll_next_unpin(cx).map_err(Into::into),
         }
     }
 }
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Socket(_) => "Body::Socket",
-            Self::Made(_) => "Body::Made",
+        f.write_str(match self.0 {
+            Source::Socket(_) => "Body::Socket",
+            Source::Made(_) => "Body::Made",
         })
     }
 }

@@ -106,7 +106,7 @@ async fn once(upstream: &Upstream, attempt: &Attempt, used: Option<&Used>) -> Re
     }
     dress(request.headers_mut(), call);
     let wait = Wait { record: Arc::clone(&call.record), since: Instant::now() };
-    let response = busy.send(request).await.map_err(|error| unsent(upstream, &error))?;
+    let response = busy.send(request).await.map_err(|error| unsent(upstream, error))?;
     exchange.read(response, wait, busy).await.map_err(|error| {
         if let Some(used) = used {
             used.learn(&error);
@@ -234,20 +234,21 @@ fn form(headers: &HeaderMap, framing: Framing) -> Form {
 
 /// Why there is no response. The gateway's own retries decide whether it is sent again: the pool does so only for a request
 /// of which nothing was written.
-fn unsent(upstream: &Upstream, unsent: &Unsent) -> Error {
-    let (reason, what) = match unsent {
-        Unsent::Connect(_) => {
-            (ErrorReason::ProviderUnavailable, "cannot be reached; try again later, or have the operator check its address")
-        }
+fn unsent(upstream: &Upstream, unsent: Unsent) -> Error {
+    let (reason, what, cause) = match unsent {
+        // It says itself what is to be done.
+        Unsent::Refused(error) => return error,
+        Unsent::Connect(told) => (
+            ErrorReason::ProviderUnavailable,
+            "cannot be reached; try again later, or have the operator check its address",
+            told.to_string(),
+        ),
         Unsent::Exchange(error) if error.is_parse() => {
-            (ErrorReason::ProviderBadAnswer, "gave an answer that is not HTTP; have the operator check its address")
+            (ErrorReason::ProviderBadAnswer, "gave an answer that is not HTTP; have the operator check its address", chain(&error))
         }
-        Unsent::Exchange(_) => (ErrorReason::ProviderUnavailable, "closed the connection before it answered; try again"),
+        Unsent::Exchange(error) => (ErrorReason::ProviderUnavailable, "closed the connection before it answered; try again", chain(&error)),
     };
-    upstream.error(reason, what).because(match unsent {
-        Unsent::Connect(told) => told.to_string(),
-        Unsent::Exchange(error) => chain(error),
-    })
+    upstream.error(reason, what).because(cause)
 }
 
 /// An error and its causes in one line, for logs.

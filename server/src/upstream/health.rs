@@ -76,6 +76,7 @@ async fn get(sockets: &Sockets, path: &str) -> Result<(), String> {
     let response = sockets.send(request).await.map_err(|unsent| match unsent {
         Unsent::Connect(cause) => cause.to_string(),
         Unsent::Exchange(error) => chain(&error),
+        Unsent::Refused(error) => error.to_string(),
     })?;
     let status = response.status();
     response.into_body().start(MOST_ANSWER).await;

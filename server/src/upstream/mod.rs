@@ -36,11 +36,17 @@ mod payloads;
 mod pool;
 mod replica;
 mod secrets;
+mod server;
 pub mod sse;
 pub(crate) mod tls;
 mod unframed;
 
-pub use connections::Connections;
+pub use self::{
+    body::{Body, BoxError},
+    connections::Connections,
+    server::{Server, Servers},
+};
+
 use grants::Pass;
 use group::Group;
 

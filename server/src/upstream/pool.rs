@@ -64,6 +64,8 @@ pub(super) enum Unsent {
     Connect(Arc<str>),
     /// It failed on its connection.
     Exchange(hyper::Error),
+    /// The server, which is our own, cannot take it.
+    Refused(Error),
 }
 
 /// The body of a response off a socket.

@@ -22,6 +22,7 @@ use super::{
     latency::Latency,
     mock::Mock,
     pool::{Pool, Unsent},
+    server::Server,
 };
 use crate::{call::ReplicaId, config, telemetry::upstreams::Series};
 
@@ -47,6 +48,8 @@ pub(super) struct Replica {
 pub(super) enum Client {
     /// By sockets.
     Sockets(Sockets),
+    /// Without: it is run in this process, or by it.
+    Own(Arc<dyn Server>),
     /// Not at all: it is made up.
     Mock(Mock),
 }
@@ -158,7 +161,7 @@ impl Replica {
     fn series(&self) -> Option<&Series> {
         match &self.client {
             Client::Sockets(sockets) => Some(&sockets.series),
-            Client::Mock(_) => None,
+            Client::Own(_) | Client::Mock(_) => None,
         }
     }
 
@@ -169,12 +172,13 @@ impl Replica {
     async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>, Unsent> {
         match &self.client {
             Client::Mock(mock) => Ok(mock.answer(request).await),
+            Client::Own(server) => server.answer(request).await.map_err(Unsent::Refused),
             Client::Sockets(sockets) => {
                 let sent = sockets.send(request).await;
                 match &sent {
                     Err(Unsent::Connect(cause)) => self.is_away(sockets, cause),
                     Ok(_) if self.unreachable.load(Relaxed) > 0 => self.is_back(sockets),
-                    Ok(_) | Err(Unsent::Exchange(_)) => {}
+                    Ok(_) | Err(Unsent::Exchange(_) | Unsent::Refused(_)) => {}
                 }
                 sent
             }
@@ -215,7 +219,7 @@ impl Sockets {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
         }
         let response = self.pool.send(request).await?;
-        Ok(response.map(Body::Socket))
+        Ok(response.map(Body::from))
     }
 }
 

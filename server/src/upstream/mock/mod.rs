@@ -119,7 +119,7 @@ async fn respond(made: Made, failing: Option<Failing>, config: &config::Mock) ->
 fn whole(body: Bytes, failing: Option<Failing>) -> Body {
     let half = body.slice(..body.len() / 2);
     match failing {
-        Some(Failing::Cut) => Body::Made(stream::iter([Ok(half), Err(cut())]).boxed()),
+        Some(Failing::Cut) => Body::made(stream::iter([Ok(half), Err(cut())])),
         Some(Failing::NoEnd) => Body::full(half),
         _ => Body::full(body),
     }
@@ -144,14 +144,14 @@ fn timed(frames: Vec<Result<Bytes, BoxError>>, config: &config::Mock) -> Body {
     let (first, later) = (config.first_delay, config.delay);
     let frames = stream::iter(frames);
     if (first, later) == (Duration::ZERO, Duration::ZERO) {
-        return Body::Made(frames.boxed());
+        return Body::made(frames);
     }
     let delays = stream::iter(std::iter::once(first).chain(std::iter::repeat(later)));
     let delayed = frames.zip(delays).then(async |(frame, delay)| {
         pause(delay).await;
         frame
     });
-    Body::Made(delayed.boxed())
+    Body::made(delayed)
 }
 
 /// Even a sleep of nothing waits for the next tick of the clock.

@@ -34,7 +34,7 @@ async fn connections_outlive_a_reload_that_does_not_change_them() {
     };
     let pool = |replica: &Replica| match &replica.client {
         Client::Sockets(sockets) => Arc::<Pool>::clone(&sockets.pool),
-        Client::Mock(_) => panic!("it has no sockets"),
+        Client::Own(_) | Client::Mock(_) => panic!("it has no sockets"),
     };
     let first = of("http://a.test:1/one", &timeouts, None);
     assert!(Arc::ptr_eq(&first, &of("http://a.test:1/one", &timeouts, None)));

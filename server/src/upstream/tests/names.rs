@@ -43,7 +43,7 @@ fn of(connections: &Connections, deployment: &Arc<Deployment>) -> Upstream {
 fn replicas(upstream: &Upstream) -> Vec<(String, ReplicaId)> {
     let name = |client: &Client| match client {
         Client::Sockets(sockets) => sockets.series.upstream().to_owned(),
-        Client::Mock(_) => panic!("it has no sockets"),
+        Client::Own(_) | Client::Mock(_) => panic!("it has no sockets"),
     };
     upstream.group.members().iter().map(|member| (name(&member.replica.client), member.replica.id)).collect()
 }
