@@ -1,8 +1,9 @@
-//! Opens connections to upstreams: TCP, HTTP proxies, TLS. Knows nothing of what is said over them.
+//! Opens connections to upstreams: TCP, HTTP proxies, TLS, Unix sockets. Knows nothing of what is said over them.
 
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -11,7 +12,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Uri, uri::Scheme};
 use hyper_util::client::legacy::connect::{HttpConnector, proxy::Tunnel};
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::either::Either;
 use tower::Service;
@@ -37,10 +41,12 @@ enum Way {
     Forward(HttpConnector, Uri),
     /// Through a proxy that only passes bytes on: `CONNECT`.
     Tunnel(Tunnel<HttpConnector>),
+    /// To a socket in the file system, whatever server an address names.
+    Unix(Arc<Path>),
 }
 
-/// The bytes of a connection, in the clear or by TLS.
-pub(super) type Io = Either<TcpStream, TlsStream<TcpStream>>;
+/// The bytes of a connection: in the clear, by TLS, or of a Unix socket.
+pub(super) type Io = Either<TcpStream, Either<TlsStream<TcpStream>, UnixStream>>;
 
 /// An open connection.
 #[derive(Debug)]
@@ -76,6 +82,11 @@ impl Connector {
             }
         };
         Ok(Self { way, tls, pinned: None, limit })
+    }
+
+    /// Connections to a Unix socket.
+    pub(super) fn unix(path: &Path, limit: Duration) -> Self {
+        Self { way: Way::Unix(path.into()), tls: None, pinned: None, limit }
     }
 
     /// Connections to one of the addresses of the server's name.
@@ -116,6 +127,7 @@ impl Connector {
             Way::Direct(mut tcp) => tcp.call(target.clone()).await?,
             Way::Forward(mut tcp, proxy) => tcp.call(proxy).await?,
             Way::Tunnel(mut tunnel) => tunnel.call(target.clone()).await?,
+            Way::Unix(path) => return Ok(Socket { io: Either::Right(Either::Right(UnixStream::connect(path).await?)), h2: false }),
         };
         let tcp = tcp.into_inner();
         let Some(tls) = &self.tls else {
@@ -124,7 +136,7 @@ impl Connector {
         let host = target.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let tls = TlsConnector::from(Arc::clone(tls)).connect(ServerName::try_from(host)?, tcp).await?;
         let h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok(Socket { io: Either::Right(tls), h2 })
+        Ok(Socket { io: Either::Right(Either::Left(tls)), h2 })
     }
 }
 
@@ -133,7 +145,8 @@ impl Socket {
     pub(super) fn nodelay(&self) -> io::Result<bool> {
         match &self.io {
             Either::Left(tcp) => tcp.nodelay(),
-            Either::Right(tls) => tls.get_ref().0.nodelay(),
+            Either::Right(Either::Left(tls)) => tls.get_ref().0.nodelay(),
+            Either::Right(Either::Right(_)) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }

@@ -40,11 +40,13 @@ mod server;
 pub mod sse;
 pub(crate) mod tls;
 mod unframed;
+mod unix;
 
 pub use self::{
     body::{Body, BoxError},
     connections::Connections,
     server::{Server, Servers},
+    unix::{Unanswered, Unix},
 };
 
 use grants::Pass;
