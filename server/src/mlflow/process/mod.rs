@@ -1,22 +1,28 @@
 //! Programs that the gateway starts, and that never outlive it. What they are, and what is said to them, is not known here.
 
 use std::{
+    cmp::Reverse,
     collections::VecDeque,
     ffi::OsString,
     fmt, io,
     path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+
+use bytes::Bytes;
+use secrecy::ExposeSecret as _;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, BufReader},
     process::{Child, ChildStdin, Command},
     sync::watch,
+    time::timeout,
 };
 
-use crate::task::Tasks;
+use crate::{config::Variables, dialect::hide, task::Tasks};
 
 pub mod shim;
 
@@ -45,6 +51,10 @@ const PASSED: &[&str] = &[
 /// How many of a program's last lines are kept, and how much of a line.
 const LINES: usize = 40;
 const LINE: usize = 2 << 10;
+/// How long its end waits for what it wrote last to be read: what has its output too may live on.
+const LAST: Duration = Duration::from_secs(1);
+/// Shorter values of variables are part of too many other words to be hidden.
+const LEAST: usize = 4;
 
 /// What is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +65,8 @@ pub struct Program {
     pub command: Vec<OsString>,
     /// Its environment, beside what every program gets of the gateway's own; of two for one name the later counts.
     pub env: Vec<(OsString, OsString)>,
+    /// More of its environment, which counts before that. Their values are in no log and no line that is kept.
+    pub secrets: Variables,
     /// The folder that it is in.
     pub folder: PathBuf,
 }
@@ -84,7 +96,10 @@ pub enum Exit {
 
 /// The last lines that a program wrote.
 #[derive(Debug, Default)]
-struct Tail(Mutex<VecDeque<String>>);
+struct Tail {
+    lines: Mutex<VecDeque<String>>,
+    secrets: Variables,
+}
 
 impl Shim {
     /// This binary.
@@ -112,20 +127,26 @@ impl Process {
         let passed = PASSED.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
         let mut command = Command::new(first);
         command.args(words).env_clear().envs(passed).envs(program.env.iter().cloned()).current_dir(&program.folder);
+        command.envs(program.secrets.0.iter().map(|(name, value)| (name, value.expose_secret())));
         // A group of its own: a signal from a terminal is for the gateway alone.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn()?;
-        let (hold, tail) = (child.stdin.take(), Arc::new(Tail::default()));
+        let tail = Arc::new(Tail { lines: Mutex::default(), secrets: program.secrets.clone() });
+        let (hold, readers) = (child.stdin.take(), Tasks::default());
         let id = child.id().ok_or(io::ErrorKind::NotFound)?;
         if let Some(out) = child.stdout.take() {
-            tasks.spawn(follow(out, Arc::clone(&program.name), Arc::clone(&tail)));
+            readers.spawn(follow(out, Arc::clone(&program.name), Arc::clone(&tail)));
         }
         if let Some(err) = child.stderr.take() {
-            tasks.spawn(follow(err, Arc::clone(&program.name), Arc::clone(&tail)));
+            readers.spawn(follow(err, Arc::clone(&program.name), Arc::clone(&tail)));
         }
         let (told, exit) = watch::channel(None);
         tasks.spawn(async move {
-            told.send_replace(Some(watch(child).await));
+            let exit = watch(child).await;
+            // Who hears of the end finds the last lines.
+            drop(timeout(LAST, readers.finished()).await);
+            told.send_replace(Some(exit));
+            readers.finished().await;
         });
         Ok(Self { hold, exit, tail, id })
     }
@@ -189,7 +210,7 @@ async fn follow(stream: impl AsyncRead + Unpin, name: Arc<str>, tail: Arc<Tail>)
 
 impl Tail {
     fn add(&self, name: &str, line: &mut Vec<u8>) {
-        let text = String::from_utf8_lossy(line).trim_end().to_owned();
+        let text = self.without_secrets(Bytes::copy_from_slice(line.trim_ascii_end()));
         line.clear();
         if text.is_empty() {
             return;
@@ -202,8 +223,17 @@ impl Tail {
         lines.push_back(text);
     }
 
+    fn without_secrets(&self, line: Bytes) -> String {
+        // A value of several lines is written in as many.
+        let mut secrets: Vec<&str> = self.secrets.0.values().flat_map(|value| value.expose_secret().lines()).map(str::trim).collect();
+        // The longest first: of a line whose start is hidden as another secret, the rest would be left.
+        secrets.sort_unstable_by_key(|secret| Reverse(secret.len()));
+        let line = secrets.iter().filter(|secret| secret.len() >= LEAST).fold(line, |line, secret| hide(line, secret.as_bytes()));
+        String::from_utf8_lossy(&line).into_owned()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

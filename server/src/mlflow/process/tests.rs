@@ -1,3 +1,5 @@
+//! Programs that are shell scripts: what they get, what they say, and how they end.
+
 use super::*;
 
 /// A shell in the place of the binary: it runs the program and ends with the pipe, as the shim does.
@@ -8,6 +10,7 @@ fn program(script: &str) -> Program {
         name: "test".into(),
         command: ["sh", "-c", script].map(Into::into).into(),
         env: vec![("GIVEN".into(), "yes".into())],
+        secrets: Variables::default(),
         folder: std::env::temp_dir(),
     }
 }
@@ -27,7 +30,6 @@ async fn a_program_that_ends_tells_its_code_and_its_last_lines() {
     let script = "for i in $(seq 60); do echo line $i; done; echo last >&2; exit 3";
     let process = Process::start(&program(script), &direct(), &tasks).unwrap();
     assert_eq!(process.ended().await, Exit::Code(3));
-    tasks.finished().await;
     let lines = process.last_lines();
     assert_eq!(lines.len(), LINES);
     assert!(lines.contains(&"last".to_owned()) && !lines.contains(&"line 1".to_owned()), "{lines:?}");
@@ -48,6 +50,18 @@ async fn the_environment_is_cleared_but_for_what_is_given() {
         PASSED.contains(&name) || ["GIVEN", "PWD", "SHLVL", "_", "OLDPWD"].contains(&name)
     };
     assert!(lines.iter().all(known), "{lines:?}");
+}
+
+#[tokio::test]
+async fn what_may_be_secret_is_in_no_line() {
+    let tasks = Tasks::default();
+    let secrets = [("TOKEN", "hush-hush"), ("GIVEN", "hush"), ("FLAG", "1")].map(|(name, value)| (name.to_owned(), value.into()));
+    let program = Program { secrets: Variables(secrets.into()), ..program("echo $TOKEN $GIVEN 11; env | grep -c -e '=hush' >&2") };
+    let process = Process::start(&program, &direct(), &tasks).unwrap();
+    process.ended().await;
+    let mut lines = process.last_lines();
+    lines.sort();
+    assert_eq!(lines, ["*** *** 11", "2"]);
 }
 
 #[tokio::test]
