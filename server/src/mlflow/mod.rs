@@ -8,6 +8,7 @@ pub mod model_file;
 pub mod native;
 pub mod process;
 pub mod registry;
+pub mod scoring;
 pub mod sidecar;
 pub mod signature;
 

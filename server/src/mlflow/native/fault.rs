@@ -6,18 +6,29 @@ use std::{error, fmt};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     message: String,
+    is_broken: bool,
 }
 
 impl Fault {
     /// A fault with its message.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into() }
+        Self { message: message.into(), is_broken: false }
+    }
+
+    /// A fault of bytes that are no file of their kind at all, whoever reads them.
+    pub fn broken(message: impl Into<String>) -> Self {
+        Self { message: message.into(), is_broken: true }
+    }
+
+    /// Whether the bytes are damaged, rather than of a part that this engine has not.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken
     }
 
     /// The same fault, and where it happened.
     #[must_use]
     pub fn within(self, place: &str) -> Self {
-        Self { message: format!("{place}: {}", self.message) }
+        Self { message: format!("{place}: {}", self.message), ..self }
     }
 }
 

@@ -35,8 +35,8 @@ impl Model {
     /// # Errors
     /// When the bytes are no ONNX model, or need an operator, type or version that this engine has not; the fault names it.
     pub fn load(bytes: &[u8]) -> Result<Self, Fault> {
-        let file = ModelFile::decode(bytes).map_err(|error| Fault::new(format!("the bytes are no ONNX model: {error}")))?;
-        let graph = file.graph.ok_or_else(|| Fault::new("the model has no graph"))?;
+        let file = ModelFile::decode(bytes).map_err(|error| Fault::broken(format!("the bytes are no ONNX model: {error}")))?;
+        let graph = file.graph.ok_or_else(|| Fault::broken("the model has no graph"))?;
         let constants: Vec<&str> = graph.initializers.iter().map(|stored| stored.name.as_str()).collect();
         // Older models list their constants among the inputs.
         let asked = graph.inputs.iter().filter(|input| !constants.contains(&input.name.as_str()));

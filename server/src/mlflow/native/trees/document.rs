@@ -24,7 +24,7 @@ impl Document {
     /// # Errors
     /// Where it is no JSON.
     pub(super) fn from_json(bytes: &[u8]) -> Result<Self, Fault> {
-        serde_json::from_slice(&without_nan(bytes)).map_err(|error| Fault::new(format!("no JSON: {error}")))
+        serde_json::from_slice(&without_nan(bytes)).map_err(|error| Fault::broken(format!("no JSON: {error}")))
     }
 
     /// The field of an object.

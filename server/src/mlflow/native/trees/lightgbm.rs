@@ -39,14 +39,14 @@ struct Arrays {
 /// # Errors
 /// What is wrong with the file, or not supported, by name.
 pub fn read(bytes: &[u8]) -> Result<Model, Fault> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Fault::new("no model of LightGBM: it is no text"))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| Fault::broken("no model of LightGBM: it is no text"))?;
     model(text).map_err(|fault| fault.within("no model of LightGBM"))
 }
 
 fn model(text: &str) -> Result<Model, Fault> {
     let mut lines = text.lines();
     if lines.next().map(str::trim) != Some("tree") {
-        return Err(Fault::new("it does not begin with `tree`"));
+        return Err(Fault::broken("it does not begin with `tree`"));
     }
     let head = Section::read(&mut lines);
     let outputs: usize = head.one("num_tree_per_iteration")?;
@@ -80,7 +80,7 @@ fn trees<'a>(mut lines: impl Iterator<Item = &'a str>, outputs: usize) -> Result
         let tree = tree(&Section::read(&mut lines), output);
         trees.push(tree.map_err(|fault| fault.within(&format!("tree {at}")))?);
     }
-    Err(Fault::new("it ends before `end of trees`"))
+    Err(Fault::broken("it ends before `end of trees`"))
 }
 
 fn objective_of(line: &str) -> Result<(Transform, Task), Fault> {

@@ -25,7 +25,7 @@ struct Frame {
 /// Where it is none, by the place of the byte.
 pub(super) fn read(bytes: &[u8]) -> Result<Document, Fault> {
     let mut rest = Rest { bytes, read: 0 };
-    let told = |rest: &Rest<'_>, what: Fault| Fault::new(format!("no UBJSON: {what} at byte {}", rest.read));
+    let told = |rest: &Rest<'_>, what: Fault| Fault::broken(format!("no UBJSON: {what} at byte {}", rest.read));
     let marker = rest.marker().map_err(|what| told(&rest, what))?;
     rest.value(marker, 0).map_err(|what| told(&rest, what))
 }

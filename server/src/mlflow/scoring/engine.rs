@@ -1,0 +1,123 @@
+//! What answers: an ONNX model or trees, behind one way to ask.
+
+use std::mem;
+
+use super::{
+    answer::{Answer, Explained},
+    feed::Feed,
+    refusal::Refusal,
+};
+use crate::mlflow::native::{Fault, Model, Tensor, Values, trees};
+
+/// A model that is ready to answer.
+#[derive(Debug)]
+pub(super) enum Engine {
+    /// ONNX.
+    Graph(Model),
+    /// XGBoost's or LightGBM's own file.
+    Trees(Trees),
+}
+
+/// Trees, and what their library's class makes of them.
+#[derive(Debug)]
+pub(super) struct Trees {
+    pub(super) model: trees::Model,
+    pub(super) answer: TreeAnswer,
+}
+
+/// What a class answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TreeAnswer {
+    /// 32 bits.
+    Single,
+    /// 64 bits.
+    Double,
+    /// The class that is likeliest, as its number.
+    Class,
+}
+
+impl Engine {
+    /// Predicts; with what each feature adds, if that is asked for.
+    ///
+    /// # Errors
+    /// When the model fails, or cannot explain itself.
+    pub(super) fn answer(&self, feed: &mut Feed, explain: bool) -> Result<Answer<'_>, Refusal> {
+        match self {
+            Self::Graph(_) if explain => Err(cannot_explain("this model is no ensemble of trees in its library's own format")),
+            Self::Graph(model) => {
+                let tensors = mem::take(&mut feed.tensors);
+                let named = model.inputs().iter().map(|port| port.name.as_str()).zip(tensors).collect();
+                let values = model.run(named).map_err(|fault| failed(&fault, feed.rows))?;
+                Ok(Answer::Outputs(model.outputs().iter().map(|(name, _)| name.as_str()).zip(values).collect()))
+            }
+            Self::Trees(trees) => trees.answer(feed, explain),
+        }
+    }
+}
+
+impl Trees {
+    fn answer(&self, feed: &Feed, explain: bool) -> Result<Answer<'_>, Refusal> {
+        let Some(Values::F64(rows)) = feed.tensors.first().map(Tensor::contents) else {
+            return Err(Refusal::failed(&"its input is none of its own"));
+        };
+        let scores = self.model.predict(rows).map_err(|fault| failed(&fault, feed.rows))?;
+        let predictions = self.shape(scores, feed.rows).map_err(|fault| failed(&fault, feed.rows))?;
+        if !explain {
+            return Ok(Answer::Array(predictions));
+        }
+        let contributions = self.model.contributions(rows).map_err(|fault| cannot_explain(&fault.to_string()))?;
+        let names = self.model.feature_names();
+        let named = |at: usize| names.get(at).map_or_else(|| format!("f{at}"), Clone::clone);
+        let features = (0..self.model.features()).map(named).collect();
+        Ok(Answer::Explained(Explained { predictions, contributions, features, scores: self.model.scores(), rows: feed.rows }))
+    }
+
+    fn shape(&self, scores: Vec<f64>, rows: usize) -> Result<Tensor, Fault> {
+        let outputs = self.model.outputs();
+        let shape = if outputs == 1 { vec![rows] } else { vec![rows, outputs] };
+        #[expect(clippy::cast_possible_truncation, reason = "the library answers in 32 bits")]
+        let single = |scores: Vec<f64>| Values::F32(scores.into_iter().map(|score| score as f32).collect());
+        match self.answer {
+            TreeAnswer::Double => Tensor::new(shape, Values::F64(scores)),
+            TreeAnswer::Single => Tensor::new(shape, single(scores)),
+            TreeAnswer::Class if outputs == 1 => Tensor::new(shape, Values::I64(self.classes(&scores))),
+            TreeAnswer::Class if self.model.task() == trees::Task::Multiclass => {
+                Tensor::new(vec![rows], Values::I64(scores.chunks_exact(outputs).map(likeliest).collect()))
+            }
+            // Several labels at once, which NumPy keeps as floating numbers.
+            TreeAnswer::Class => Tensor::new(shape, Values::F64(scores.iter().map(|score| f64::from(u8::from(*score > 0.5))).collect())),
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a class's number")]
+    fn classes(&self, scores: &[f64]) -> Vec<i64> {
+        match self.model.task() {
+            trees::Task::Multiclass => scores.iter().map(|class| *class as i64).collect(),
+            _ => scores.iter().map(|score| i64::from(*score > 0.5)).collect(),
+        }
+    }
+}
+
+/// The first of the greatest.
+fn likeliest(scores: &[f64]) -> i64 {
+    let mut best = 0;
+    for (at, score) in scores.iter().enumerate() {
+        // NumPy compares what the library answers, 32 bits.
+        #[expect(clippy::cast_possible_truncation, reason = "on purpose")]
+        if *score as f32 > scores[best] as f32 {
+            best = at;
+        }
+    }
+    i64::try_from(best).unwrap_or_default()
+}
+
+/// Nothing to predict is the caller's fault, if it is one.
+fn failed(fault: &Fault, rows: usize) -> Refusal {
+    if rows == 0 { Refusal::bad("Invalid input. There are no rows to predict") } else { Refusal::failed(fault) }
+}
+
+fn cannot_explain(why: &str) -> Refusal {
+    Refusal::unfit(format!(
+        "Invalid parameters found: Failed to validate type and shape for 'explain': the model cannot explain itself: {why}"
+    ))
+}

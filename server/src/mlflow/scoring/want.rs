@@ -1,0 +1,307 @@
+//! What a column or tensor must hold, and how a value becomes that: MLflow's conversions without those that change a number.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use super::grid::Cell;
+use crate::mlflow::{
+    native::{Type, Values},
+    signature::{Element, Scalar},
+};
+
+/// Beyond these not every whole number is a double.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+/// What pandas reads as nothing.
+const NOTHING: [&str; 17] = [
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN", "None",
+    "nan", "null",
+];
+
+/// What values must be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Want {
+    /// A truth value.
+    Bool,
+    /// A whole number within bounds, by its name in NumPy.
+    Whole { least: i64, most: i64, name: &'static str },
+    /// 32 bits.
+    Single,
+    /// 64 bits.
+    Double,
+    /// Text.
+    Text,
+    /// Bytes that come as base64 and go as text.
+    Binary,
+}
+
+/// Why a value is not what is wanted, in the words of the library that refuses it in MLflow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    Null,
+    NotNumber,
+    NotWhole,
+    NotText,
+    NotBase64,
+    /// Out of the type's range.
+    Range,
+    /// A fraction for a whole number.
+    Lossy,
+    List,
+}
+
+/// A number that a value stands for.
+#[derive(Clone, Copy)]
+enum Number {
+    Nothing,
+    Whole(i64),
+    Real(f64),
+}
+
+impl Want {
+    const LONG: Self = Self::Whole { least: i64::MIN, most: i64::MAX, name: "int64" };
+    const INTEGER: Self = Self::whole(i32::MIN as i64, i32::MAX as i64, "int32");
+
+    const fn whole(least: i64, most: i64, name: &'static str) -> Self {
+        Self::Whole { least, most, name }
+    }
+
+    /// What a type of column asks for; `None` for what no model here takes.
+    pub(super) fn column(scalar: Scalar) -> Option<Self> {
+        Some(match scalar {
+            Scalar::Boolean => Self::Bool,
+            Scalar::Integer => Self::INTEGER,
+            Scalar::Long => Self::LONG,
+            Scalar::Float => Self::Single,
+            Scalar::Double => Self::Double,
+            Scalar::String => Self::Text,
+            Scalar::Binary => Self::Binary,
+            Scalar::Datetime => return None,
+        })
+    }
+
+    /// What a tensor's type asks for.
+    pub(super) fn element(element: Element) -> Option<Self> {
+        Some(match element {
+            Element::Bool => Self::Bool,
+            Element::Int8 => Self::port(Type::I8),
+            Element::Int16 => Self::whole(i16::MIN.into(), i16::MAX.into(), "int16"),
+            Element::Int32 => Self::INTEGER,
+            Element::Int64 => Self::LONG,
+            Element::Uint8 => Self::port(Type::U8),
+            Element::Uint16 => Self::whole(0, u16::MAX.into(), "uint16"),
+            Element::Uint32 => Self::whole(0, u32::MAX.into(), "uint32"),
+            Element::Float32 => Self::Single,
+            Element::Float64 => Self::Double,
+            Element::Object => Self::Text,
+            Element::Bytes => Self::Binary,
+            Element::Uint64 | Element::Float16 | Element::Datetime => return None,
+        })
+    }
+
+    /// What an input of the model asks for when no signature does.
+    pub(super) const fn port(kind: Type) -> Self {
+        match kind {
+            Type::F32 => Self::Single,
+            Type::F64 => Self::Double,
+            Type::I64 => Self::LONG,
+            Type::I32 => Self::INTEGER,
+            Type::I8 => Self::whole(i8::MIN as i64, i8::MAX as i64, "int8"),
+            Type::U8 => Self::whole(0, u8::MAX as i64, "uint8"),
+            Type::Bool => Self::Bool,
+            Type::Text => Self::Text,
+        }
+    }
+
+    /// What must hold for an input of the model to take it too; `None` when it never does.
+    pub(super) fn into_port(self, kind: Type) -> Option<Self> {
+        match (self, Self::port(kind)) {
+            (Self::Text | Self::Binary, port) => (port == Self::Text).then_some(self),
+            (_, Self::Text) => None,
+            (Self::Whole { least, most, .. }, Self::Whole { least: other, most: another, name }) => {
+                Some(Self::whole(least.max(other), most.min(another), name))
+            }
+            (_, port @ (Self::Whole { .. } | Self::Bool)) => Some(port),
+            // The narrower of the two: what is sent must survive both.
+            (Self::Single | Self::Double, Self::Single) | (Self::Single, _) => Some(Self::Single),
+            (want, _) => Some(want),
+        }
+    }
+
+    /// Its type, as NumPy says it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::Whole { name, .. } => name,
+            Self::Single => "float32",
+            Self::Double => "float64",
+            Self::Text => "str",
+            Self::Binary => "bytes",
+        }
+    }
+
+    fn number(self, cell: &Cell<'_>) -> Result<Number, Why> {
+        let number = match cell {
+            Cell::Null => Number::Nothing,
+            Cell::Bool(truth) => Number::Whole((*truth).into()),
+            Cell::Int(number) => Number::Whole(*number),
+            #[expect(clippy::cast_precision_loss, reason = "as any number that is written with more digits than fit")]
+            Cell::Big(number) => Number::Real(*number as f64),
+            Cell::Real(number) => Number::Real(*number),
+            Cell::Raw(field) if NOTHING.contains(&field.as_ref()) => Number::Nothing,
+            Cell::Text(text) | Cell::Raw(text) => self.parse(text.trim())?,
+        };
+        match self {
+            Self::Whole { least, most, .. } => whole(number, least, most),
+            Self::Bool => whole(number, 0, 1).map_err(|why| if why == Why::Range { Why::Lossy } else { why }),
+            _ => Ok(number),
+        }
+    }
+
+    fn parse(self, text: &str) -> Result<Number, Why> {
+        match (self, text) {
+            (Self::Bool, "True" | "true" | "TRUE") => return Ok(Number::Whole(1)),
+            (Self::Bool, "False" | "false" | "FALSE") => return Ok(Number::Whole(0)),
+            _ => {}
+        }
+        if let Ok(number) = text.parse() {
+            return Ok(Number::Whole(number));
+        }
+        let real = text.parse::<f64>().ok().filter(|number| number.is_finite());
+        real.map(Number::Real).ok_or(if matches!(self, Self::Whole { .. }) { Why::NotWhole } else { Why::NotNumber })
+    }
+}
+
+/// A whole number; one that has only come as a fraction of nothing is taken.
+#[expect(clippy::cast_possible_truncation, reason = "it is whole, and within what a double holds exactly")]
+fn whole(number: Number, least: i64, most: i64) -> Result<Number, Why> {
+    let number = match number {
+        Number::Nothing => return Ok(Number::Nothing),
+        Number::Whole(number) => number,
+        Number::Real(number) if number.fract() != 0.0 => return Err(Why::Lossy),
+        Number::Real(number) if number.abs() > EXACT => return Err(Why::Range),
+        Number::Real(number) => number as i64,
+    };
+    if (least..=most).contains(&number) { Ok(Number::Whole(number)) } else { Err(Why::Range) }
+}
+
+/// What an input of the model is made of.
+pub(super) trait Lane: Clone {
+    fn of(cell: &Cell<'_>, want: Want) -> Result<Self, Why>;
+}
+
+macro_rules! whole_lane {
+    ($rust:ty) => {
+        impl Lane for $rust {
+            fn of(cell: &Cell<'_>, want: Want) -> Result<Self, Why> {
+                match want.number(cell)? {
+                    Number::Whole(number) => Self::try_from(number).map_err(|_| Why::Range),
+                    Number::Real(_) => Err(Why::Lossy),
+                    Number::Nothing => Err(Why::Null),
+                }
+            }
+        }
+    };
+}
+whole_lane!(i64);
+whole_lane!(i32);
+whole_lane!(i8);
+whole_lane!(u8);
+
+impl Lane for bool {
+    fn of(cell: &Cell<'_>, want: Want) -> Result<Self, Why> {
+        i64::of(cell, want).map(|number| number != 0)
+    }
+}
+
+impl Lane for f64 {
+    #[expect(clippy::cast_precision_loss, reason = "MLflow's signatures take whole numbers for doubles")]
+    fn of(cell: &Cell<'_>, want: Want) -> Result<Self, Why> {
+        let number = match want.number(cell)? {
+            Number::Nothing => return if matches!(want, Want::Whole { .. }) { Err(Why::Null) } else { Ok(Self::NAN) },
+            Number::Whole(number) => number as Self,
+            Number::Real(number) => number,
+        };
+        if want == Want::Single { narrow(number).map(Self::from) } else { Ok(number) }
+    }
+}
+
+impl Lane for f32 {
+    fn of(cell: &Cell<'_>, want: Want) -> Result<Self, Why> {
+        f64::of(cell, want).and_then(narrow)
+    }
+}
+
+/// 32 bits round; what is beyond their range is refused.
+#[expect(clippy::cast_possible_truncation, reason = "JSON has no shorter numbers, so that rounding is what was meant")]
+fn narrow(number: f64) -> Result<f32, Why> {
+    let single = number as f32;
+    if single.is_infinite() { Err(Why::Range) } else { Ok(single) }
+}
+
+impl Lane for Arc<str> {
+    fn of(cell: &Cell<'_>, want: Want) -> Result<Self, Why> {
+        match cell {
+            Cell::Text(text) | Cell::Raw(text) if want == Want::Binary => {
+                // MLflow's own encoder breaks lines.
+                let unbroken: String = text.chars().filter(|letter| !letter.is_ascii_whitespace()).collect();
+                let bytes = STANDARD.decode(unbroken).map_err(|_| Why::NotBase64)?;
+                String::from_utf8(bytes).map(Into::into).map_err(|_| Why::NotText)
+            }
+            Cell::Text(text) | Cell::Raw(text) => Ok(Self::from(text.as_ref())),
+            Cell::Null => Err(Why::Null),
+            Cell::Bool(_) | Cell::Int(_) | Cell::Big(_) | Cell::Real(_) => Err(Why::NotText),
+        }
+    }
+}
+
+/// Runs the same code for the values of a type.
+macro_rules! for_values {
+    ($values:expr, $vector:ident => $body:expr) => {
+        match $values {
+            Values::F32($vector) => $body,
+            Values::F64($vector) => $body,
+            Values::I64($vector) => $body,
+            Values::I32($vector) => $body,
+            Values::I8($vector) => $body,
+            Values::U8($vector) => $body,
+            Values::Bool($vector) => $body,
+            Values::Text($vector) => $body,
+        }
+    };
+}
+
+/// As many zeros of a type.
+pub(super) fn zeros(kind: Type, count: usize) -> Values {
+    match kind {
+        Type::F32 => Values::F32(vec![0.0; count]),
+        Type::F64 => Values::F64(vec![0.0; count]),
+        Type::I64 => Values::I64(vec![0; count]),
+        Type::I32 => Values::I32(vec![0; count]),
+        Type::I8 => Values::I8(vec![0; count]),
+        Type::U8 => Values::U8(vec![0; count]),
+        Type::Bool => Values::Bool(vec![false; count]),
+        Type::Text => Values::Text(vec![Arc::from(""); count]),
+    }
+}
+
+/// Puts values in every `step`-th place from `start` on.
+pub(super) fn put<'c, 'v: 'c>(
+    into: &mut Values,
+    (start, step): (usize, usize),
+    cells: impl Iterator<Item = &'c Cell<'v>>,
+    want: Want,
+) -> Result<(), Why> {
+    fn fill<'c, 'v: 'c, T: Lane>(
+        into: &mut [T],
+        (start, step): (usize, usize),
+        cells: impl Iterator<Item = &'c Cell<'v>>,
+        want: Want,
+    ) -> Result<(), Why> {
+        for (place, cell) in into.iter_mut().skip(start).step_by(step.max(1)).zip(cells) {
+            *place = T::of(cell, want)?;
+        }
+        Ok(())
+    }
+    for_values!(into, vector => fill(vector, (start, step), cells, want))
+}
