@@ -6,6 +6,8 @@ What a request means is left to MLflow's own scoring server; this adds streams, 
 
 import argparse
 import asyncio
+import contextlib
+import fcntl
 import functools
 import http
 import json
@@ -14,6 +16,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import traceback
 from collections import namedtuple
@@ -380,15 +383,35 @@ def into_environment(given):
         raise Unusable(f"{sys.executable} cannot import MLflow ({in_one_line(error)}), which makes environments; install it there") from error
     if given.env_manager not in (env_manager.VIRTUALENV, env_manager.CONDA, getattr(env_manager, "UV", None)):
         raise Unusable(f"the MLflow of {sys.executable} knows no `env_manager: {given.env_manager}`; install a newer one")
+    # What is half made is removed only on an exception, and taken for whole if it is not.
+    signal.signal(signal.SIGTERM, end_by_exception)
     try:
         flavor = Model.load(given.model).flavors["python_function"]
-        environment = PyFuncBackend(flavor, env_manager=given.env_manager).prepare_env(given.model)
+        with lock("flowgate-environments"):
+            environment = PyFuncBackend(flavor, env_manager=given.env_manager).prepare_env(given.model)
     except Exception as error:
         traceback.print_exc()
         raise Unusable(f"MLflow cannot make the environment of `env_manager: {given.env_manager}`: {in_one_line(error)}") from error
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     enter = " && ".join([*environment.get_activate_command(), 'exec python "$@"'])
     arguments = ["--model", given.model, "--folder", given.folder, "--calls", given.calls, "--memory", given.memory]
     os.execvp("bash", ["bash", "-c", enter, "bash", os.path.abspath(__file__), *map(str, arguments)])
+
+
+def end_by_exception(*_):
+    raise RuntimeError("the gateway has ended it")
+
+
+@contextlib.contextmanager
+def lock(name):
+    """Lets one process of this user at a time go on: MLflow takes an environment that another is making for a whole one."""
+    path = os.path.join(tempfile.gettempdir(), f"{name}-{os.getuid()}.lock")
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def bound(memory):
@@ -397,7 +420,7 @@ def bound(memory):
 
     try:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, OverflowError) as error:
         raise Unusable(f"`resources.memory` of {memory} bytes cannot be set here ({in_one_line(error)}); change it, or leave it out") from error
 
 
