@@ -23,7 +23,6 @@ pub(super) enum Scope {
     Root,
     Telemetry,
     Endpoint,
-    Model,
     Route,
     OlderModel,
 }
@@ -35,20 +34,12 @@ const fn row(scope: Scope, key: &'static str, about: &'static str) -> Row {
 const CACHE: &[&str] = &["ttl", "max_entries"];
 
 const LATER: &[Row] = &[
-    Row {
-        keys: &["tracking_uri", "serve", "max_processes"],
-        ..row(Scope::Root, "mlflow", "MLflow's registry, and what may be started from it.")
-    },
     row(Scope::Root, "store", "Where keys and the ledger are kept."),
     row(Scope::Root, "shared", "Where replicas share counters and cache."),
     row(Scope::Telemetry, "otlp", "Where traces and metrics are sent."),
     row(Scope::Endpoint, "limit", "How often it may be called."),
     Row { keys: CACHE, ..row(Scope::Endpoint, "cache", "How long answers are kept.") },
     Row { keys: &["max_rows", "max_delay"], ..row(Scope::Endpoint, "batch", "How single rows are put together.") },
-    row(Scope::Model, "runtime", "What runs the model: `native` or `python`."),
-    row(Scope::Model, "idle", "After how long without a call it is unloaded."),
-    row(Scope::Model, "min", "The fewest instances."),
-    row(Scope::Model, "max", "The most instances."),
     row(Scope::Route, "rate_limit", "How often it may be called."),
     Row { keys: CACHE, ..row(Scope::Route, "cache", "How long answers are kept.") },
     Row { keys: CACHE, ..row(Scope::OlderModel, "cache", "How long answers are kept.") },

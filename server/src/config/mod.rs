@@ -97,6 +97,8 @@ pub struct Config {
     pub admin_key: Option<SecretString>,
     /// `telemetry.log`: the form of log lines.
     pub log: LogFormat,
+    /// `mlflow`: what holds for all models that Flowgate runs.
+    pub models: Models,
     /// `default_endpoint`: the endpoint behind `POST /invocations`; else the only predict endpoint.
     pub default_endpoint: Option<String>,
     /// The endpoints, in the order of the file, splits (`routes:` with `destinations:`) included.
@@ -278,6 +280,8 @@ pub struct Traits {
 pub enum Place {
     /// At these base addresses, all alike. At least one.
     Http(Vec<Uri>),
+    /// Where Flowgate runs it.
+    Model(Box<Model>),
     /// In this process, made up.
     Mock(Mock),
     /// Nowhere yet, and why; the endpoint is not serving.
@@ -346,6 +350,7 @@ impl Default for Config {
             max_in_flight: 10_000,
             admin_key: None,
             log: LogFormat::Text,
+            models: Models::default(),
             default_endpoint: None,
             endpoints: Vec::new(),
         }

@@ -1,6 +1,7 @@
 //! The configuration as a person writes it: the one source of keys, types, their schema and its errors. Nothing here is judged.
 
 mod choice;
+mod models;
 mod older;
 mod routing;
 mod traits;
@@ -10,6 +11,7 @@ use serde::Deserialize;
 
 pub(super) use self::{
     choice::{Many, Short},
+    models::{RawEnvManager, RawMlflow, RawResources, RawRun, RawRuntime},
     older::{RawDestination, RawModelEndpoint, RawModelRoute, RawOlderModel, RawRateLimit, RawRoute, RawRouteType},
     routing::{RawAbort, RawAffinity, RawHedge, RawMirror, RawPrefer, RawRequire, RawRetry, RawRollout, RawRouting, RawStep},
     traits::{RawBreaker, RawConcurrency, RawEjection, RawHealth, RawPrice, RawTraits},
@@ -54,6 +56,8 @@ pub(super) struct RawConfig {
     pub max_in_flight: Option<At<u32>>,
     /// Logs and traces.
     pub telemetry: Option<At<RawTelemetry>>,
+    /// MLflow's servers, and what holds for all models that Flowgate runs.
+    pub mlflow: Option<At<RawMlflow>>,
     /// A file of models and their prices, laid over the table that is built in.
     pub prices: Option<At<String>>,
     /// Where `{{ secrets.NAME }}` is looked up. Default: environment variables.
@@ -280,7 +284,7 @@ pub(super) struct RawDeployment {
 /// A model of a provider.
 #[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
-#[schemars(rename = "Model", deny_unknown_fields, transform = later::keys_of(Scope::Model), extend("required" = ["provider"]))]
+#[schemars(rename = "Model", deny_unknown_fields, extend("required" = ["provider"]))]
 pub(super) struct RawModel {
     /// Who serves it; the examples are all there are, each with other spellings.
     #[schemars(schema_with = "schema::provider")]
@@ -291,7 +295,8 @@ pub(super) struct RawModel {
     pub url: Option<At<String>>,
     /// Base addresses of equal replicas.
     pub urls: Option<Vec<At<String>>>,
-    /// A model that Flowgate runs: `models:/Name@alias`, `models:/Name/3`, `runs:/…` or a folder. Not served yet.
+    /// A model of MLflow's that Flowgate runs itself: `models:/Name@alias`, `models:/Name/3`, `models:/Name/Production`, `runs:/…`,
+    /// `s3://…` or a folder.
     pub uri: Option<At<String>>,
     /// The address of a server of the Open Inference Protocol. Not served yet.
     pub oip: Option<At<String>>,
@@ -301,6 +306,10 @@ pub(super) struct RawModel {
     /// Defaults for what the caller leaves unset, for example `max_tokens`.
     #[schemars(schema_with = "schema::parameters")]
     pub parameters: Option<Tree>,
+    /// How the model of a `uri` is run.
+    #[serde(rename = "&run")]
+    #[schemars(flatten)]
+    pub run: RawRun,
 }
 
 /// How long things may take; `none` for no limit.

@@ -48,14 +48,14 @@ fn secret(deployment: &Deployment) -> &str {
 fn bases(deployment: &Deployment) -> Vec<String> {
     match &deployment.place {
         Place::Http(uris) => uris.iter().map(ToString::to_string).collect(),
-        Place::Mock(_) | Place::Nowhere(_) => panic!("{:?}", deployment.place),
+        Place::Model(_) | Place::Mock(_) | Place::Nowhere(_) => panic!("{:?}", deployment.place),
     }
 }
 
 fn reason(deployment: &Deployment) -> &str {
     match &deployment.place {
         Place::Nowhere(reason) => reason,
-        Place::Http(_) | Place::Mock(_) => panic!("{:?}", deployment.place),
+        Place::Http(_) | Place::Model(_) | Place::Mock(_) => panic!("{:?}", deployment.place),
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::{
     compile,
     fields::{self, Fields},
-    grant, idle, mock, nowhere, price, traits,
+    grant, idle, mock, model as own, nowhere, price, traits,
     upstream::Upstream,
 };
 use crate::{
@@ -44,14 +44,19 @@ pub(super) fn lower(at: &At<RawDeployment>, common: &Common, reading: &mut Readi
     let condition = raw.when.as_ref().and_then(|when| compile::condition(when, reading));
     let mut traits = traits::lower(raw, common, &upstream, reading);
     let model = raw.model.as_ref()?;
+    own::check_idle(model, reading);
+    own::check_upstream(model, raw.upstream.as_ref(), reading);
     let bases = bases(model, reading);
     let provider = fields::flavoured(model.value.config.as_ref(), find_provider(model, reading)?, reading);
     let (fields, place) = locate(model, common.task, provider, bases, reading)?;
     let place = match upstream.manager {
-        Some(manager) if !matches!(place, Place::Mock(_)) => nowhere(fields::in_manager(manager)),
+        Some(manager) if !matches!(place, Place::Mock(_) | Place::Model(_)) => nowhere(fields::in_manager(manager)),
         _ => place,
     };
     idle::check(&fields, &upstream, reading);
+    if let (Place::Model(_), Some(key)) = (&place, &fields.key) {
+        idle::beside(key, "uri", "one of the two: nobody is asked for a model that Flowgate runs", reading);
+    }
     let has_key = fields.key.is_some() || upstream.auth.is_some();
     idle::check_address(&fields, model, has_key, reading);
     let granted = if has_key { None } else { grant::lower(model, &fields, &upstream, &place, reading) };
@@ -168,7 +173,7 @@ fn locate(
     Some((fields, place))
 }
 
-/// What a `uri` or an `oip` address means in this build.
+/// What a `uri` or an `oip` address means.
 fn check_uri(model: &At<RawModel>, provider: &Provider, bases: &[(Spot, Uri)], reading: &mut Reading<'_>) -> Option<Place> {
     let (key, at) = match (&model.value.uri, &model.value.oip) {
         (Some(uri), None) => ("uri", uri),
@@ -187,14 +192,11 @@ fn check_uri(model: &At<RawModel>, provider: &Provider, bases: &[(Spot, Uri)], r
         let diagnostic = Diagnostic::new(format!("an address stands beside `{key}`")).expected("one of the two");
         reading.error(*spot, diagnostic);
     }
-    let text = &at.value;
-    Some(nowhere(match key {
-        "uri" => format!(
-            "this build does not run models itself yet; start `mlflow models serve -m {text} --port 5050` and set `url: \
-             http://127.0.0.1:5050` instead of `uri`"
-        ),
-        _ => format!("this build does not speak the Open Inference Protocol to {text} yet; set the `url` of a scoring server"),
-    }))
+    Some(if key == "uri" {
+        own::lower(at, &model.value.run, reading).map_or_else(|| nowhere("its `uri` names no model"), |model| Place::Model(Box::new(model)))
+    } else {
+        nowhere(format!("this build does not speak the Open Inference Protocol to {} yet; set the `url` of a scoring server", at.value))
+    })
 }
 
 fn place(model: &At<RawModel>, provider: &Provider, uris: Vec<Uri>, fields: &Fields, reading: &mut Reading<'_>) -> Option<Place> {

@@ -86,7 +86,8 @@ pub(super) fn check_address(fields: &Fields, model: &At<RawModel>, has_key: bool
     }
 }
 
-fn beside(field: &At<String>, other: &str, expected: &str, reading: &mut Reading<'_>) {
+/// Reports a field that does nothing beside another.
+pub(super) fn beside(field: &At<String>, other: &str, expected: &str, reading: &mut Reading<'_>) {
     let spot: Spot = field.spot;
     reading.error(spot, Diagnostic::new(format!("`{}` does nothing beside `{other}`", field.value)).expected(expected));
 }

@@ -11,6 +11,7 @@ mod health;
 mod idle;
 mod media;
 mod mock;
+mod model;
 mod older;
 pub(crate) mod path;
 mod price;

@@ -8,7 +8,7 @@ use std::{
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::traits;
+use super::{model, traits};
 use crate::config::{
     Config, Endpoint, Key, LogFormat, Network, Tls,
     diagnostic::{Diagnostic, Spot},
@@ -45,6 +45,7 @@ pub(super) fn lower(raw: &RawConfig, reading: &mut Reading<'_>) -> Config {
             Some(RawLog::Json) => LogFormat::Json,
             Some(RawLog::Text) | None => LogFormat::Text,
         },
+        models: model::lower_all(raw.mlflow.as_ref(), reading),
         default_endpoint: None,
         endpoints: Vec::new(),
     }

@@ -1,0 +1,167 @@
+//! `uri` and what goes with it, and `mlflow`: models that Flowgate runs itself.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use crate::config::{
+    EnvManager, Location, Model, ModelUri, Models, Resources, Runtime, Variables,
+    diagnostic::Diagnostic,
+    raw::{RawEnvManager, RawMlflow, RawModel, RawResources, RawRun, RawRuntime, RawUpstream},
+    reading::{Reading, Secret},
+    tree::{At, Tree},
+    units::{self, BYTES, NONZERO},
+};
+
+/// The model of a `uri`; `None` when that names none, which is recorded.
+pub(super) fn lower(uri: &At<String>, run: &RawRun, reading: &mut Reading<'_>) -> Option<Model> {
+    let known = match uri.value.parse::<ModelUri>() {
+        Ok(known) => Some(beside(known, uri, reading)),
+        Err(error) => {
+            reading.wrong(uri.spot, "uri", error.to_string());
+            None
+        }
+    };
+    let (min, max) = instances(run, reading);
+    let model = Model {
+        runtime: match run.runtime.as_ref().map(|word| word.value) {
+            Some(RawRuntime::Native) => Runtime::Native,
+            Some(RawRuntime::Python) => Runtime::Python,
+            Some(RawRuntime::Auto) | None => Runtime::Auto,
+        },
+        idle: idle(run.idle.as_ref(), reading),
+        min,
+        max,
+        env_manager: match run.env_manager.as_ref().map(|word| word.value) {
+            Some(RawEnvManager::Virtualenv) => EnvManager::Virtualenv,
+            Some(RawEnvManager::Uv) => EnvManager::Uv,
+            Some(RawEnvManager::Conda) => EnvManager::Conda,
+            Some(RawEnvManager::Local) | None => EnvManager::Local,
+        },
+        env: run.env.as_ref().map(|env| variables(env, reading)).unwrap_or_default(),
+        resources: run.resources.as_ref().map(|written| resources(&written.value, reading)).unwrap_or_default(),
+        ..Model::new(known?)
+    };
+    check_native(&model, run, reading);
+    Some(model)
+}
+
+/// Keys that go with `uri` and stand where there is none.
+pub(super) fn check_idle(model: &At<RawModel>, reading: &mut Reading<'_>) {
+    if model.value.uri.is_some() {
+        return;
+    }
+    for (key, spot) in given(&model.value.run) {
+        reading.error(spot, Diagnostic::new(format!("`{key}` does nothing without `uri`")).expected("`uri`, or this left out"));
+    }
+}
+
+/// How a server is reached does nothing for a model that Flowgate runs.
+pub(super) fn check_upstream(model: &At<RawModel>, upstream: Option<&At<RawUpstream>>, reading: &mut Reading<'_>) {
+    if let (Some(_), Some(upstream)) = (&model.value.uri, upstream) {
+        let diagnostic = Diagnostic::new("`upstream` does nothing beside `uri`: Flowgate runs the model itself");
+        reading.error(upstream.spot, diagnostic.expected("one of the two"));
+    }
+}
+
+/// A relative folder is meant as seen from the file that names it.
+fn beside(uri: ModelUri, text: &At<String>, reading: &Reading<'_>) -> ModelUri {
+    let ModelUri::Stored(Location::Local(folder)) = &uri else { return uri };
+    let file = PathBuf::from(reading.report.name(text.spot.source));
+    let there = file.parent().map(|parent| parent.join(folder)).filter(|there| folder.is_relative() && there.exists());
+    there.map_or(uri, |there| ModelUri::Stored(Location::Local(there)))
+}
+
+fn idle(raw: Option<&At<String>>, reading: &mut Reading<'_>) -> Option<std::time::Duration> {
+    match raw {
+        Some(raw) if raw.value == "none" => None,
+        raw => reading.amount(raw, "idle", (units::nonzero, "a duration above 0, for example `15m`, or `none`")).or(Some(Model::IDLE)),
+    }
+}
+
+fn instances(run: &RawRun, reading: &mut Reading<'_>) -> (u32, u32) {
+    let min = run.min.as_ref().map_or(0, |min| min.value);
+    let max = run.max.as_ref().map_or(min.max(1), |max| max.value);
+    if let Some(at) = run.max.as_ref().filter(|_| max < min) {
+        let message = format!("`max` is {max}, which is less than `min`");
+        reading.error(at.spot, Diagnostic::new(message).expected(format!("{min} or more")));
+    }
+    (min, max.max(min))
+}
+
+/// What only a process has does nothing for a model that has none.
+fn check_native(model: &Model, run: &RawRun, reading: &mut Reading<'_>) {
+    if model.runtime != Runtime::Native {
+        return;
+    }
+    for (key, spot) in given(run).into_iter().filter(|(key, _)| ["env_manager", "env", "resources"].contains(key)) {
+        let diagnostic = Diagnostic::new(format!("`{key}` does nothing beside `runtime: native`, which has no process of its own"));
+        reading.error(spot, diagnostic.expected("one of the two"));
+    }
+}
+
+fn given(run: &RawRun) -> Vec<(&'static str, crate::config::diagnostic::Spot)> {
+    let all = [
+        ("runtime", run.runtime.as_ref().map(|at| at.spot)),
+        ("idle", run.idle.as_ref().map(|at| at.spot)),
+        ("min", run.min.as_ref().map(|at| at.spot)),
+        ("max", run.max.as_ref().map(|at| at.spot)),
+        ("env_manager", run.env_manager.as_ref().map(|at| at.spot)),
+        ("env", run.env.as_ref().map(|at| at.spot)),
+        ("resources", run.resources.as_ref().map(|at| at.spot)),
+    ];
+    all.into_iter().filter_map(|(key, spot)| Some((key, spot?))).collect()
+}
+
+fn variables(env: &Tree, reading: &mut Reading<'_>) -> Variables {
+    let mut variables = BTreeMap::new();
+    for (name, value) in env.entries().into_iter().flatten() {
+        let is_name = !name.value.is_empty() && !name.value.contains(['=', '\0']);
+        if !is_name {
+            reading.wrong(name.spot, "env", "the name of a variable, without `=`");
+        }
+        let Some(text) = value.text().map(|text| value.with(text.to_owned())) else { continue };
+        if text.value.is_empty() {
+            variables.insert(name.value.clone(), String::new().into());
+            continue;
+        }
+        match reading.secret(&text, &name.value) {
+            Secret::Is(secret) => drop(variables.insert(name.value.clone(), secret)),
+            Secret::Unset => {}
+            Secret::Manager(manager) => {
+                let diagnostic = Diagnostic::new(format!("`{}` stands in {manager}, which this build does not read yet", name.value));
+                reading.error(value.spot, diagnostic.expected("an environment variable or a file"));
+            }
+        }
+    }
+    Variables(variables)
+}
+
+fn resources(raw: &RawResources, reading: &mut Reading<'_>) -> Resources {
+    Resources {
+        threads: raw.threads.as_ref().map(|threads| threads.value),
+        memory: reading.amount(raw.memory.as_ref(), "memory", (size, BYTES)),
+        devices: raw.devices.as_ref().and_then(|devices| reading.plain(devices)),
+    }
+}
+
+/// `mlflow`.
+pub(super) fn lower_all(raw: Option<&At<RawMlflow>>, reading: &mut Reading<'_>) -> Models {
+    let usual = Models::default();
+    let Some(raw) = raw.map(|at| &at.value) else { return usual };
+    let cache = raw.cache.as_ref().map(|at| &at.value);
+    Models {
+        tracking_uri: raw.tracking_uri.as_ref().map(|at| at.value.clone()),
+        refresh: reading.amount(raw.refresh.as_ref(), "refresh", (units::nonzero, NONZERO)).unwrap_or(usual.refresh),
+        cache: cache.and_then(|cache| cache.folder.as_ref()).map(|at| PathBuf::from(&at.value)),
+        cache_bytes: cache
+            .and_then(|cache| reading.amount(cache.max_bytes.as_ref(), "max_bytes", (size, BYTES)))
+            .unwrap_or(usual.cache_bytes),
+        memory: reading.amount(raw.memory.as_ref(), "memory", (size, BYTES)),
+        max_processes: raw.max_processes.as_ref().map_or(usual.max_processes, |at| at.value),
+        python: raw.python.as_ref().map(|at| PathBuf::from(&at.value)),
+        serve: None,
+    }
+}
+
+fn size(text: &str) -> Option<u64> {
+    units::bytes(text).and_then(|bytes| u64::try_from(bytes).ok())
+}
