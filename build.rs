@@ -14,7 +14,7 @@ const FILES: &[&str] = &[
     "flowgate/v1/prediction_service.proto",
 ];
 /// What is served on the admin listener alone: its descriptors are apart, so that no door of the data plane can know of it.
-const ADMIN_FILES: &[&str] = &["flowgate/admin/v1/rollout_service.proto"];
+const ADMIN_FILES: &[&str] = &["flowgate/admin/v1/model_service.proto", "flowgate/admin/v1/rollout_service.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -301,6 +301,7 @@ impl Deployment {
         let addresses = match &config.place {
             Place::Http(addresses) => addresses.clone(),
             Place::Mock(_) => vec![http::Uri::from_static("http://mock.invalid/v1")],
+            Place::Model(_) => vec![http::Uri::from_static("http://model.invalid")],
             Place::Nowhere(_) => Vec::new(),
         };
         let target = |address: http::Uri| Target {
@@ -337,7 +338,7 @@ impl Deployment {
     fn why_not(&self) -> String {
         match &self.config.place {
             Place::Nowhere(reason) => reason.clone(),
-            Place::Http(_) | Place::Mock(_) => format!("this build cannot serve the task by provider {}", self.provider),
+            Place::Http(_) | Place::Model(_) | Place::Mock(_) => format!("this build cannot serve the task by provider {}", self.provider),
         }
     }
 }

@@ -85,7 +85,7 @@ const fn row(reason: ErrorReason) -> Row {
         R::CallerContextTooLong => (Code::InvalidArgument, 400, Elsewhere),
         R::CallerUnauthenticated => (Code::Unauthenticated, 401, Nowhere),
         R::CallerForbidden => (Code::PermissionDenied, 403, Nowhere),
-        R::CallerEndpointNotFound | R::CallerRolloutNotFound => (Code::NotFound, 404, Nowhere),
+        R::CallerEndpointNotFound | R::CallerRolloutNotFound | R::CallerModelNotFound => (Code::NotFound, 404, Nowhere),
         R::CallerUnknownPath => (Code::Unimplemented, 404, Nowhere),
         R::CallerMethodNotAllowed => (Code::Unimplemented, 405, Nowhere),
         R::CallerTooLarge => (Code::ResourceExhausted, 413, Nowhere),

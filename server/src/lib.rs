@@ -84,7 +84,7 @@ impl Gateway {
     /// # Errors
     /// What makes a deployment impossible to reach, for example an unreadable `upstream.ca`.
     pub async fn new(config: &Config) -> Result<Arc<Self>> {
-        let grounds = Grounds::default();
+        let grounds = Grounds::new(&config.models);
         let snapshot = Snapshot::build(config, &grounds)?;
         let health = Health::new();
         health.publish(&snapshot.catalog).await;

@@ -25,9 +25,10 @@ use crate::{
     call::{Attempt, Call, Service},
     catalog::{Catalog, Deployment, Endpoint, shares},
     chain::{Chain, Stage},
-    config::{Config, Step, Timeouts},
+    config::{self, Config, Place, Process, Step, Timeouts},
     error::{Error, Result},
     event::Reply,
+    mlflow::models::Models,
     policy::{
         Next, Over,
         attribution::Attribution,
@@ -48,7 +49,7 @@ use crate::{
     },
     task::Tasks,
     telemetry::metrics::Metrics,
-    upstream::{Connections, Upstream},
+    upstream::{Connections, Upstream, grants::Grants},
 };
 
 /// How far calls are sent on from endpoint to endpoint at most; a configuration has no longer way.
@@ -59,6 +60,8 @@ const MOST_HOPS: usize = 4;
 pub struct Grounds {
     /// Connections to upstreams.
     pub connections: Connections,
+    /// Models that the gateway runs itself.
+    pub models: Models,
     /// What is known of deployments.
     pub ward: Ward,
     /// How far rollouts are.
@@ -80,6 +83,7 @@ pub struct Snapshot {
     pub catalog: Catalog,
     services: HashMap<Arc<str>, Service<Call>>,
     rollouts: BTreeMap<Arc<str>, Arc<Rollout>>,
+    models: Models,
 }
 
 /// An endpoint and what carries its calls out, of one snapshot.
@@ -106,11 +110,15 @@ struct Build<'a> {
     routings: HashMap<Arc<str>, Service<Call>>,
 }
 
-impl Default for Grounds {
-    fn default() -> Self {
+impl Grounds {
+    /// Nothing is under way yet.
+    pub fn new(models: &config::Models) -> Self {
         let metrics = Arc::new(Metrics::new());
+        let grants = Arc::new(Grants::new(Arc::new(Process), Tasks::default()));
+        let models = Models::new(models.clone(), Arc::new(Process), Arc::clone(&grants), metrics.models().clone());
         Self {
-            connections: Connections::new(metrics.upstreams().clone()),
+            connections: Connections::new(metrics.upstreams().clone(), grants, Arc::new(models.clone())),
+            models,
             ward: Ward::default(),
             rollouts: Rollouts::default(),
             under_way: Arc::default(),
@@ -151,18 +159,19 @@ impl Snapshot {
             Ok((Arc::clone(&endpoint.name), service))
         });
         let services = services.collect::<Result<_>>()?;
-        Ok(Self { catalog, services, rollouts })
+        Ok(Self { catalog, services, rollouts, models: grounds.models.clone() })
     }
 
     /// A snapshot with services made by hand.
     #[cfg(test)]
     pub(crate) fn of(catalog: Catalog, services: HashMap<Arc<str>, Service<Call>>) -> Self {
-        Self { catalog, services, rollouts: BTreeMap::new() }
+        Self { catalog, services, rollouts: BTreeMap::new(), models: Models::default() }
     }
 
     /// An endpoint as clients see it.
     pub fn describe(&self, endpoint: &Endpoint) -> v1::Endpoint {
         let mut described = endpoint.describe();
+        self.tell_models(endpoint, &mut described);
         let Some(rollout) = self.rollouts.get(&endpoint.name) else { return described };
         let told = rollout.describe();
         let weight = |deployment: &Arc<Deployment>| {
@@ -175,6 +184,26 @@ impl Snapshot {
         }
         described.rollout = Some(told);
         described
+    }
+
+    /// What is known of the models that answer an endpoint's calls and that the gateway runs itself, once they are loaded.
+    fn tell_models(&self, endpoint: &Endpoint, described: &mut v1::Endpoint) {
+        let mut signatures = Vec::new();
+        for (deployment, told) in endpoint.deployments.iter().zip(&mut described.models) {
+            let Place::Model(model) = &deployment.config.place else { return };
+            let known = self.models.known(model).and_then(|hosted| hosted.current());
+            signatures.push(known.as_ref().and_then(|current| current.signature().cloned()));
+            if let Some(version) = known.and_then(|current| current.resolved().version) {
+                told.version = version.version.to_string();
+                told.aliases = version.aliases;
+                if told.name.is_empty() {
+                    told.name = version.name;
+                }
+            }
+        }
+        // Of several models that differ there is no one signature.
+        let first = signatures.first().cloned().flatten();
+        described.signature = first.filter(|first| signatures.iter().all(|other| other.as_ref() == Some(first))).map(|one| one.to_proto());
     }
 
     /// The rollout of an endpoint.
@@ -192,6 +221,11 @@ impl Snapshot {
     /// All rollouts, by the endpoint's name.
     pub fn rollouts(&self) -> impl Iterator<Item = &Arc<Rollout>> {
         self.rollouts.values()
+    }
+
+    /// Models that the gateway runs itself.
+    pub fn models(&self) -> &Models {
+        &self.models
     }
 
     /// Says what moves by itself, once this snapshot is the one in use.

@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use axum::{Router, extract::State, http::StatusCode, middleware, response::IntoResponse, routing::get};
-use flowgate_proto::admin::v1::rollout_service_server::{self, RolloutServiceServer};
+use flowgate_proto::admin::v1::{
+    model_service_server::{self, ModelServiceServer},
+    rollout_service_server::{self, RolloutServiceServer},
+};
 
 use crate::{
     api::Gate,
@@ -15,10 +18,11 @@ use crate::{
 };
 
 mod access;
+mod models;
 mod rollouts;
 
+use self::{models::Models, rollouts::Rollouts};
 pub use access::Access;
-use rollouts::Rollouts;
 
 /// Whether the data plane takes calls.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +46,7 @@ impl Readiness {
 pub fn router(gate: &Arc<Gate>, readiness: Readiness, access: &Arc<Access>) -> Result<Router> {
     let path = |service: &str| format!("/{service}/{{rpc}}");
     let services = Router::new()
+        .route_service(&path(model_service_server::SERVICE_NAME), ModelServiceServer::new(Models::new(gate)))
         .route_service(&path(rollout_service_server::SERVICE_NAME), RolloutServiceServer::new(Rollouts::new(gate)))
         .layer(middleware::from_fn_with_state(Arc::clone(access), access::admit));
     let reflection = || {

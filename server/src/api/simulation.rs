@@ -247,11 +247,11 @@ async fn world(seed: u64) {
     let mut texts: Vec<String> = all
         .map(|deployment| match &deployment.place {
             Place::Mock(mock) => mock.text.clone().unwrap(),
-            Place::Http(_) | Place::Nowhere(_) => String::new(),
+            Place::Http(_) | Place::Model(_) | Place::Nowhere(_) => String::new(),
         })
         .collect();
     texts.dedup();
-    let grounds = Grounds::default();
+    let grounds = Grounds::new(&config::Models::default());
     let snapshot =
         |endpoints: Vec<config::Endpoint>| Snapshot::build(&config::Config { endpoints, ..Default::default() }, &grounds).unwrap();
     let gate = Arc::new(Gate {

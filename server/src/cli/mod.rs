@@ -1,11 +1,13 @@
-//! The command line: `start`, `check`, `schema`, `providers`, `call`, `rollback`, and the spellings that MLflow's documentation uses.
+//! The command line: `start`, `check`, `schema`, `providers`, `models`, `call`, `rollback`, and the spellings that MLflow's documentation uses.
 
 use std::{ffi::OsString, io::Write as _, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
+use flowgate_client::{Error, proto::v1::ErrorReason};
 
 mod call;
 mod check;
+mod models;
 mod providers;
 mod rollback;
 mod shim;
@@ -36,6 +38,8 @@ enum Command {
     Schema,
     /// List the providers that a configuration may name, or tell of one in detail.
     Providers(providers::Providers),
+    /// List the models that a running gateway runs itself, load them or let them go.
+    Models(models::Models),
     /// Call an endpoint of a running gateway.
     Call(call::Call),
     /// End the rollout of an endpoint of a running gateway: its canary gets no calls any more.
@@ -88,6 +92,7 @@ fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some(Command::Providers(providers)) => providers::run(&providers),
+        Some(Command::Models(models)) => models::run(&models),
         Some(Command::Call(call)) => call::run(&call),
         Some(Command::Rollback(rollback)) => rollback::run(&rollback),
         Some(Command::Shim(shim)) => shim::run(&shim),
@@ -112,6 +117,21 @@ fn complain(text: &str) {
 /// A runtime for one command.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+/// What went wrong at an admin listener, with what to do; `more` knows what a command's own reasons call for.
+fn of_admin(address: &str, error: &Error, more: impl FnOnce(ErrorReason) -> Option<&'static str>) -> String {
+    if error.is_connection() {
+        let advice = "is a gateway running there? `--admin` names the address of another one's admin listener";
+        return format!("the connection to {address} failed: {}\n    {advice}", error.told());
+    }
+    let told = error.reason_name().map_or_else(|| error.told(), |reason| format!("{} ({reason})", error.told()));
+    let advice = error.reason().and_then(|reason| match reason {
+        ErrorReason::CallerUnauthenticated => Some("`--key`, or FLOWGATE_ADMIN_KEY, holds the key that the gateway has as `admin.key`"),
+        ErrorReason::CallerUnknownPath => Some("is this the admin listener? It has an address of its own, `admin.listen`"),
+        reason => more(reason),
+    });
+    advice.map_or_else(|| told.clone(), |advice| format!("{told}\n    {advice}"))
 }
 
 #[cfg(test)]

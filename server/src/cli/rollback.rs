@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use flowgate_client::{
     Client, Error,
-    proto::v1::{ErrorReason, Rollout, RolloutState},
+    proto::v1::{Rollout, RolloutState},
 };
 
 use super::{complain, runtime, say};
@@ -58,17 +58,7 @@ impl Rollback {
     }
 
     fn explain(&self, error: &Error) -> String {
-        if error.is_connection() {
-            let advice = "is a gateway running there? `--admin` names the address of another one's admin listener";
-            return format!("the connection to {} failed: {}\n    {advice}", self.admin, error.told());
-        }
-        let told = error.reason_name().map_or_else(|| error.told(), |reason| format!("{} ({reason})", error.told()));
-        let advice = match error.reason() {
-            Some(ErrorReason::CallerUnauthenticated) => "`--key`, or FLOWGATE_ADMIN_KEY, holds the key that the gateway has as `admin.key`",
-            Some(ErrorReason::CallerUnknownPath) => "is this the admin listener? It has an address of its own, `admin.listen`",
-            _ => return told,
-        };
-        format!("{told}\n    {advice}")
+        super::of_admin(&self.admin, error, |_| None)
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod artifacts;
 pub mod model_file;
+pub mod models;
 pub mod native;
 pub mod process;
 pub mod registry;

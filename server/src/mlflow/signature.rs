@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+mod contract;
+
 /// How deep types may nest.
 const DEEPEST: usize = 16;
 /// How many columns, tensors, parameters or properties there may be in one place.

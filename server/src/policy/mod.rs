@@ -203,7 +203,7 @@ pub(crate) mod testing {
     pub(crate) fn balance(config: &config::Endpoint) -> (Arc<Balance>, Call) {
         let catalog = catalog(vec![config.clone()]);
         let endpoint = Arc::clone(catalog.endpoint(&config.name).unwrap());
-        let grounds = Grounds::default();
+        let grounds = Grounds::new(&config::Models::default());
         let rollout = grounds.rollouts.of(&endpoint, grounds.metrics.routing());
         let callable = endpoint.deployments.iter().filter(|deployment| deployment.dialect.is_some());
         let choices = callable.map(|deployment| {

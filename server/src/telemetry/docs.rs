@@ -12,6 +12,7 @@ use super::{
     costs::Bill,
     metrics::{Metrics, Outcome},
     mirrors,
+    models::ModelMeter,
     routing::Cause,
     upstreams::Series,
 };
@@ -19,7 +20,7 @@ use super::{
 const PAGE: &str = "docs/operations.md";
 
 /// Rooms whose messages at `info` and above are all on the page.
-const ROUTING: [&str; 3] = ["upstream", "balance", "telemetry/routing.rs"];
+const ROUTING: [&str; 4] = ["upstream", "balance", "mlflow/models", "telemetry/routing.rs"];
 
 /// A metric's type and the names of its labels.
 type Told = (String, BTreeSet<String>);
@@ -47,8 +48,8 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// One of everything, so that every family has a series. What is returned keeps that of the upstream.
-fn populated() -> (Metrics, Arc<Series>) {
+/// One of everything, so that every family has a series. What is returned keeps those of the upstream and the model.
+fn populated() -> (Metrics, (Arc<Series>, ModelMeter)) {
     let metrics = Metrics::new();
     let (name, other) = (Arc::from("e"), Arc::from("d"));
     drop(metrics.begin("grpc"));
@@ -78,8 +79,13 @@ fn populated() -> (Metrics, Arc<Series>) {
     mirror.drifted("absolute", 0.0);
     mirror.length(1);
     mirror.mismatched("shape", 1);
+    let model = metrics.models().model(&name);
+    model.loaded(true, Duration::ZERO);
+    model.unloaded();
+    model.crashed();
+    model.holds(1, 1);
     let series = metrics.upstreams().series("a.test:80", true);
-    (metrics, series)
+    (metrics, (series, model))
 }
 
 /// The metrics of a scrape, by the names that queries have.

@@ -18,6 +18,7 @@ use super::{
     costs::{Bill, Costs},
     load::Load,
     logs,
+    models::Models,
     routing::Routing,
     upstreams::Upstreams,
 };
@@ -35,6 +36,7 @@ pub struct Metrics {
     errors: Family<ErrorLabels, Counter>,
     routing: Routing,
     load: Load,
+    models: Models,
     duration: Family<EndpointLabels, Histogram, Buckets>,
     first_event: Family<EndpointLabels, Histogram, Buckets>,
     overhead: Family<DoorLabels, Histogram, OwnBuckets>,
@@ -130,6 +132,7 @@ impl Metrics {
         registry.register("errors", "Failed requests, by reason and by whose fault it was", errors.clone());
         let routing = Routing::register(&mut registry);
         let load = Load::register(&mut registry);
+        let models = Models::register(&mut registry);
         let duration = Family::new_with_constructor(Buckets);
         registry.register_with_unit(
             "call_duration",
@@ -159,6 +162,7 @@ impl Metrics {
             errors,
             routing,
             load,
+            models,
             duration,
             first_event,
             overhead,
@@ -213,6 +217,11 @@ impl Metrics {
     /// What is counted of load.
     pub fn load(&self) -> &Load {
         &self.load
+    }
+
+    /// What is counted of models that the gateway runs.
+    pub fn models(&self) -> &Models {
+        &self.models
     }
 
     /// A configuration was taken over.

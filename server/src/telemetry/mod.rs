@@ -9,5 +9,6 @@ pub mod load;
 pub mod logs;
 pub mod metrics;
 pub mod mirrors;
+pub mod models;
 pub mod routing;
 pub mod upstreams;

@@ -70,7 +70,7 @@ impl Body {
     }
 
     /// The first bytes, up to about `most`, whatever becomes of the rest; for error bodies.
-    pub(super) async fn start(mut self, most: usize) -> Bytes {
+    pub async fn start(mut self, most: usize) -> Bytes {
         let mut start = BytesMut::new();
         while let Some(Ok(chunk)) = self.next().await {
             start.extend_from_slice(&chunk);

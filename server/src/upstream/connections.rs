@@ -23,11 +23,12 @@ use super::{
     names::{self, Name, Resolver},
     pool::Pool,
     replica::{Client, Replica, Sockets},
+    server::Servers,
     tls,
 };
 use crate::{
     catalog::Deployment,
-    config::{Access, Health, Process, Timeouts},
+    config::{Access, Health, Timeouts},
     error::Result,
     task::Tasks,
     telemetry::upstreams::Upstreams,
@@ -42,7 +43,9 @@ pub(super) struct Shared {
     roots: OnceLock<RootCertStore>,
     resolver: Resolver,
     metrics: Upstreams,
-    grants: Grants,
+    grants: Arc<Grants>,
+    /// Whoever runs models in this process and by it.
+    pub(super) servers: Arc<dyn Servers>,
     /// Looks after connections, health and names, and reads what follows an end mark; nobody waits for it.
     pub(super) tasks: Tasks,
 }
@@ -78,19 +81,13 @@ pub(super) struct Definition {
 
 impl Connections {
     /// No connections yet; what becomes of them is counted in `metrics`.
-    pub fn new(metrics: Upstreams) -> Self {
-        Self::resolving(metrics, names::system())
+    pub fn new(metrics: Upstreams, grants: Arc<Grants>, servers: Arc<dyn Servers>) -> Self {
+        Self::resolving(metrics, grants, servers, names::system())
     }
 
-    pub(super) fn resolving(metrics: Upstreams, resolver: Resolver) -> Self {
+    fn resolving(metrics: Upstreams, grants: Arc<Grants>, servers: Arc<dyn Servers>, resolver: Resolver) -> Self {
         let (known, roots, tasks) = (Mutex::default(), OnceLock::new(), Tasks::default());
-        let grants = Grants::new(Arc::new(Process), tasks.clone());
-        Self(Arc::new(Shared { known, roots, resolver, metrics, grants, tasks }))
-    }
-
-    /// The credentials that expire.
-    pub fn grants(&self) -> &Grants {
-        &self.0.grants
+        Self(Arc::new(Shared { known, roots, resolver, metrics, grants, servers, tasks }))
     }
 
     /// What fetches media that requests name: over sockets of its own, from the open internet only.
@@ -202,9 +199,24 @@ impl Definition {
     }
 }
 
+#[cfg(test)]
+impl Connections {
+    /// To sockets only.
+    pub(crate) fn plain(metrics: Upstreams) -> Self {
+        Self::looking_up(metrics, names::system())
+    }
+
+    /// To sockets only, whose names a test knows.
+    pub(super) fn looking_up(metrics: Upstreams, resolver: Resolver) -> Self {
+        let grants = Arc::new(Grants::new(Arc::new(crate::config::Process), Tasks::default()));
+        Self::resolving(metrics, grants, Arc::new(super::server::Nobody), resolver)
+    }
+}
+
+#[cfg(test)]
 impl Default for Connections {
     fn default() -> Self {
-        Self::new(Upstreams::default())
+        Self::plain(Upstreams::default())
     }
 }
 

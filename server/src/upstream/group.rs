@@ -57,6 +57,13 @@ impl Group {
                 let replica = || Arc::new(Replica::new(Client::Mock(Mock::new(mock.clone()))));
                 ((0..deployment.targets.len()).map(|target| Member { target, replica: replica() }).collect(), Vec::new())
             }
+            Place::Model(model) => {
+                let replica = Arc::new(Replica::new(Client::Own(shared.servers.of(model)?)));
+                (
+                    deployment.targets.iter().enumerate().map(|(target, _)| Member { target, replica: Arc::clone(&replica) }).collect(),
+                    Vec::new(),
+                )
+            }
             Place::Http(_) | Place::Nowhere(_) => {
                 let site = |target: &Target| Site::new(shared, &deployment.config, &target.base, timeouts);
                 (Vec::new(), deployment.targets.iter().map(site).collect::<Result<_>>()?)

@@ -26,3 +26,15 @@ pub trait Servers: Send + Sync + fmt::Debug {
     /// What makes it impossible to run any.
     fn of(&self, model: &config::Model) -> Result<Arc<dyn Server>>;
 }
+
+/// Runs none.
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) struct Nobody;
+
+#[cfg(test)]
+impl Servers for Nobody {
+    fn of(&self, _: &config::Model) -> Result<Arc<dyn Server>> {
+        Err(crate::error::Error::internal("nobody runs models here"))
+    }
+}

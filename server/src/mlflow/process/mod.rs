@@ -168,6 +168,15 @@ impl Process {
         exit.wait_for(Option::is_some).await.ok().and_then(|exit| *exit).unwrap_or(Exit::Killed)
     }
 
+    /// Waits as [`Process::ended`] does, for longer than this lives; also what it wrote last.
+    pub fn watched(&self) -> impl Future<Output = (Exit, Vec<String>)> + Send + 'static {
+        let (mut exit, tail) = (self.exit.clone(), Arc::clone(&self.tail));
+        async move {
+            let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| *exit).unwrap_or(Exit::Killed);
+            (ended, tail.lock().iter().cloned().collect())
+        }
+    }
+
     /// Asks it to end; see [`Process::ended`].
     pub fn stop(&mut self) {
         self.hold = None;

@@ -101,6 +101,11 @@ impl Sidecar {
         self.process.ended().await
     }
 
+    /// Waits as [`Sidecar::ended`] does, for longer than this lives; also what it wrote last.
+    pub fn watched(&self) -> impl Future<Output = (Exit, Vec<String>)> + Send + 'static {
+        self.process.watched()
+    }
+
     /// How the process ended; `None` while it runs.
     pub fn exit(&self) -> Option<Exit> {
         self.process.exit()

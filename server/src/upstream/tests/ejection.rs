@@ -29,7 +29,7 @@ fn is_taken(upstream: &Upstream, replica: ReplicaId) -> bool {
 #[tokio::test(start_paused = true)]
 async fn a_replica_that_fails_is_left_out_and_comes_back() {
     let metrics = Metrics::new();
-    let upstream = of(&Connections::new(metrics.upstreams().clone()), &three());
+    let upstream = of(&Connections::plain(metrics.upstreams().clone()), &three());
     let ids = ids(&upstream);
     let has = |line: &str| metrics.render().contains(line);
     fail(&upstream, ids[1], 2);

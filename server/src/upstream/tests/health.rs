@@ -41,7 +41,7 @@ async fn a_replica_is_out_while_its_path_is_not_answered_with_success() {
     })
     .await;
     let metrics = Metrics::new();
-    let connections = Connections::new(metrics.upstreams().clone());
+    let connections = Connections::plain(metrics.upstreams().clone());
     let deployment = checked(&format!("{url}/base"), config::HealthCheck::Http("/ping?x=1".to_owned()));
     let upstream = connections.upstream(&deployment, &Timeouts::defaults(Task::Chat)).unwrap();
     assert!(upstream.is_fit(), "until something else is known");

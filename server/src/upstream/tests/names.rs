@@ -31,7 +31,7 @@ impl Names {
             let found = if found.is_empty() { Err(io::Error::other("no name server")) } else { Ok(found) };
             async { found }.boxed()
         };
-        Connections::resolving(Upstreams::default(), Arc::new(resolver))
+        Connections::looking_up(Upstreams::default(), Arc::new(resolver))
     }
 }
 

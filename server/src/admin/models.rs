@@ -1,0 +1,139 @@
+//! `ModelService`: how the models stand that the gateway runs itself, and what an operator does with them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use flowgate_proto::{
+    admin::v1::{
+        ListModelsRequest, ListModelsResponse, LoadModelRequest, LoadModelResponse, Model, ModelDownload, ModelRuntime, ModelState,
+        PinModelRequest, PinModelResponse, UnloadModelRequest, UnloadModelResponse, model_service_server::ModelService,
+    },
+    v1::ErrorReason,
+    wkt::Timestamp,
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    api::{Gate, failure},
+    config::Place,
+    error::{Error, Result},
+    mlflow::models::{Hosted, State},
+    stack::Snapshot,
+};
+
+/// The models behind a gate.
+#[derive(Debug)]
+pub(super) struct Models(Arc<Gate>);
+
+impl Models {
+    pub(super) fn new(gate: &Arc<Gate>) -> Self {
+        Self(Arc::clone(gate))
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Hosted>, Status> {
+        find(&self.0.snapshot.load(), name).map_err(|error| failure::detailed(&error, HashMap::new()))
+    }
+
+    fn told(&self, hosted: &Hosted) -> Model {
+        told(&self.0.snapshot.load(), hosted)
+    }
+}
+
+#[tonic::async_trait]
+impl ModelService for Models {
+    async fn list_models(&self, _: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
+        let snapshot = self.0.snapshot.load();
+        let models = snapshot.models().all().iter().map(|hosted| told(&snapshot, hosted)).collect();
+        Ok(Response::new(ListModelsResponse { models }))
+    }
+
+    async fn load_model(&self, request: Request<LoadModelRequest>) -> Result<Response<LoadModelResponse>, Status> {
+        let hosted = self.find(&request.into_inner().model)?;
+        let loaded = hosted.refresh().await;
+        loaded.map_err(|error| failure::detailed(&error, HashMap::new()))?;
+        Ok(Response::new(LoadModelResponse { model: Some(self.told(&hosted)) }))
+    }
+
+    async fn unload_model(&self, request: Request<UnloadModelRequest>) -> Result<Response<UnloadModelResponse>, Status> {
+        let hosted = self.find(&request.into_inner().model)?;
+        hosted.unload();
+        Ok(Response::new(UnloadModelResponse { model: Some(self.told(&hosted)) }))
+    }
+
+    async fn pin_model(&self, request: Request<PinModelRequest>) -> Result<Response<PinModelResponse>, Status> {
+        let PinModelRequest { model, pinned } = request.into_inner();
+        let hosted = self.find(&model)?;
+        hosted.pin(pinned);
+        Ok(Response::new(PinModelResponse { model: Some(self.told(&hosted)) }))
+    }
+}
+
+/// The model of a reference, or of an endpoint that has just one.
+fn find(snapshot: &Snapshot, name: &str) -> Result<Arc<Hosted>> {
+    if name.is_empty() {
+        return Err(Error::invalid("model", "is missing; name a model or an endpoint"));
+    }
+    let all = snapshot.models().all();
+    // Of what is defined in several ways the first that is named by its reference.
+    if let Some(named) = all.iter().find(|hosted| **hosted.name() == *name) {
+        return Ok(Arc::clone(named));
+    }
+    let of_endpoint = all.iter().filter(|hosted| endpoints(snapshot, hosted).iter().any(|endpoint| endpoint == name)).collect::<Vec<_>>();
+    match of_endpoint.as_slice() {
+        [only] => Ok(Arc::clone(only)),
+        [] => Err(not_found("no endpoint has this model; list those there are with `flowgate models`")),
+        _ => Err(not_found("the endpoint has several models; name one by its reference")),
+    }
+}
+
+fn not_found(message: &'static str) -> Error {
+    Error::new(ErrorReason::CallerModelNotFound, message)
+}
+
+/// The endpoints that have a deployment with a model.
+fn endpoints(snapshot: &Snapshot, hosted: &Hosted) -> Vec<String> {
+    let has = |deployment: &crate::catalog::Deployment| matches!(&deployment.config.place, Place::Model(model) if hosted.is(model));
+    let all = snapshot.catalog.all().iter();
+    all.filter(|endpoint| endpoint.deployments.iter().any(|each| has(each))).map(|endpoint| endpoint.name.to_string()).collect()
+}
+
+fn told(snapshot: &Snapshot, hosted: &Hosted) -> Model {
+    let (state, state_reason) = match hosted.state() {
+        State::Unloaded => (ModelState::Unloaded, String::new()),
+        State::Loading => (ModelState::Loading, String::new()),
+        State::Loaded => (ModelState::Loaded, String::new()),
+        State::Failed(error, left) => (ModelState::Failed, format!("{error}; tried again in {:.0} s", left.as_secs_f64().ceil())),
+    };
+    let current = hosted.current();
+    let version = current.as_ref().and_then(|current| current.resolved().version);
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let downloads = snapshot.models().downloads();
+    Model {
+        uri: hosted.name().to_string(),
+        state: state.into(),
+        state_reason,
+        runtime: match &current {
+            None => ModelRuntime::Unspecified,
+            Some(current) if current.is_native() => ModelRuntime::Native,
+            Some(_) => ModelRuntime::Python,
+        }
+        .into(),
+        version: version.as_ref().map_or(0, |version| version.version),
+        aliases: version.map(|version| version.aliases).unwrap_or_default(),
+        digest: current.as_ref().map(|current| current.digest().to_owned()).unwrap_or_default(),
+        instances: current.as_ref().map_or(0, |current| count(current.count())),
+        memory_bytes: current.as_ref().map_or(0, |current| current.bytes()),
+        calls: count(hosted.calls()),
+        pinned: hosted.is_pinned(),
+        loaded_at: current.as_ref().map(|current| {
+            let since = current.since().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            Timestamp { seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanos: since.subsec_nanos().cast_signed() }
+        }),
+        endpoints: endpoints(snapshot, hosted),
+        download: downloads.iter().find(|report| *report.model == **hosted.name()).map(|report| ModelDownload {
+            files: report.files,
+            files_done: report.files_done,
+            bytes: report.bytes,
+            bytes_done: report.bytes_done,
+        }),
+    }
+}

@@ -1,0 +1,172 @@
+//! `flowgate models`: the models that a running gateway runs itself, over its admin listener; loads them and lets them go.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use flowgate_client::{
+    Client, Error,
+    proto::{
+        admin::v1::{Model, ModelRuntime, ModelState},
+        v1::ErrorReason,
+    },
+};
+
+use super::{complain, runtime, say};
+
+#[derive(Debug, Args)]
+pub(super) struct Models {
+    /// What is done with one model. Without it all are listed.
+    #[arg(requires = "model")]
+    act: Option<Act>,
+    /// The model's reference, or the name of an endpoint that has just one such model.
+    model: Option<String>,
+    /// Where the gateway's admin listener is.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:5001")]
+    admin: String,
+    /// The key of the admin services, sent as a bearer token.
+    #[arg(long, env = "FLOWGATE_ADMIN_KEY", hide_env_values = true)]
+    key: Option<String>,
+    /// Print JSON, for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Act {
+    /// Load it, or look up anew what its reference means.
+    Load,
+    /// Let it go, once its calls are done.
+    Unload,
+    /// Keep it loaded, whatever happens.
+    Pin,
+    /// Let it come and go again.
+    Unpin,
+}
+
+pub(super) fn run(models: &Models) -> ExitCode {
+    crate::install_crypto();
+    let done = match runtime() {
+        Ok(runtime) => runtime.block_on(models.ask()),
+        Err(error) => Err(format!("the runtime cannot be started: {error}")),
+    };
+    match done {
+        Ok(found) => {
+            say(&models.told(&found));
+            ExitCode::SUCCESS
+        }
+        Err(what) => {
+            complain(&format!("error: {what}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Models {
+    async fn ask(&self) -> Result<Vec<Model>, String> {
+        let client = self.client().map_err(|error| self.explain(&error))?;
+        let (admin, name) = (client.admin(), self.model.as_deref().unwrap_or_default());
+        let one = match self.act {
+            None => return admin.list_models().await.map_err(|error| self.explain(&error)),
+            Some(Act::Load) => admin.load_model(name).await,
+            Some(Act::Unload) => admin.unload_model(name).await,
+            Some(Act::Pin) => admin.pin_model(name, true).await,
+            Some(Act::Unpin) => admin.pin_model(name, false).await,
+        };
+        one.map(|model| vec![model]).map_err(|error| self.explain(&error))
+    }
+
+    fn client(&self) -> Result<Client, Error> {
+        // A load takes as long as it takes.
+        let options = Client::options(&self.admin);
+        match &self.key {
+            Some(key) => options.key(key)?.connect(),
+            None => options.connect(),
+        }
+    }
+
+    fn explain(&self, error: &Error) -> String {
+        super::of_admin(&self.admin, error, |reason| match reason {
+            ErrorReason::CallerModelNotFound => Some("`flowgate models` lists those there are"),
+            _ => None,
+        })
+    }
+
+    fn told(&self, models: &[Model]) -> String {
+        if self.json {
+            return serde_json::to_string_pretty(models).map_or_else(|error| error.to_string(), |text| format!("{text}\n"));
+        }
+        if models.is_empty() {
+            return "no endpoint has a model that the gateway runs itself\n".to_owned();
+        }
+        models.iter().map(line).collect()
+    }
+}
+
+/// A model in two lines or three.
+fn line(model: &Model) -> String {
+    let state = match model.state() {
+        ModelState::Loaded => "loaded",
+        ModelState::Loading => "loading",
+        ModelState::Failed => "failed",
+        ModelState::Unloaded | ModelState::Unspecified => "not loaded",
+    };
+    let mut facts = vec![state.to_owned()];
+    match model.runtime() {
+        ModelRuntime::Native => facts.push("in this process".to_owned()),
+        ModelRuntime::Python => facts.push(format!("{} Python", model.instances)),
+        ModelRuntime::Unspecified => {}
+    }
+    if model.version > 0 {
+        let aliases = if model.aliases.is_empty() { String::new() } else { format!(" ({})", model.aliases.join(", ")) };
+        facts.push(format!("version {}{aliases}", model.version));
+    }
+    if model.memory_bytes > 0 {
+        facts.push(format!("{:.1} MiB", bytes(model.memory_bytes)));
+    }
+    if model.calls > 0 {
+        facts.push(format!("{} calls", model.calls));
+    }
+    if model.pinned {
+        facts.push("pinned".to_owned());
+    }
+    if let Some(download) = &model.download {
+        facts.push(format!("{:.1} of {:.1} MiB here", bytes(download.bytes_done), bytes(download.bytes)));
+    }
+    let why = if model.state_reason.is_empty() { String::new() } else { format!("    {}\n", model.state_reason) };
+    format!("{}\n    {}; for {}\n{why}", model.uri, facts.join(", "), model.endpoints.join(", "))
+}
+
+/// In MiB, as people read them.
+#[expect(clippy::cast_precision_loss, reason = "a tenth of a MiB is told")]
+fn bytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_told_in_two_lines_or_three() {
+        let loaded = Model {
+            uri: "models:/iris@champion".to_owned(),
+            state: ModelState::Loaded.into(),
+            runtime: ModelRuntime::Native.into(),
+            version: 3,
+            aliases: vec!["champion".to_owned()],
+            memory_bytes: 3 << 19,
+            pinned: true,
+            endpoints: vec!["iris".to_owned(), "other".to_owned()],
+            ..Model::default()
+        };
+        let told = "models:/iris@champion\n    loaded, in this process, version 3 (champion), 1.5 MiB, pinned; for iris, other\n";
+        assert_eq!(line(&loaded), told);
+        let failed = Model {
+            uri: "runs:/1/m".to_owned(),
+            state: ModelState::Failed.into(),
+            state_reason: "it is of no use".to_owned(),
+            ..Model::default()
+        };
+        assert_eq!(line(&failed), "runs:/1/m\n    failed; for \n    it is of no use\n");
+    }
+}

@@ -1,0 +1,66 @@
+//! What runs one version of a model, and how one is started. The rest of the room knows no runtime.
+
+use std::{fmt, path::Path, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+
+use crate::{
+    config,
+    error::Result,
+    mlflow::{model_file::ModelFile, process::Exit},
+    upstream::Body,
+};
+
+/// What answers the requests of one version of a model.
+pub(super) trait Engine: Send + Sync + fmt::Debug {
+    /// Answers a request as a scoring server does.
+    ///
+    /// # Errors
+    /// When it is gone, or does not speak its protocol.
+    fn answer(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>>>;
+
+    /// How much memory it takes, about; `None` when nobody knows.
+    fn bytes(&self) -> Option<u64>;
+
+    /// Tells how it ended, and what it said last, without keeping it from that; `None` for what lives in this process.
+    fn ended(&self) -> Option<BoxFuture<'static, (Exit, Vec<String>)>>;
+}
+
+/// A model on the disk that is to be run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan<'a> {
+    /// For logs.
+    pub name: &'a Arc<str>,
+    /// The folder with `MLmodel`.
+    pub folder: &'a Path,
+    /// What that says.
+    pub file: &'a ModelFile,
+    /// What the configuration says.
+    pub model: &'a config::Model,
+}
+
+/// How engines come to be.
+pub(super) trait Start: Send + Sync + fmt::Debug {
+    /// What would run a model, and what that takes; reads it where it is read into this process. Blocks.
+    ///
+    /// # Errors
+    /// `GATEWAY_NOT_SERVING` when nothing can run it, and why.
+    fn prepare(&self, plan: Plan<'_>) -> Result<Prepared>;
+
+    /// A process that serves a model; it is ready.
+    ///
+    /// # Errors
+    /// What kept it from that.
+    fn process<'a>(&'a self, plan: Plan<'a>) -> BoxFuture<'a, Result<Arc<dyn Engine>>>;
+}
+
+/// What will run a model.
+#[derive(Clone, Debug)]
+pub(super) enum Prepared {
+    /// This process: it is ready.
+    Here(Arc<dyn Engine>),
+    /// A process of its own, which is to be started.
+    Process,
+}

@@ -1,0 +1,195 @@
+//! One version of a model that answers: its instances, which of them a call takes, and what is known of it. It lives as long as a call is
+//! under way on it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{
+            AtomicUsize,
+            Ordering::{AcqRel, Relaxed},
+        },
+    },
+    time::SystemTime,
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use flowgate_proto::v1::ErrorReason;
+use futures_util::StreamExt as _;
+use http::{Request, Response};
+
+use super::{engine::Engine, room::Taken};
+use crate::{
+    error::{Error, Result},
+    mlflow::{artifacts::Lease, registry::Resolved, signature::Signature},
+    upstream::Body,
+};
+
+/// How many calls one instance has at once before there should be another one.
+const BUSY: usize = 4;
+
+/// One version of a model that answers.
+pub struct Generation {
+    /// What it was called for, and which version that was.
+    resolved: Mutex<Resolved>,
+    /// What it takes and gives.
+    signature: Option<Signature>,
+    /// Whether it runs in this process.
+    is_native: bool,
+    /// Since when it answers.
+    since: SystemTime,
+    pub(super) lease: Arc<Lease>,
+    instances: ArcSwap<Vec<Arc<Instance>>>,
+    changing: Mutex<()>,
+}
+
+/// One engine, and the calls on it.
+pub(super) struct Instance {
+    pub(super) engine: Arc<dyn Engine>,
+    calls: AtomicUsize,
+    taken: Taken,
+}
+
+/// A call on an instance; both live while it is under way.
+struct Call {
+    instance: Arc<Instance>,
+    _generation: Arc<Generation>,
+}
+
+impl Generation {
+    pub(super) fn new(resolved: Resolved, lease: Arc<Lease>, signature: Option<Signature>, is_native: bool, first: Instance) -> Arc<Self> {
+        Arc::new(Self {
+            resolved: Mutex::new(resolved),
+            signature,
+            is_native,
+            since: SystemTime::now(),
+            lease,
+            instances: ArcSwap::from_pointee(vec![Arc::new(first)]),
+            changing: Mutex::default(),
+        })
+    }
+
+    /// Answers a request at the instance that has the fewest to answer.
+    ///
+    /// # Errors
+    /// `PROVIDER_UNAVAILABLE` when its last instance has just ended; else those of the engine.
+    pub(super) async fn answer(self: &Arc<Self>, request: Request<Bytes>) -> Result<Response<Body>> {
+        let free = self.instances.load().iter().min_by_key(|instance| instance.calls.load(Relaxed)).cloned();
+        let instance = free.ok_or_else(|| Error::new(ErrorReason::ProviderUnavailable, "the model's process has ended; try again"))?;
+        instance.calls.fetch_add(1, Relaxed);
+        let call = Call { instance, _generation: Arc::clone(self) };
+        let response = call.instance.engine.answer(request).await?;
+        // What is still to come is part of the call.
+        Ok(response.map(|body| {
+            Body::made(body.map(move |piece| {
+                let _until_the_end = &call;
+                piece
+            }))
+        }))
+    }
+
+    /// What it was called for, and which version that was.
+    pub fn resolved(&self) -> Resolved {
+        self.resolved.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The same files are what is meant now.
+    pub(super) fn is_now(&self, resolved: Resolved) {
+        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = resolved;
+    }
+
+    /// What it takes and gives, as far as it says so.
+    pub fn signature(&self) -> Option<&Signature> {
+        self.signature.as_ref()
+    }
+
+    /// Whether it runs in this process.
+    pub fn is_native(&self) -> bool {
+        self.is_native
+    }
+
+    /// Since when it answers.
+    pub fn since(&self) -> SystemTime {
+        self.since
+    }
+
+    /// The hash of its files.
+    pub fn digest(&self) -> &str {
+        self.lease.digest()
+    }
+
+    /// What its instances run on.
+    pub(super) fn engines(&self) -> Vec<Arc<dyn Engine>> {
+        self.instances.load().iter().map(|instance| Arc::clone(&instance.engine)).collect()
+    }
+
+    /// How many instances there are.
+    pub fn count(&self) -> usize {
+        self.instances.load().len()
+    }
+
+    /// Calls under way.
+    pub(super) fn calls(&self) -> usize {
+        self.instances.load().iter().map(|instance| instance.calls.load(Relaxed)).sum()
+    }
+
+    /// How much memory all instances take.
+    pub fn bytes(&self) -> u64 {
+        self.instances.load().iter().map(|instance| instance.taken.size().bytes).sum()
+    }
+
+    /// Whether all instances have enough to do.
+    pub(super) fn is_busy(&self) -> bool {
+        self.calls() >= self.count() * BUSY
+    }
+
+    /// Whether one instance fewer would do.
+    pub(super) fn is_idle(&self) -> bool {
+        self.calls() * 2 < self.count().saturating_sub(1) * BUSY
+    }
+
+    /// Takes an instance in.
+    pub(super) fn add(&self, instance: Instance) {
+        self.change(|instances| instances.push(Arc::new(instance)));
+    }
+
+    /// Lets an instance go that has ended. How many are left.
+    pub(super) fn remove(&self, engine: &Weak<dyn Engine>) -> usize {
+        self.change(|instances| instances.retain(|instance| !Weak::ptr_eq(&Arc::downgrade(&instance.engine), engine)));
+        self.count()
+    }
+
+    /// Lets the youngest instance go, once its calls are done.
+    pub(super) fn shrink(&self) {
+        self.change(|instances| drop(instances.pop()));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Instance>>)) {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut instances = (**self.instances.load()).clone();
+        change(&mut instances);
+        self.instances.store(Arc::new(instances));
+    }
+}
+
+impl Instance {
+    pub(super) fn new(engine: Arc<dyn Engine>, taken: Taken) -> Self {
+        if let Some(bytes) = engine.bytes() {
+            taken.correct(bytes);
+        }
+        Self { engine, calls: AtomicUsize::new(0), taken }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.instance.calls.fetch_sub(1, AcqRel);
+    }
+}
+
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generation").field("model", &self.lease.digest()).field("instances", &self.count()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,123 @@
+//! What all models stand on: the registry, the files, the memory of both, and room. Opened when the first model is asked for.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use flowgate_proto::v1::ErrorReason;
+
+use super::{
+    engine::Start,
+    room::{Most, Room},
+};
+use crate::{
+    config::{Environment, ModelUri, Models as Settings},
+    error::{Error, Result},
+    mlflow::{
+        artifacts::{Cache, Lease, Stores, Wanted},
+        registry::{Memory, RegisteredModel, Registry, Resolved, Servers},
+    },
+    task::Tasks,
+    upstream::{
+        control::{self, ControlTls},
+        grants::Grants,
+    },
+};
+
+/// What all models stand on.
+pub(super) struct Ground {
+    registry: Registry,
+    memory: Memory,
+    cache: Arc<Cache>,
+    pub(super) room: Arc<Room>,
+    pub(super) start: Arc<dyn Start>,
+}
+
+impl Ground {
+    /// Opens the cache's folder, which blocks for a moment.
+    ///
+    /// # Errors
+    /// `GATEWAY_NOT_SERVING` when a server's address or the cache's folder is no good.
+    pub(super) fn open(
+        settings: &Settings,
+        environment: &Arc<dyn Environment + Send + Sync>,
+        grants: &Arc<Grants>,
+        start: Arc<dyn Start>,
+        tasks: &Tasks,
+    ) -> Result<Self> {
+        let servers = Arc::new(Servers::read(settings.tracking_uri.as_deref(), &**environment)?);
+        let stores = Stores {
+            tracking: control::fetch(&servers.tls)?,
+            others: control::fetch(&ControlTls::default())?,
+            servers,
+            grants: Arc::clone(grants),
+            environment: Arc::clone(environment),
+        };
+        Self::over(stores, settings, start, tasks)
+    }
+
+    /// Over these servers and stores.
+    pub(super) fn over(stores: Stores, settings: &Settings, start: Arc<dyn Start>, tasks: &Tasks) -> Result<Self> {
+        let folder = folder(settings, &*stores.environment)?;
+        Ok(Self {
+            registry: Registry::new(Arc::clone(&stores.servers), Arc::clone(&stores.tracking)),
+            // First: it makes the folder.
+            cache: Cache::open(&folder, settings.cache_bytes, stores, tasks.clone())?,
+            memory: Memory::open(&folder.join("resolved.json")),
+            room: Room::new(Most { bytes: settings.memory, processes: settings.max_processes }),
+            start,
+        })
+    }
+
+    /// What a reference means now, or meant last while the registry is away; tells which.
+    ///
+    /// # Errors
+    /// What the registry says.
+    pub(super) async fn resolve(&self, uri: &ModelUri) -> Result<(Resolved, bool)> {
+        self.memory.resolve(&self.registry, uri).await
+    }
+
+    /// The files of a model.
+    ///
+    /// # Errors
+    /// What the store says, or the disk.
+    pub(super) async fn files(&self, resolved: &Resolved) -> Result<Arc<Lease>> {
+        self.cache.get(&Wanted::from(resolved)).await
+    }
+
+    /// The registered models that a filter lets through.
+    ///
+    /// # Errors
+    /// What the registry says.
+    pub(super) async fn registered(&self, filter: Option<&str>) -> Result<Vec<RegisteredModel>> {
+        self.registry.models(filter).await
+    }
+
+    /// How far downloads are.
+    pub(super) fn downloads(&self) -> Vec<crate::mlflow::artifacts::Report> {
+        self.cache.progress()
+    }
+}
+
+/// The cache's folder: the one that is set, or one that belongs to the user.
+fn folder(settings: &Settings, environment: &dyn Environment) -> Result<PathBuf> {
+    if let Some(folder) = &settings.cache {
+        return std::path::absolute(folder).map_err(|error| no_folder(folder, &error));
+    }
+    let variable = |name| environment.variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let user = variable("XDG_CACHE_HOME").filter(|folder| folder.is_absolute()).or_else(|| Some(variable("HOME")?.join(".cache")));
+    Ok(user.unwrap_or_else(std::env::temp_dir).join("flowgate").join("models"))
+}
+
+fn no_folder(folder: &Path, error: &io::Error) -> Error {
+    let message = format!("`mlflow.cache.folder` {} is no folder: {error}", folder.display());
+    Error::new(ErrorReason::GatewayNotServing, message)
+}
+
+impl fmt::Debug for Ground {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ground").field("room", &self.room).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,498 @@
+//! One model as deployments name it: loaded by the first call however many wait, followed where its reference moves, let go when nobody
+//! calls, tried again ever more seldom when it fails.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
+        },
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use flowgate_proto::v1::ErrorReason;
+use futures_util::{
+    FutureExt as _, StreamExt as _,
+    future::{BoxFuture, Shared},
+};
+use http::{Request, Response};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
+
+use super::{
+    Common,
+    engine::Engine,
+    generation::Generation,
+    ground::Ground,
+    load::{Load, Loaded},
+};
+use crate::{
+    config,
+    error::{Error, Result},
+    telemetry::models::ModelMeter,
+    upstream::{Body, Server},
+};
+
+/// How long after a failure the next load is tried at the earliest, doubled with each further one, and at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long a version must have answered for its end to be no failure to load.
+const STEADY: Duration = Duration::from_secs(30);
+/// How long a model stays that was just loaded, however much others want its room: else two that do not fit together would do nothing but
+/// load.
+const RESIDENCE: Duration = Duration::from_secs(2);
+
+/// How often it is looked what is due, at least and at most.
+const LOOK: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_millis(50);
+
+/// One load under way, for all who wait for it.
+type Flight = Shared<oneshot::Receiver<Result<Arc<Generation>>>>;
+
+/// One model as deployments name it.
+pub struct Hosted {
+    name: Arc<str>,
+    model: config::Model,
+    common: Arc<Common>,
+    meter: ModelMeter,
+    current: ArcSwapOption<Generation>,
+    desk: Mutex<Desk>,
+    calls: AtomicUsize,
+    born: Instant,
+    /// When a call began or ended last, in milliseconds after `born`.
+    used: AtomicU64,
+    /// It is neither unloaded nor makes way.
+    pinned: AtomicBool,
+    growing: AtomicBool,
+    me: Weak<Self>,
+}
+
+/// What is under way, and what went wrong.
+#[derive(Default)]
+struct Desk {
+    flight: Option<Flight>,
+    failures: u32,
+    failed: Option<Failed>,
+    /// When the version that answers was loaded.
+    loaded: Option<Instant>,
+}
+
+/// A load that failed.
+#[derive(Clone)]
+struct Failed {
+    error: Error,
+    until: Instant,
+}
+
+/// How a model stands.
+#[derive(Clone, Debug)]
+pub enum State {
+    /// It is not loaded; the first call does it.
+    Unloaded,
+    /// It is being loaded for the first time.
+    Loading,
+    /// A version answers.
+    Loaded,
+    /// It could not be loaded, and why; how long until it is tried again.
+    Failed(Error, Duration),
+}
+
+/// A call, or a wait for one.
+struct Visit(Arc<Hosted>);
+
+impl Hosted {
+    pub(super) fn new(model: config::Model, common: Arc<Common>) -> Arc<Self> {
+        let name: Arc<str> = model.uri.to_string().into();
+        let hosted = Arc::new_cyclic(|me| Self {
+            meter: common.meters.model(&name),
+            name,
+            model,
+            common,
+            current: ArcSwapOption::empty(),
+            desk: Mutex::default(),
+            calls: AtomicUsize::new(0),
+            born: Instant::now(),
+            used: AtomicU64::new(0),
+            pinned: AtomicBool::new(false),
+            growing: AtomicBool::new(false),
+            me: Weak::clone(me),
+        });
+        hosted.common.tasks.spawn(keep(Weak::clone(&hosted.me)));
+        if hosted.moves() {
+            hosted.common.tasks.spawn(follow(Weak::clone(&hosted.me), hosted.common.settings.refresh));
+        }
+        hosted
+    }
+
+    /// The reference, as it is written in full.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Whether it is the model of a definition.
+    pub fn is(&self, model: &config::Model) -> bool {
+        self.model == *model
+    }
+
+    /// The version that answers, loaded now where none does.
+    ///
+    /// # Errors
+    /// What kept it from being loaded; right away while the pause after a failure lasts.
+    pub async fn load(&self) -> Result<Arc<Generation>> {
+        let flight = {
+            // The version first: a load that ends puts it there before it leaves the desk.
+            if let Some(current) = self.current.load_full() {
+                return Ok(current);
+            }
+            let mut desk = self.desk();
+            if let Some(flight) = &desk.flight {
+                flight.clone()
+            } else if let Some(current) = self.current.load_full() {
+                return Ok(current);
+            } else {
+                if let Some(failed) = desk.failed.as_ref().filter(|failed| failed.until > Instant::now()) {
+                    return Err(failed.told(&self.name));
+                }
+                self.take_off(&mut desk, None)
+            }
+        };
+        flight.await.unwrap_or_else(|_| Err(Error::internal("loading the model was given up; try again")))
+    }
+
+    /// Looks up what the reference means now, and has that version answer, once it is warm. The one that answers goes on until then, and
+    /// after a failure.
+    ///
+    /// # Errors
+    /// What kept it from being loaded.
+    pub async fn refresh(&self) -> Result<Arc<Generation>> {
+        let flight = {
+            let mut desk = self.desk();
+            match &desk.flight {
+                Some(flight) => flight.clone(),
+                None => self.take_off(&mut desk, self.current.load_full()),
+            }
+        };
+        flight.await.unwrap_or_else(|_| Err(Error::internal("loading the model was given up; try again")))
+    }
+
+    /// Lets go of the version that answers, when its calls are done. Whether there was one.
+    pub fn unload(&self) -> bool {
+        let was = self.current.swap(None).is_some();
+        if was {
+            tracing::info!(model = %self.name, "a model is unloaded");
+            self.meter.unloaded();
+            self.meter.holds(0, 0);
+        }
+        was
+    }
+
+    /// Whether it stays loaded, whatever others need.
+    pub fn pin(&self, pinned: bool) {
+        self.pinned.store(pinned, Release);
+    }
+
+    /// Whether it is pinned.
+    pub fn is_pinned(&self) -> bool {
+        self.pinned.load(Acquire)
+    }
+
+    /// The version that answers.
+    pub fn current(&self) -> Option<Arc<Generation>> {
+        self.current.load_full()
+    }
+
+    /// How it stands.
+    pub fn state(&self) -> State {
+        if self.current.load().is_some() {
+            return State::Loaded;
+        }
+        let desk = self.desk();
+        match &desk.failed {
+            _ if desk.flight.is_some() => State::Loading,
+            Some(failed) => State::Failed(failed.error.clone(), failed.until.saturating_duration_since(Instant::now())),
+            None => State::Unloaded,
+        }
+    }
+
+    /// When it may make way for others: since when nobody called; `None` while it may not.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let old = self.desk().loaded.is_some_and(|loaded| loaded.elapsed() >= RESIDENCE);
+        let free = old && self.model.min == 0 && !self.is_pinned() && self.calls.load(Acquire) == 0 && self.current.load().is_some();
+        free.then(|| self.used())
+    }
+
+    /// Calls under way, those included that wait for it to be loaded.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Relaxed)
+    }
+
+    /// Whether a failure is too fresh to try again by itself.
+    fn is_pausing(&self) -> bool {
+        self.desk().failed.as_ref().is_some_and(|failed| failed.until > Instant::now())
+    }
+
+    fn moves(&self) -> bool {
+        let is_registered = matches!(self.model.uri, config::ModelUri::Registered { .. });
+        is_registered && !self.model.uri.is_fixed()
+    }
+
+    fn used(&self) -> Instant {
+        self.born + Duration::from_millis(self.used.load(Relaxed))
+    }
+
+    fn enter(&self) -> Option<Visit> {
+        let me = self.me.upgrade()?;
+        self.calls.fetch_add(1, AcqRel);
+        self.touch();
+        Some(Visit(me))
+    }
+
+    fn touch(&self) {
+        self.used.store(u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Loads in a task of its own: whoever asked may go away.
+    fn take_off(&self, desk: &mut Desk, current: Option<Arc<Generation>>) -> Flight {
+        let (done, flight) = oneshot::channel();
+        let flight = flight.shared();
+        desk.flight = Some(flight.clone());
+        if let Some(me) = self.me.upgrade() {
+            self.common.tasks.spawn(async move {
+                let begun = Instant::now();
+                let loaded = me.fetch(current).await;
+                me.meter.loaded(loaded.is_ok(), begun.elapsed());
+                let told = me.land(loaded);
+                // Whoever asked may be gone.
+                drop(done.send(told));
+            });
+        }
+        flight
+    }
+
+    async fn fetch(&self, current: Option<Arc<Generation>>) -> Result<Loaded> {
+        let ground = self.common.ground().await?;
+        let evict = || self.common.evict(&self.name);
+        self.loading(&ground, current, &evict).run().await
+    }
+
+    fn loading<'a>(
+        &'a self,
+        ground: &'a Arc<Ground>,
+        current: Option<Arc<Generation>>,
+        evict: &'a (dyn Fn() -> bool + Send + Sync),
+    ) -> Load<'a> {
+        Load { ground, model: &self.model, name: &self.name, current, evict }
+    }
+
+    /// Takes in what a load came to.
+    fn land(&self, loaded: Result<Loaded>) -> Result<Arc<Generation>> {
+        let mut desk = self.desk();
+        desk.flight = None;
+        match loaded {
+            Ok(Loaded::Same(generation)) => {
+                desk.failed = None;
+                Ok(generation)
+            }
+            Ok(Loaded::New(generation)) => {
+                desk.failed = None;
+                desk.loaded = Some(Instant::now());
+                self.current.store(Some(Arc::clone(&generation)));
+                drop(desk);
+                self.meter.holds(u64::try_from(generation.count()).unwrap_or(u64::MAX), generation.bytes());
+                self.touch();
+                generation.engines().iter().for_each(|engine| self.watch(&generation, engine));
+                Ok(generation)
+            }
+            Err(error) => {
+                let failed = desk.fail(error);
+                let again_in = failed.until.saturating_duration_since(Instant::now());
+                tracing::warn!(model = %self.name, error = ?failed.error, ?again_in, "a model cannot be loaded");
+                Err(failed.told(&self.name))
+            }
+        }
+    }
+
+    /// Sees to it that an instance that ends is not asked any more.
+    fn watch(&self, generation: &Arc<Generation>, engine: &Arc<dyn Engine>) {
+        let Some(ended) = engine.ended() else { return };
+        let (me, generation, engine) = (Weak::clone(&self.me), Arc::downgrade(generation), Arc::downgrade(engine));
+        self.common.tasks.spawn(async move {
+            let (exit, lines) = ended.await;
+            // One that was let go is not missed.
+            let (Some(me), Some(generation)) = (me.upgrade(), generation.upgrade()) else { return };
+            me.meter.crashed();
+            tracing::warn!(model = %me.name, ?exit, last = lines.last(), "a model's process has ended");
+            if generation.remove(&engine) == 0 {
+                me.lost(&generation);
+            }
+        });
+    }
+
+    /// The last instance of a version has ended.
+    fn lost(&self, generation: &Arc<Generation>) {
+        let mut desk = self.desk();
+        let is_current = self.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, generation));
+        if !is_current {
+            return;
+        }
+        self.current.store(None);
+        self.meter.holds(0, 0);
+        let steady = desk.loaded.is_some_and(|loaded| loaded.elapsed() >= STEADY);
+        if steady {
+            desk.failures = 0;
+        } else {
+            let error = Error::new(ErrorReason::GatewayNotServing, "the model's process ended soon after it was started");
+            desk.fail(error);
+        }
+    }
+
+    /// Starts one more instance where all have enough to do.
+    fn grow(&self, generation: &Arc<Generation>) {
+        let most = usize::try_from(self.model.max).unwrap_or(1);
+        if generation.is_native() || generation.count() >= most || !generation.is_busy() || self.growing.swap(true, AcqRel) {
+            return;
+        }
+        let (Some(me), generation) = (self.me.upgrade(), Arc::clone(generation)) else { return };
+        self.common.tasks.spawn(async move {
+            if let Err(error) = me.add(&generation).await {
+                tracing::warn!(model = %me.name, ?error, "no further instance of a model could be started");
+            }
+            me.growing.store(false, Release);
+        });
+    }
+
+    async fn add(&self, generation: &Arc<Generation>) -> Result<()> {
+        let ground = self.common.ground().await?;
+        let evict = || self.common.evict(&self.name);
+        let instance = self.loading(&ground, None, &evict).another(generation).await?;
+        let engine = Arc::clone(&instance.engine);
+        generation.add(instance);
+        self.watch(generation, &engine);
+        Ok(())
+    }
+
+    /// Does what is due by now: loads what is to be there, lets go of what nobody calls.
+    async fn look(&self) {
+        if let Some(current) = self.current.load().as_deref() {
+            self.meter.holds(u64::try_from(current.count()).unwrap_or(u64::MAX), current.bytes());
+        }
+        let min = usize::try_from(self.model.min).unwrap_or(0);
+        let Some(current) = self.current.load_full() else {
+            if min > 0 || self.is_pinned() {
+                // What went wrong is logged by the load.
+                drop(self.load().await);
+            }
+            return;
+        };
+        let count = current.count();
+        if !current.is_native() && count < min {
+            if let Err(error) = self.add(&current).await {
+                tracing::warn!(model = %self.name, ?error, "an instance of a model could not be started");
+            }
+        } else if count > min.max(1) && current.is_idle() {
+            current.shrink();
+        }
+        let is_idle = self.model.idle.is_some_and(|idle| self.used().elapsed() >= idle);
+        if is_idle && self.idle_since().is_some() {
+            self.unload();
+        }
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Desk {
+    /// Takes in a failure; the next try waits longer than the last.
+    fn fail(&mut self, error: Error) -> Failed {
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
+        self.failures = self.failures.saturating_add(1);
+        let failed = Failed { error, until: Instant::now() + pause.mul_f64(0.9 + 0.2 * fastrand::f64()) };
+        self.failed = Some(failed.clone());
+        failed
+    }
+}
+
+impl Failed {
+    /// What callers are told: why, and when it is tried again.
+    fn told(&self, name: &str) -> Error {
+        let left = self.until.saturating_duration_since(Instant::now());
+        let message = format!("model `{name}` cannot be loaded: {}; it is tried again in {:.0} s", self.error, left.as_secs_f64().ceil());
+        // Whoever asks for it elsewhere may get an answer, so that a lack of room keeps its reason.
+        let reason = match self.error.reason() {
+            reason @ (ErrorReason::GatewayOverloaded | ErrorReason::ProviderNotFound) => reason,
+            _ => ErrorReason::GatewayNotServing,
+        };
+        Error::new(reason, message).retry_after(Some(left)).because(self.error.clone())
+    }
+}
+
+impl Server for Hosted {
+    fn answer(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>>> {
+        async move {
+            let visit = self.enter().ok_or_else(|| Error::internal("a model is called that is gone"))?;
+            let generation = match self.current.load_full() {
+                Some(generation) => generation,
+                None => self.load().await?,
+            };
+            self.grow(&generation);
+            let response = generation.answer(request).await?;
+            Ok(response.map(|body| visit.over(body)))
+        }
+        .boxed()
+    }
+}
+
+impl Visit {
+    /// Lasts until the body is read, or dropped.
+    fn over(self, body: Body) -> Body {
+        Body::made(body.map(move |piece| {
+            let _until_the_end = &self;
+            piece
+        }))
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.calls.fetch_sub(1, AcqRel);
+    }
+}
+
+/// Looks after a model for as long as it is there.
+async fn keep(model: Weak<Hosted>) {
+    loop {
+        let Some(hosted) = model.upgrade() else { return };
+        let pause = hosted.model.idle.map_or(LOOK, |idle| (idle / 4).clamp(SOON, LOOK));
+        hosted.look().await;
+        drop(hosted);
+        sleep(pause).await;
+    }
+}
+
+/// Follows a reference that moves, while a version of it answers.
+async fn follow(model: Weak<Hosted>, every: Duration) {
+    loop {
+        sleep(every.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+        let Some(hosted) = model.upgrade() else { return };
+        if hosted.current.load().is_some() && !hosted.is_pausing() {
+            // A failure is logged by the load, and the version before it goes on answering.
+            drop(hosted.refresh().await);
+        }
+    }
+}
+
+impl fmt::Debug for Hosted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hosted").field("model", &self.name).field("state", &self.state()).finish_non_exhaustive()
+    }
+}

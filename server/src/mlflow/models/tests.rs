@@ -1,0 +1,409 @@
+//! The life of models, on a registry that is a function, folders that are real, and engines that do as a test says.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex as StdMutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use flowgate_proto::v1::ErrorReason;
+use futures_util::{FutureExt as _, future::BoxFuture, future::join_all};
+use http::{Request, Response};
+use tokio::sync::{Semaphore, watch};
+
+use super::{
+    engine::{Engine, Plan, Prepared, Start},
+    *,
+};
+use crate::{
+    config::{Environment, Model, Runtime, fixture::Fake},
+    mlflow::{artifacts::Stores, process::Exit, registry::Servers as Registries, testing::fetch},
+    telemetry::metrics::Metrics,
+    upstream::Body,
+};
+
+/// A registry, folders of models, and engines.
+#[derive(Clone, Debug)]
+struct World(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    folder: tempfile::TempDir,
+    /// What an alias points to: the number of a version.
+    champion: AtomicUsize,
+    away: AtomicBool,
+    engines: Engines,
+}
+
+/// Makes engines; what becomes of them is for the test to say.
+#[derive(Clone, Debug)]
+struct Engines(Arc<Doing>);
+
+#[derive(Debug)]
+struct Doing {
+    /// What each start takes a permit of.
+    gate: Semaphore,
+    started: AtomicUsize,
+    fail: AtomicBool,
+    /// What each call takes a permit of, when it is about the word `slow`.
+    calls: Semaphore,
+    running: StdMutex<Vec<watch::Sender<bool>>>,
+}
+
+/// Answers with the words in its folder.
+#[derive(Debug)]
+struct Fixed {
+    words: String,
+    doing: Arc<Doing>,
+    alive: Option<watch::Receiver<bool>>,
+}
+
+impl Start for Engines {
+    fn prepare(&self, plan: Plan<'_>) -> Result<Prepared> {
+        if self.0.fail.load(SeqCst) {
+            return Err(Error::new(ErrorReason::GatewayNotServing, "it is of no use"));
+        }
+        Ok(match plan.model.runtime {
+            Runtime::Native => {
+                self.0.started.fetch_add(1, SeqCst);
+                Prepared::Here(Arc::new(self.fixed(plan, None)))
+            }
+            Runtime::Auto | Runtime::Python => Prepared::Process,
+        })
+    }
+
+    fn process<'a>(&'a self, plan: Plan<'a>) -> BoxFuture<'a, Result<Arc<dyn Engine>>> {
+        async move {
+            self.0.started.fetch_add(1, SeqCst);
+            self.0.gate.acquire().await.unwrap().forget();
+            let (life, alive) = watch::channel(true);
+            self.0.running.lock().unwrap().push(life);
+            Ok(Arc::new(self.fixed(plan, Some(alive))) as Arc<dyn Engine>)
+        }
+        .boxed()
+    }
+}
+
+impl Engines {
+    fn fixed(&self, plan: Plan<'_>, alive: Option<watch::Receiver<bool>>) -> Fixed {
+        let words = std::fs::read_to_string(plan.folder.join("words")).unwrap();
+        Fixed { words, doing: Arc::clone(&self.0), alive }
+    }
+
+    fn started(&self) -> usize {
+        self.0.started.load(SeqCst)
+    }
+
+    /// Ends the process that was started last.
+    fn crash(&self) {
+        self.0.running.lock().unwrap().pop().unwrap().send(false).unwrap();
+    }
+}
+
+impl Engine for Fixed {
+    fn answer(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>>> {
+        async move {
+            if request.body() == "slow" {
+                self.doing.calls.acquire().await.unwrap().forget();
+            }
+            match &self.alive {
+                Some(alive) if !*alive.borrow() => Err(Error::new(ErrorReason::ProviderUnavailable, "it is gone")),
+                _ => Ok(Response::new(Body::full(self.words.clone().into()))),
+            }
+        }
+        .boxed()
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        Some(100)
+    }
+
+    fn ended(&self) -> Option<BoxFuture<'static, (Exit, Vec<String>)>> {
+        let mut alive = self.alive.clone()?;
+        Some(
+            async move {
+                // Whoever holds the other end may be gone with the test.
+                drop(alive.wait_for(|alive| !alive).await);
+                (Exit::Code(1), vec!["boom".to_owned()])
+            }
+            .boxed(),
+        )
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let doing = Doing {
+            gate: Semaphore::new(1000),
+            started: AtomicUsize::new(0),
+            fail: AtomicBool::new(false),
+            calls: Semaphore::new(0),
+            running: StdMutex::default(),
+        };
+        let engines = Engines(Arc::new(doing));
+        let folder = tempfile::tempdir().unwrap();
+        Self(Arc::new(Inner { folder, champion: AtomicUsize::new(1), away: AtomicBool::new(false), engines }))
+    }
+
+    fn engines(&self) -> &Engines {
+        &self.0.engines
+    }
+
+    /// A model's folder; it says `words`.
+    fn folder(&self, words: &str) -> PathBuf {
+        let folder = self.0.folder.path().join(words);
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = "flavors: {python_function: {loader_module: none}}\nsaved_input_example_info: {}\n";
+        std::fs::write(folder.join("MLmodel"), file).unwrap();
+        std::fs::write(folder.join("words"), words).unwrap();
+        folder
+    }
+
+    /// The gateway's models, as after a start.
+    fn models(&self, settings: Settings) -> Models {
+        let settings = Settings { cache: Some(self.0.folder.path().join("cache")), ..settings };
+        let world = self.clone();
+        let (ask, _) = fetch(move |request| world.answer(request.uri().path(), request.uri().query().unwrap_or_default()));
+        let environment: Arc<dyn Environment + Send + Sync> =
+            Arc::new(Fake::default().variable("MLFLOW_TRACKING_URI", "http://registry.test:5000"));
+        let (own, tasks, engines) = (settings.clone(), Tasks::default(), self.engines().clone());
+        let spawning = tasks.clone();
+        let open = move || {
+            let stores = Stores {
+                servers: Arc::new(Registries::read(None, &*environment)?),
+                tracking: Arc::clone(&ask),
+                others: Arc::clone(&ask),
+                grants: Arc::new(Grants::new(Arc::clone(&environment), Tasks::default())),
+                environment: Arc::clone(&environment),
+            };
+            Ground::over(stores, &own, Arc::new(engines.clone()), &spawning)
+        };
+        Models::with(settings, Metrics::new().models().clone(), (Arc::new(open), tasks))
+    }
+
+    fn answer(&self, path: &str, query: &str) -> Result<(u16, String)> {
+        if self.0.away.load(SeqCst) {
+            return Err(Error::new(ErrorReason::ProviderUnavailable, "nobody is there"));
+        }
+        let champion = self.0.champion.load(SeqCst).to_string();
+        let known: HashMap<&str, String> = HashMap::from([
+            (
+                "/api/2.0/mlflow/registered-models/alias",
+                format!(r#"{{"model_version": {{"name": "iris", "version": "{champion}", "status": "READY"}}}}"#),
+            ),
+            (
+                "/api/2.0/mlflow/model-versions/get-download-uri",
+                format!(r#"{{"artifact_uri": "{}"}}"#, self.folder(&format!("version-{}", query.rsplit('=').next().unwrap())).display()),
+            ),
+        ]);
+        Ok((200, known.get(path).unwrap_or_else(|| panic!("{path}?{query}")).clone()))
+    }
+}
+
+fn model(uri: &str) -> Model {
+    Model::new(uri.parse().unwrap())
+}
+
+fn local(folder: &Path) -> Model {
+    Model { runtime: Runtime::Native, ..model(&format!("file://{}", folder.display())) }
+}
+
+async fn call(hosted: &Hosted, body: &'static str) -> Result<String> {
+    let response = hosted.answer(Request::new(Bytes::from_static(body.as_bytes()))).await?;
+    Ok(String::from_utf8(response.into_body().start(1 << 10).await.to_vec()).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_call_loads_it_once_however_many_wait() {
+    let world = World::new();
+    let models = world.models(Settings::default());
+    let hosted = models.hosted(&model("models:/iris@champion"));
+    assert!(matches!(hosted.state(), State::Unloaded));
+    world.engines().0.gate.forget_permits(1000);
+    let all = join_all((0..50).map(|_| call(&hosted, "")));
+    let open = async {
+        while world.engines().started() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(hosted.state(), State::Loading));
+        world.engines().0.gate.add_permits(1);
+    };
+    let (answers, ()) = tokio::join!(all, open);
+    assert!(answers.iter().all(|answer| answer.as_deref().unwrap() == "version-1"), "{answers:?}");
+    assert_eq!(world.engines().started(), 1);
+    assert!(matches!(hosted.state(), State::Loaded));
+    // What is defined alike is one model.
+    assert!(Arc::ptr_eq(&hosted, &models.hosted(&model("models:/iris@champion"))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_loaded_says_why_and_is_tried_again_ever_more_seldom() {
+    let world = World::new();
+    world.engines().0.fail.store(true, SeqCst);
+    let models = world.models(Settings::default());
+    let (hosted, other) = (models.hosted(&local(&world.folder("a"))), world.folder("b"));
+    let error = call(&hosted, "").await.unwrap_err();
+    assert_eq!(error.reason(), ErrorReason::GatewayNotServing);
+    assert!(error.to_string().contains("cannot be loaded: it is of no use; it is tried again in "), "{error}");
+    assert!(error.retry_after_hint().is_some_and(|after| after <= Duration::from_millis(1100)), "{error:?}");
+    world.engines().0.fail.store(false, SeqCst);
+    // Not yet.
+    assert_eq!(call(&hosted, "").await.unwrap_err().reason(), ErrorReason::GatewayNotServing);
+    assert_eq!(call(&models.hosted(&local(&other)), "").await.unwrap(), "b");
+    world.engines().0.fail.store(true, SeqCst);
+    tokio::time::advance(Duration::from_millis(1200)).await;
+    let again = call(&hosted, "").await.unwrap_err();
+    assert!(again.retry_after_hint().is_some_and(|after| after > Duration::from_millis(1500)), "{again:?}");
+    world.engines().0.fail.store(false, SeqCst);
+    tokio::time::advance(Duration::from_millis(2300)).await;
+    assert_eq!(call(&hosted, "").await.unwrap(), "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alias_is_followed_and_the_version_before_it_ends_its_calls() {
+    let world = World::new();
+    let models = world.models(Settings::default());
+    let hosted = models.hosted(&Model { runtime: Runtime::Native, ..model("models:/iris@champion") });
+    assert_eq!(call(&hosted, "").await.unwrap(), "version-1");
+    let first = hosted.current().unwrap();
+    world.0.champion.store(2, SeqCst);
+    let (slow, ()) = tokio::join!(call(&hosted, "slow"), async {
+        while hosted.current().is_some_and(|current| Arc::ptr_eq(&current, &first)) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(call(&hosted, "").await.unwrap(), "version-2");
+        world.engines().0.calls.add_permits(1);
+    });
+    assert_eq!(slow.unwrap(), "version-1");
+    assert_eq!(first.calls(), 0);
+    // A version that fails to load leaves the one before it where it is.
+    world.engines().0.fail.store(true, SeqCst);
+    world.0.champion.store(3, SeqCst);
+    assert!(hosted.refresh().await.is_err());
+    assert_eq!(call(&hosted, "").await.unwrap(), "version-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_is_away_changes_nothing_and_a_start_without_it_takes_the_last_version() {
+    let world = World::new();
+    let definition = Model { runtime: Runtime::Native, ..model("models:/iris@champion") };
+    let hosted = world.models(Settings::default()).hosted(&definition);
+    assert_eq!(call(&hosted, "").await.unwrap(), "version-1");
+    world.0.away.store(true, SeqCst);
+    assert!(hosted.refresh().await.is_ok());
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert_eq!(call(&hosted, "").await.unwrap(), "version-1");
+    let later = world.models(Settings::default()).hosted(&definition);
+    assert_eq!(call(&later, "").await.unwrap(), "version-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_let_go_when_nobody_calls_and_not_while_somebody_does() {
+    let world = World::new();
+    let models = world.models(Settings::default());
+    let definition = Model { idle: Some(Duration::from_secs(60)), ..local(&world.folder("a")) };
+    let hosted = models.hosted(&definition);
+    call(&hosted, "").await.unwrap();
+    let (answer, ()) = tokio::join!(call(&hosted, "slow"), async {
+        tokio::time::sleep(Duration::from_secs(200)).await;
+        assert!(matches!(hosted.state(), State::Loaded));
+        world.engines().0.calls.add_permits(1);
+    });
+    answer.unwrap();
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert!(matches!(hosted.state(), State::Loaded));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(matches!(hosted.state(), State::Unloaded));
+    hosted.pin(true);
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert!(matches!(hosted.state(), State::Loaded), "what is pinned is loaded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_model_that_was_called_least_recently_makes_way() {
+    let world = World::new();
+    let models = world.models(Settings { memory: Some(250), ..Settings::default() });
+    let all: Vec<_> = ["a", "b", "c"].map(|name| models.hosted(&local(&world.folder(name)))).into();
+    let loaded = || all.iter().map(|hosted| matches!(hosted.state(), State::Loaded)).collect::<Vec<_>>();
+    for (at, expected) in [(0, [true, false, false]), (1, [true, true, false]), (0, [true, true, false]), (2, [true, false, true])] {
+        call(&all[at], "").await.unwrap();
+        assert_eq!(loaded(), expected);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    // `a` is in use, so that `c` goes, though it was called later.
+    let (slow, ()) = tokio::join!(call(&all[0], "slow"), async {
+        tokio::task::yield_now().await;
+        call(&all[1], "").await.unwrap();
+        assert_eq!(loaded(), [true, true, false]);
+        world.engines().0.calls.add_permits(1);
+    });
+    slow.unwrap();
+    assert_eq!(world.engines().started(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_room_in_use_is_an_error_that_says_so() {
+    let world = World::new();
+    let models = world.models(Settings { memory: Some(150), ..Settings::default() });
+    let (a, b) = (models.hosted(&local(&world.folder("a"))), models.hosted(&local(&world.folder("b"))));
+    call(&a, "").await.unwrap();
+    a.pin(true);
+    let error = call(&b, "").await.unwrap_err();
+    assert_eq!(error.reason(), ErrorReason::GatewayOverloaded);
+    let tight = world.models(Settings { memory: Some(50), ..Settings::default() });
+    let error = call(&tight.hosted(&local(&world.folder("a"))), "").await.unwrap_err();
+    assert!(error.to_string().contains("`mlflow.memory` is 50"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_ends_is_started_again_by_the_next_call_and_not_at_once() {
+    let world = World::new();
+    let models = world.models(Settings::default());
+    let hosted = models.hosted(&Model { runtime: Runtime::Python, ..local(&world.folder("a")) });
+    call(&hosted, "").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    world.engines().crash();
+    while hosted.current().is_some() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(call(&hosted, "").await.unwrap(), "a");
+    assert_eq!(world.engines().started(), 2);
+    // So soon after the start that it may happen again.
+    world.engines().crash();
+    while hosted.current().is_some() {
+        tokio::task::yield_now().await;
+    }
+    let error = call(&hosted, "").await.unwrap_err();
+    assert!(error.to_string().contains("ended soon after it was started"), "{error}");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(call(&hosted, "").await.unwrap(), "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn instances_are_kept_and_added_while_all_are_busy() {
+    let world = World::new();
+    let models = world.models(Settings::default());
+    let hosted = models.hosted(&Model { runtime: Runtime::Python, min: 2, max: 3, ..local(&world.folder("a")) });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let count = || hosted.current().map_or(0, |current| current.count());
+    assert_eq!(count(), 2, "without a call");
+    let calls = join_all((0..20).map(|_| call(&hosted, "slow")));
+    let (answers, ()) = tokio::join!(calls, async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        call(&hosted, "").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(count(), 3);
+        world.engines().0.calls.add_permits(20);
+    });
+    assert!(answers.iter().all(Result::is_ok));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(count(), 2, "there is little to do");
+    world.engines().crash();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(count(), 2, "one that ended is replaced");
+}

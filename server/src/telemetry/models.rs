@@ -1,0 +1,143 @@
+//! Metrics of the models that Flowgate runs itself: loads, what is loaded, and what it takes.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use super::metrics::{Buckets, Name};
+
+/// All families of this room. Cloning shares.
+#[derive(Clone, Debug)]
+pub struct Models {
+    loads: Family<LoadLabels, Counter>,
+    unloads: Family<ModelLabels, Counter>,
+    crashes: Family<ModelLabels, Counter>,
+    duration: Family<ModelLabels, Histogram, Buckets>,
+    shown: Shown,
+}
+
+/// What is counted of one model; its gauges end when this is dropped.
+#[derive(Debug)]
+pub struct ModelMeter {
+    families: Models,
+    gauges: Arc<Gauges>,
+}
+
+/// The gauges of the models there are.
+#[derive(Clone, Debug, Default)]
+struct Shown(Arc<Mutex<Vec<Weak<Gauges>>>>);
+
+#[derive(Debug)]
+struct Gauges {
+    model: Arc<str>,
+    instances: AtomicU64,
+    bytes: AtomicU64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabels {
+    model: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LoadLabels {
+    model: Name,
+    outcome: &'static str,
+}
+
+impl Models {
+    /// The families, to be read with all others.
+    pub fn register(registry: &mut Registry) -> Self {
+        let models = Self {
+            loads: Family::default(),
+            unloads: Family::default(),
+            crashes: Family::default(),
+            duration: Family::new_with_constructor(Buckets),
+            shown: Shown::default(),
+        };
+        registry.register("model_loads", "Loads of models that the gateway runs, by how they ended", models.loads.clone());
+        registry.register("model_unloads", "Models that were let go, since nobody called or to make room", models.unloads.clone());
+        registry.register("model_crashes", "Processes of models that ended by themselves", models.crashes.clone());
+        let help = "How long loads took, files included";
+        registry.register_with_unit("model_load_duration", help, Unit::Seconds, models.duration.clone());
+        registry.register_collector(Box::new(models.shown.clone()));
+        models
+    }
+
+    /// The handles of one model.
+    pub fn model(&self, model: &Arc<str>) -> ModelMeter {
+        let gauges = Arc::new(Gauges { model: Arc::clone(model), instances: AtomicU64::new(0), bytes: AtomicU64::new(0) });
+        let mut shown = self.shown.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.retain(|gauges| gauges.strong_count() > 0);
+        shown.push(Arc::downgrade(&gauges));
+        drop(shown);
+        ModelMeter { families: self.clone(), gauges }
+    }
+}
+
+impl ModelMeter {
+    /// A load has ended.
+    pub fn loaded(&self, well: bool, took: Duration) {
+        let (model, outcome) = (self.name(), if well { "ok" } else { "error" });
+        self.families.duration.get_or_create(&ModelLabels { model: model.clone() }).observe(took.as_secs_f64());
+        self.families.loads.get_or_create(&LoadLabels { model, outcome }).inc();
+    }
+
+    /// It was let go.
+    pub fn unloaded(&self) {
+        self.families.unloads.get_or_create(&ModelLabels { model: self.name() }).inc();
+    }
+
+    /// A process of it has ended by itself.
+    pub fn crashed(&self) {
+        self.families.crashes.get_or_create(&ModelLabels { model: self.name() }).inc();
+    }
+
+    /// What is loaded of it now.
+    pub fn holds(&self, instances: u64, bytes: u64) {
+        self.gauges.instances.store(instances, Relaxed);
+        self.gauges.bytes.store(bytes, Relaxed);
+    }
+
+    fn name(&self) -> Name {
+        Name(Arc::clone(&self.gauges.model))
+    }
+}
+
+impl Collector for Shown {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut all: Vec<_> = self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
+        // Of models that differ by more than their names each has its gauges, but a name must stand once.
+        all.sort_by(|a, b| a.model.cmp(&b.model));
+        let sums = || {
+            all.chunk_by(|a, b| a.model == b.model).map(|same| {
+                let sum = |of: fn(&Gauges) -> &AtomicU64| same.iter().map(|each| of(each).load(Relaxed)).sum::<u64>();
+                (&*same[0].model, sum(|each| &each.instances), sum(|each| &each.bytes))
+            })
+        };
+        let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let help = "How many instances of a model are loaded";
+        let mut instances = encoder.encode_descriptor("model_instances", help, None, MetricType::Gauge)?;
+        for (model, count, _) in sums() {
+            ConstGauge::new(whole(count)).encode(instances.encode_family(&[("model", model)])?)?;
+        }
+        let help = "How much memory a loaded model takes, about";
+        let mut bytes = encoder.encode_descriptor("model_memory", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+        for (model, _, size) in sums() {
+            ConstGauge::new(whole(size)).encode(bytes.encode_family(&[("model", model)])?)?;
+        }
+        Ok(())
+    }
+}
