@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use flowgate_proto::v1;
 use futures_util::{Stream, StreamExt, stream::BoxStream};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Error, Result};
 
@@ -165,6 +165,13 @@ pub struct Head {
     /// Upstream headers that may cross to the client.
     pub headers: HeaderMap,
 }
+
+/// The registered model that answered, where a server says so; Flowgate does of those that it runs.
+pub const MODEL: HeaderName = HeaderName::from_static("x-flowgate-model");
+/// Its version.
+pub const MODEL_VERSION: HeaderName = HeaderName::from_static("x-flowgate-model-version");
+/// The aliases that point to that version, with commas between them.
+pub const MODEL_ALIASES: HeaderName = HeaderName::from_static("x-flowgate-model-aliases");
 
 /// An answer: a head and a stream of events. Dropping it cancels everything upstream of it.
 pub struct Reply {

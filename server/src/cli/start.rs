@@ -174,7 +174,7 @@ fn greeting(start: &Start, config: &Config, (data, admin): (SocketAddr, SocketAd
     if start.config_path.is_empty() {
         let here = reached(data);
         text += &format!(
-            "\nThis is the built-in quickstart: made-up answers, no key, no cost. Try:\n\n  \
+            "\nThis is the built-in quickstart: made-up conversations and a real model of irises, no key, no cost. Try:\n\n  \
              grpcurl -plaintext -d '{{\"endpoint\":\"chat\",\"messages\":[{{\"text\":\"Hello\"}}]}}' {here} flowgate.v1.ChatService/StreamChat\n\n  \
              curl http://{here}/invocations -H 'content-type: application/json' -d '{{\"inputs\":[[5.1,3.5,1.4,0.2]]}}'\n\n\
              Your own: flowgate start --config-path FILE\n"

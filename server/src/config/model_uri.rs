@@ -88,6 +88,8 @@ pub enum Location {
     Http(Uri),
     /// `file:`, or a path: a local folder.
     Local(PathBuf),
+    /// `flowgate:name`: one that this binary brings along.
+    BuiltIn(RelativePath),
 }
 
 /// A text that says no place of a model, and what was expected.
@@ -117,7 +119,7 @@ impl Stage {
 impl ModelUri {
     /// Whether a registry or a tracking server must say where the files are.
     pub fn needs_server(&self) -> bool {
-        !matches!(self, Self::Stored(Location::Local(_) | Location::S3 { .. } | Location::Http(_)))
+        !matches!(self, Self::Stored(Location::Local(_) | Location::S3 { .. } | Location::Http(_) | Location::BuiltIn(_)))
     }
 
     /// Whether it always means the same files.
@@ -152,6 +154,7 @@ impl Location {
                 Self::Http(joined.build().map_err(|error| bad(format!("`{below}` cannot follow: {error}")))?)
             }
             Self::Local(folder) => Self::Local(below.within(folder)),
+            Self::BuiltIn(path) => Self::BuiltIn(path.join(below).map_err(long)?),
         })
     }
 }
@@ -188,6 +191,7 @@ impl FromStr for Location {
                 if has_user { Err(bad("an address of a model must name a host, and no user".to_owned())) } else { Ok(Self::Http(uri)) }
             }
             "file" => file(text, rest),
+            "flowgate" => Ok(Self::BuiltIn(sub_path(text, rest.trim_start_matches('/'))?)),
             "models" | "runs" => Err(bad(format!("`{text}` says no place of files"))),
             other => Err(bad(format!(
                 "nothing is read from `{other}:`; write {REGISTERED}, `runs:/…`, `mlflow-artifacts:/…`, `s3://…`, `http(s)://…` or a \
@@ -367,6 +371,7 @@ impl fmt::Display for Location {
             Self::S3 { bucket, prefix: None } => write!(f, "s3://{bucket}"),
             Self::S3 { bucket, prefix: Some(prefix) } => write!(f, "s3://{bucket}/{prefix}"),
             Self::Http(uri) => uri.fmt(f),
+            Self::BuiltIn(path) => write!(f, "flowgate:{path}"),
             // A scheme, so that a name with a colon is read as it was.
             Self::Local(path) => {
                 let path = path.to_string_lossy();

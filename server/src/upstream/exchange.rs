@@ -216,6 +216,7 @@ fn crossing(headers: &HeaderMap) -> HeaderMap {
         match name.as_str() {
             "x-request-id" => crossing.append(UPSTREAM_REQUEST_ID, value.clone()),
             "retry-after" | "openai-processing-ms" | "openai-version" => crossing.append(name, value.clone()),
+            "x-flowgate-model" | "x-flowgate-model-version" | "x-flowgate-model-aliases" => crossing.append(name, value.clone()),
             other if other.starts_with("x-ratelimit-") => crossing.append(name, value.clone()),
             _ => continue,
         };

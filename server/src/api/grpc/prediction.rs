@@ -10,7 +10,7 @@ use flowgate_proto::{
     },
 };
 use futures_util::{StreamExt as _, stream::BoxStream};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message as _;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     call::Record,
     error::{Error, Result},
-    event::Head,
+    event::{Head, MODEL, MODEL_ALIASES, MODEL_VERSION},
 };
 
 /// Requests of one stream that are answered at a time; no more are read meanwhile.
@@ -40,7 +40,12 @@ struct Common {
 
 /// The model that predicted, as far as the head tells.
 pub(in crate::api) fn model(head: &Head) -> PredictionModel {
-    PredictionModel { name: head.deployment.to_string(), ..PredictionModel::default() }
+    let told = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    PredictionModel {
+        name: told(MODEL).unwrap_or_else(|| head.deployment.to_string()),
+        version: told(MODEL_VERSION).unwrap_or_default(),
+        aliases: told(MODEL_ALIASES).iter().flat_map(|aliases| aliases.split(',')).map(str::to_owned).collect(),
+    }
 }
 
 #[tonic::async_trait]
@@ -72,8 +77,8 @@ impl PredictionService for Doors {
 impl Doors {
     async fn predict_once(&self, visit: &Visit, headers: &HeaderMap, message: PredictRequest) -> Result<(HeaderMap, PredictResponse)> {
         let (mut reply, call) = self.call(visit, headers, check::predict(message)?, false).await?;
-        let headers = std::mem::take(&mut reply.head.headers);
         let model = model(&reply.head);
+        let headers = std::mem::take(&mut reply.head.headers);
         let mut answer = convert::to_predict(reply.answer().await?)?;
         answer.model.get_or_insert(model);
         answer.call = Some(settled(visit, call));

@@ -51,9 +51,9 @@ pub(super) async fn serve(gate: &Arc<Gate>, asked: Asked, request: NativeRequest
     let payload = Payload::wire_only(door::wire(None, request.body));
     let knock = Knock { task: Task::Predict, streaming: false, payload };
     let mut reply = gate.call(&visit, &headers, &endpoint, knock).await?;
+    let model = prediction::model(&reply.head);
     let crossed = std::mem::take(&mut reply.head.headers);
     let call = summary(&visit, endpoint, &reply.head);
-    let model = prediction::model(&reply.head);
     let answered = reply.answer().await?;
     let call = settled(&visit, call);
     let body = match answered {

@@ -9,6 +9,7 @@ use crate::{
     upstream::{control::Fetch, grants::Grants},
 };
 
+mod built_in;
 mod cache;
 mod download;
 mod local;
@@ -73,6 +74,7 @@ impl Stores {
                 None => Box::new(web::Web { folder: uri.clone(), fetch: Arc::clone(&self.others) }),
             },
             Location::Local(folder) => Box::new(local::Local(folder.clone())),
+            Location::BuiltIn(name) => Box::new(built_in::BuiltIn(name.clone())),
         })
     }
 

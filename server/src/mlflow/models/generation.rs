@@ -17,11 +17,12 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use flowgate_proto::v1::ErrorReason;
 use futures_util::StreamExt as _;
-use http::{Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 
 use super::{engine::Engine, room::Taken};
 use crate::{
     error::{Error, Result},
+    event::{MODEL, MODEL_ALIASES, MODEL_VERSION},
     mlflow::{artifacts::Lease, registry::Resolved, signature::Signature},
     upstream::Body,
 };
@@ -32,7 +33,7 @@ const BUSY: usize = 4;
 /// One version of a model that answers.
 pub struct Generation {
     /// What it was called for, and which version that was.
-    resolved: Mutex<Resolved>,
+    meant: ArcSwap<Meant>,
     /// What it takes and gives.
     signature: Option<Signature>,
     /// Whether it runs in this process.
@@ -51,6 +52,13 @@ pub(super) struct Instance {
     taken: Taken,
 }
 
+/// What a version was called for.
+struct Meant {
+    resolved: Resolved,
+    /// What each answer says of it.
+    labels: Vec<(HeaderName, HeaderValue)>,
+}
+
 /// A call on an instance; both live while it is under way.
 struct Call {
     instance: Arc<Instance>,
@@ -60,7 +68,7 @@ struct Call {
 impl Generation {
     pub(super) fn new(resolved: Resolved, lease: Arc<Lease>, signature: Option<Signature>, is_native: bool, first: Instance) -> Arc<Self> {
         Arc::new(Self {
-            resolved: Mutex::new(resolved),
+            meant: ArcSwap::from_pointee(Meant::new(resolved)),
             signature,
             is_native,
             since: SystemTime::now(),
@@ -79,7 +87,10 @@ impl Generation {
         let instance = free.ok_or_else(|| Error::new(ErrorReason::ProviderUnavailable, "the model's process has ended; try again"))?;
         instance.calls.fetch_add(1, Relaxed);
         let call = Call { instance, _generation: Arc::clone(self) };
-        let response = call.instance.engine.answer(request).await?;
+        let mut response = call.instance.engine.answer(request).await?;
+        for (name, value) in &self.meant.load().labels {
+            response.headers_mut().insert(name, value.clone());
+        }
         // What is still to come is part of the call.
         Ok(response.map(|body| {
             Body::made(body.map(move |piece| {
@@ -91,12 +102,12 @@ impl Generation {
 
     /// What it was called for, and which version that was.
     pub fn resolved(&self) -> Resolved {
-        self.resolved.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.meant.load().resolved.clone()
     }
 
     /// The same files are what is meant now.
     pub(super) fn is_now(&self, resolved: Resolved) {
-        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = resolved;
+        self.meant.store(Arc::new(Meant::new(resolved)));
     }
 
     /// What it takes and gives, as far as it says so.
@@ -170,6 +181,20 @@ impl Generation {
         let mut instances = (**self.instances.load()).clone();
         change(&mut instances);
         self.instances.store(Arc::new(instances));
+    }
+}
+
+impl Meant {
+    fn new(resolved: Resolved) -> Self {
+        let version = resolved.version.as_ref();
+        let labels = [
+            (MODEL, version.map(|version| version.name.clone())),
+            (MODEL_VERSION, version.map(|version| version.version.to_string())),
+            (MODEL_ALIASES, version.map(|version| version.aliases.join(",")).filter(|aliases| !aliases.is_empty())),
+        ];
+        // A name that no header can hold is left out.
+        let labels = labels.into_iter().filter_map(|(name, text)| Some((name, HeaderValue::from_str(&text?).ok()?))).collect();
+        Self { resolved, labels }
     }
 }
 

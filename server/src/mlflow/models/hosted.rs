@@ -23,7 +23,7 @@ use futures_util::{
 use http::{Request, Response};
 use tokio::{
     sync::oneshot,
-    time::{Instant, sleep},
+    time::Instant,
 };
 
 use super::{
@@ -43,26 +43,20 @@ use crate::{
 /// How long after a failure the next load is tried at the earliest, doubled with each further one, and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How long a version must have answered for its end to be no failure to load.
-const STEADY: Duration = Duration::from_secs(30);
 /// How long a model stays that was just loaded, however much others want its room: else two that do not fit together would do nothing but
 /// load.
 const RESIDENCE: Duration = Duration::from_secs(2);
-
-/// How often it is looked what is due, at least and at most.
-const LOOK: Duration = Duration::from_secs(1);
-const SOON: Duration = Duration::from_millis(50);
 
 /// One load under way, for all who wait for it.
 type Flight = Shared<oneshot::Receiver<Result<Arc<Generation>>>>;
 
 /// One model as deployments name it.
 pub struct Hosted {
-    name: Arc<str>,
-    model: config::Model,
-    common: Arc<Common>,
-    meter: ModelMeter,
-    current: ArcSwapOption<Generation>,
+    pub(super) name: Arc<str>,
+    pub(super) model: config::Model,
+    pub(super) common: Arc<Common>,
+    pub(super) meter: ModelMeter,
+    pub(super) current: ArcSwapOption<Generation>,
     desk: Mutex<Desk>,
     calls: AtomicUsize,
     born: Instant,
@@ -70,23 +64,25 @@ pub struct Hosted {
     used: AtomicU64,
     /// It is neither unloaded nor makes way.
     pinned: AtomicBool,
-    growing: AtomicBool,
-    me: Weak<Self>,
+    pub(super) growing: AtomicBool,
+    /// Somebody looks after it.
+    pub(super) kept: AtomicBool,
+    pub(super) me: Weak<Self>,
 }
 
 /// What is under way, and what went wrong.
 #[derive(Default)]
-struct Desk {
+pub(super) struct Desk {
     flight: Option<Flight>,
-    failures: u32,
+    pub(super) failures: u32,
     failed: Option<Failed>,
     /// When the version that answers was loaded.
-    loaded: Option<Instant>,
+    pub(super) loaded: Option<Instant>,
 }
 
 /// A load that failed.
 #[derive(Clone)]
-struct Failed {
+pub(super) struct Failed {
     error: Error,
     until: Instant,
 }
@@ -122,11 +118,11 @@ impl Hosted {
             used: AtomicU64::new(0),
             pinned: AtomicBool::new(false),
             growing: AtomicBool::new(false),
+            kept: AtomicBool::new(false),
             me: Weak::clone(me),
         });
-        hosted.common.tasks.spawn(keep(Weak::clone(&hosted.me)));
-        if hosted.moves() {
-            hosted.common.tasks.spawn(follow(Weak::clone(&hosted.me), hosted.common.settings.refresh));
+        if hosted.model.min > 0 {
+            hosted.look_after();
         }
         hosted
     }
@@ -182,6 +178,16 @@ impl Hosted {
         flight.await.unwrap_or_else(|_| Err(Error::internal("loading the model was given up; try again")))
     }
 
+    /// As [`Hosted::refresh`] where the reference may have moved, and waits for nothing. A failure is logged by the load.
+    pub(super) fn follow(&self) {
+        let current = self.current.load_full();
+        let mut desk = self.desk();
+        let pausing = desk.failed.as_ref().is_some_and(|failed| failed.until > Instant::now());
+        if self.moves() && current.is_some() && desk.flight.is_none() && !pausing {
+            drop(self.take_off(&mut desk, current));
+        }
+    }
+
     /// Lets go of the version that answers, when its calls are done. Whether there was one.
     pub fn unload(&self) -> bool {
         let was = self.current.swap(None).is_some();
@@ -196,6 +202,9 @@ impl Hosted {
     /// Whether it stays loaded, whatever others need.
     pub fn pin(&self, pinned: bool) {
         self.pinned.store(pinned, Release);
+        if pinned {
+            self.look_after();
+        }
     }
 
     /// Whether it is pinned.
@@ -233,17 +242,12 @@ impl Hosted {
         self.calls.load(Relaxed)
     }
 
-    /// Whether a failure is too fresh to try again by itself.
-    fn is_pausing(&self) -> bool {
-        self.desk().failed.as_ref().is_some_and(|failed| failed.until > Instant::now())
-    }
-
     fn moves(&self) -> bool {
         let is_registered = matches!(self.model.uri, config::ModelUri::Registered { .. });
         is_registered && !self.model.uri.is_fixed()
     }
 
-    fn used(&self) -> Instant {
+    pub(super) fn used(&self) -> Instant {
         self.born + Duration::from_millis(self.used.load(Relaxed))
     }
 
@@ -282,7 +286,7 @@ impl Hosted {
         self.loading(&ground, current, &evict).run().await
     }
 
-    fn loading<'a>(
+    pub(super) fn loading<'a>(
         &'a self,
         ground: &'a Arc<Ground>,
         current: Option<Arc<Generation>>,
@@ -308,6 +312,7 @@ impl Hosted {
                 self.meter.holds(u64::try_from(generation.count()).unwrap_or(u64::MAX), generation.bytes());
                 self.touch();
                 generation.engines().iter().for_each(|engine| self.watch(&generation, engine));
+                self.look_after();
                 Ok(generation)
             }
             Err(error) => {
@@ -319,100 +324,14 @@ impl Hosted {
         }
     }
 
-    /// Sees to it that an instance that ends is not asked any more.
-    fn watch(&self, generation: &Arc<Generation>, engine: &Arc<dyn Engine>) {
-        let Some(ended) = engine.ended() else { return };
-        let (me, generation, engine) = (Weak::clone(&self.me), Arc::downgrade(generation), Arc::downgrade(engine));
-        self.common.tasks.spawn(async move {
-            let (exit, lines) = ended.await;
-            // One that was let go is not missed.
-            let (Some(me), Some(generation)) = (me.upgrade(), generation.upgrade()) else { return };
-            me.meter.crashed();
-            tracing::warn!(model = %me.name, ?exit, last = lines.last(), "a model's process has ended");
-            if generation.remove(&engine) == 0 {
-                me.lost(&generation);
-            }
-        });
-    }
-
-    /// The last instance of a version has ended.
-    fn lost(&self, generation: &Arc<Generation>) {
-        let mut desk = self.desk();
-        let is_current = self.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, generation));
-        if !is_current {
-            return;
-        }
-        self.current.store(None);
-        self.meter.holds(0, 0);
-        let steady = desk.loaded.is_some_and(|loaded| loaded.elapsed() >= STEADY);
-        if steady {
-            desk.failures = 0;
-        } else {
-            let error = Error::new(ErrorReason::GatewayNotServing, "the model's process ended soon after it was started");
-            desk.fail(error);
-        }
-    }
-
-    /// Starts one more instance where all have enough to do.
-    fn grow(&self, generation: &Arc<Generation>) {
-        let most = usize::try_from(self.model.max).unwrap_or(1);
-        if generation.is_native() || generation.count() >= most || !generation.is_busy() || self.growing.swap(true, AcqRel) {
-            return;
-        }
-        let (Some(me), generation) = (self.me.upgrade(), Arc::clone(generation)) else { return };
-        self.common.tasks.spawn(async move {
-            if let Err(error) = me.add(&generation).await {
-                tracing::warn!(model = %me.name, ?error, "no further instance of a model could be started");
-            }
-            me.growing.store(false, Release);
-        });
-    }
-
-    async fn add(&self, generation: &Arc<Generation>) -> Result<()> {
-        let ground = self.common.ground().await?;
-        let evict = || self.common.evict(&self.name);
-        let instance = self.loading(&ground, None, &evict).another(generation).await?;
-        let engine = Arc::clone(&instance.engine);
-        generation.add(instance);
-        self.watch(generation, &engine);
-        Ok(())
-    }
-
-    /// Does what is due by now: loads what is to be there, lets go of what nobody calls.
-    async fn look(&self) {
-        if let Some(current) = self.current.load().as_deref() {
-            self.meter.holds(u64::try_from(current.count()).unwrap_or(u64::MAX), current.bytes());
-        }
-        let min = usize::try_from(self.model.min).unwrap_or(0);
-        let Some(current) = self.current.load_full() else {
-            if min > 0 || self.is_pinned() {
-                // What went wrong is logged by the load.
-                drop(self.load().await);
-            }
-            return;
-        };
-        let count = current.count();
-        if !current.is_native() && count < min {
-            if let Err(error) = self.add(&current).await {
-                tracing::warn!(model = %self.name, ?error, "an instance of a model could not be started");
-            }
-        } else if count > min.max(1) && current.is_idle() {
-            current.shrink();
-        }
-        let is_idle = self.model.idle.is_some_and(|idle| self.used().elapsed() >= idle);
-        if is_idle && self.idle_since().is_some() {
-            self.unload();
-        }
-    }
-
-    fn desk(&self) -> MutexGuard<'_, Desk> {
+    pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Desk {
     /// Takes in a failure; the next try waits longer than the last.
-    fn fail(&mut self, error: Error) -> Failed {
+    pub(super) fn fail(&mut self, error: Error) -> Failed {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
         let failed = Failed { error, until: Instant::now() + pause.mul_f64(0.9 + 0.2 * fastrand::f64()) };
@@ -465,29 +384,6 @@ impl Drop for Visit {
     fn drop(&mut self) {
         self.0.touch();
         self.0.calls.fetch_sub(1, AcqRel);
-    }
-}
-
-/// Looks after a model for as long as it is there.
-async fn keep(model: Weak<Hosted>) {
-    loop {
-        let Some(hosted) = model.upgrade() else { return };
-        let pause = hosted.model.idle.map_or(LOOK, |idle| (idle / 4).clamp(SOON, LOOK));
-        hosted.look().await;
-        drop(hosted);
-        sleep(pause).await;
-    }
-}
-
-/// Follows a reference that moves, while a version of it answers.
-async fn follow(model: Weak<Hosted>, every: Duration) {
-    loop {
-        sleep(every.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
-        let Some(hosted) = model.upgrade() else { return };
-        if hosted.current.load().is_some() && !hosted.is_pausing() {
-            // A failure is logged by the load, and the version before it goes on answering.
-            drop(hosted.refresh().await);
-        }
     }
 }
 

@@ -21,6 +21,7 @@ mod engine;
 mod generation;
 mod ground;
 mod hosted;
+mod keep;
 mod load;
 mod room;
 mod runtimes;

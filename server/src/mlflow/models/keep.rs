@@ -1,0 +1,147 @@
+//! What is done for a model without a call: instances are added, replaced and let go, and the model itself when nobody calls; its reference
+//! is followed.
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::Ordering::{AcqRel, Release},
+    },
+    time::Duration,
+};
+
+use flowgate_proto::v1::ErrorReason;
+use tokio::time::{Instant, sleep};
+
+use super::{engine::Engine, generation::Generation, hosted::Hosted};
+use crate::error::{Error, Result};
+
+/// How long a version must have answered for its end to be no failure to load.
+const STEADY: Duration = Duration::from_secs(30);
+/// How often it is looked what is due, at least and at most.
+const LOOK: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_millis(50);
+
+impl Hosted {
+    /// Has somebody look after it while it is loaded, or is to be.
+    pub(super) fn look_after(&self) {
+        if !self.kept.swap(true, AcqRel) {
+            self.common.tasks.spawn(keep(Weak::clone(&self.me)));
+        }
+    }
+
+    /// Whether there is anything to look after.
+    fn is_wanted(&self) -> bool {
+        self.model.min > 0 || self.is_pinned() || self.current.load().is_some()
+    }
+
+    /// Sees to it that an instance that ends is not asked any more.
+    pub(super) fn watch(&self, generation: &Arc<Generation>, engine: &Arc<dyn Engine>) {
+        let Some(ended) = engine.ended() else { return };
+        let (me, generation, engine) = (Weak::clone(&self.me), Arc::downgrade(generation), Arc::downgrade(engine));
+        self.common.tasks.spawn(async move {
+            let (exit, lines) = ended.await;
+            // One that was let go is not missed.
+            let (Some(me), Some(generation)) = (me.upgrade(), generation.upgrade()) else { return };
+            me.meter.crashed();
+            tracing::warn!(model = %me.name, ?exit, last = lines.last(), "a model's process has ended");
+            if generation.remove(&engine) == 0 {
+                me.lost(&generation);
+            }
+        });
+    }
+
+    /// The last instance of a version has ended.
+    fn lost(&self, generation: &Arc<Generation>) {
+        let mut desk = self.desk();
+        let is_current = self.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, generation));
+        if !is_current {
+            return;
+        }
+        self.current.store(None);
+        self.meter.holds(0, 0);
+        let steady = desk.loaded.is_some_and(|loaded| loaded.elapsed() >= STEADY);
+        if steady {
+            desk.failures = 0;
+        } else {
+            let error = Error::new(ErrorReason::GatewayNotServing, "the model's process ended soon after it was started");
+            desk.fail(error);
+        }
+    }
+
+    /// Starts one more instance where all have enough to do.
+    pub(super) fn grow(&self, generation: &Arc<Generation>) {
+        let most = usize::try_from(self.model.max).unwrap_or(1);
+        if generation.is_native() || generation.count() >= most || !generation.is_busy() || self.growing.swap(true, AcqRel) {
+            return;
+        }
+        let (Some(me), generation) = (self.me.upgrade(), Arc::clone(generation)) else { return };
+        self.common.tasks.spawn(async move {
+            if let Err(error) = me.add(&generation).await {
+                tracing::warn!(model = %me.name, ?error, "no further instance of a model could be started");
+            }
+            me.growing.store(false, Release);
+        });
+    }
+
+    async fn add(&self, generation: &Arc<Generation>) -> Result<()> {
+        let ground = self.common.ground().await?;
+        let evict = || self.common.evict(&self.name);
+        let instance = self.loading(&ground, None, &evict).another(generation).await?;
+        let engine = Arc::clone(&instance.engine);
+        generation.add(instance);
+        self.watch(generation, &engine);
+        Ok(())
+    }
+
+    /// Does what is due by now: loads what is to be there, lets go of what nobody calls.
+    async fn look(&self) {
+        if let Some(current) = self.current.load().as_deref() {
+            self.meter.holds(u64::try_from(current.count()).unwrap_or(u64::MAX), current.bytes());
+        }
+        let min = usize::try_from(self.model.min).unwrap_or(0);
+        let Some(current) = self.current.load_full() else {
+            if min > 0 || self.is_pinned() {
+                // What went wrong is logged by the load.
+                drop(self.load().await);
+            }
+            return;
+        };
+        let count = current.count();
+        if !current.is_native() && count < min {
+            if let Err(error) = self.add(&current).await {
+                tracing::warn!(model = %self.name, ?error, "an instance of a model could not be started");
+            }
+        } else if count > min.max(1) && current.is_idle() {
+            current.shrink();
+        }
+        let is_idle = self.model.idle.is_some_and(|idle| self.used().elapsed() >= idle);
+        if is_idle && self.idle_since().is_some() {
+            self.unload();
+        }
+    }
+}
+
+/// Looks after a model until it is let go, or gone.
+async fn keep(model: Weak<Hosted>) {
+    let mut due = None;
+    loop {
+        let Some(hosted) = model.upgrade() else { return };
+        hosted.look().await;
+        let every = hosted.common.settings.refresh;
+        let next = *due.get_or_insert_with(|| Instant::now() + every.mul_f64(0.9 + 0.2 * fastrand::f64()));
+        if next <= Instant::now() {
+            due = None;
+            hosted.follow();
+        }
+        if !hosted.is_wanted() {
+            hosted.kept.store(false, Release);
+            // Unless it was loaded in this very moment, so that nobody else was asked to.
+            if !hosted.is_wanted() || hosted.kept.swap(true, AcqRel) {
+                return;
+            }
+        }
+        let pause = hosted.model.idle.map_or(LOOK, |idle| (idle / 4).clamp(SOON, LOOK));
+        drop(hosted);
+        sleep(pause).await;
+    }
+}
