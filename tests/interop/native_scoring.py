@@ -371,6 +371,21 @@ def onnx_unnamed(folder):
 
 
 @model
+def onnx_beside(folder):
+    """Large constants are in a file beside the model, which is how MLflow saves them."""
+    weights = np.random.RandomState(1).randn(4, 80).round(2).astype(np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "weights"], ["wide"]), helper.make_node("ReduceSum", ["wide", "axes"], ["sum"], keepdims=1)]
+    constants = [onnx.numpy_helper.from_array(weights, "weights"), onnx.numpy_helper.from_array(np.array([1]), "axes")]
+    ins = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 4])]
+    outs = [helper.make_tensor_value_info("sum", TensorProto.FLOAT, [None, 1])]
+    graph = helper.make_graph(nodes, "g", ins, outs, constants)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    save_onnx(proto, folder, columns())
+    assert len([file for file in Path(folder).iterdir() if file.stat().st_size == weights.nbytes]) == 1
+    return four_forms()
+
+
+@model
 def onnx_params(folder):
     """Parameters are checked, though no ONNX model reads them."""
     x = table()
