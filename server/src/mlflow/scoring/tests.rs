@@ -233,6 +233,9 @@ fn refusals_repeat_nothing_of_the_input() {
         let (status, text) = answer("onnx_zipmap", Some("application/json"), body);
         assert!(status == 400 && !text.contains("secret"), "{body}: {status} {text}");
     }
+    let body = r#"{"dataframe_split": {"columns": ["s"], "data": [["secret"]]}}"#;
+    let (status, text) = answer("onnx_raises", Some("application/json"), body);
+    assert!(status == 500 && !text.contains("secret"), "{status} {text}");
     let (status, text) = answer("onnx_zipmap", Some("text/csv"), "a,b,c,d\nsecret,1,1,1\n");
     assert!(status == 400 && !text.contains("secret"), "{status} {text}");
 }
