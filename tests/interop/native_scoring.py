@@ -371,6 +371,53 @@ def onnx_unnamed(folder):
 
 
 @model
+def onnx_raises(folder):
+    """A model that fails at what its signature allows."""
+    nodes = [helper.make_node("Cast", ["s"], ["number"], to=TensorProto.FLOAT)]
+    ins = [helper.make_tensor_value_info("s", TensorProto.STRING, [None, 1])]
+    outs = [helper.make_tensor_value_info("number", TensorProto.FLOAT, [None, 1])]
+    proto = helper.make_model(helper.make_graph(nodes, "g", ins, outs), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    save_onnx(proto, folder, columns("string", ["s"]))
+    return [
+        case("a number", split([["1.5"]], ["s"])),
+        case("no number", split([["secret"]], ["s"]), status=500, differs="a failure of the model is no fault of the caller's"),
+    ]
+
+
+@model
+def onnx_groups(folder):
+    """Two inputs of several columns each, without a signature: they come by name."""
+    nodes = [helper.make_node("Concat", ["x", "y"], ["z"], axis=1)]
+    ins = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, width]) for name, width in (("x", 2), ("y", 1))]
+    outs = [helper.make_tensor_value_info("z", TensorProto.FLOAT, [None, 3])]
+    proto = helper.make_model(helper.make_graph(nodes, "g", ins, outs), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    save_onnx(proto, folder)
+    return [
+        case("inputs", {"inputs": {"x": [[0.5, 1.5], [2.5, 3.5]], "y": [[4.5], [5.5]]}}),
+        case("instances", {"instances": [{"x": [0.5, 1.5], "y": [4.5]}]}),
+        case("one alone", {"inputs": {"x": [[0.5, 1.5]]}}),
+        case("another width", {"inputs": {"x": [[0.5]], "y": [[4.5]]}}),
+        case("a list", {"inputs": [[0.5, 1.5, 4.5]]}, status=400, differs="the caller's mistake, for which MLflow answers 500"),
+        case("split", split([[0.5, 4.5]], ["x", "y"])),
+    ]
+
+
+@model
+def onnx_beside(folder):
+    """Large constants are in a file beside the model, which is how MLflow saves them."""
+    weights = np.random.RandomState(1).randn(4, 80).round(2).astype(np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "weights"], ["wide"]), helper.make_node("ReduceSum", ["wide", "axes"], ["sum"], keepdims=1)]
+    constants = [onnx.numpy_helper.from_array(weights, "weights"), onnx.numpy_helper.from_array(np.array([1]), "axes")]
+    ins = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 4])]
+    outs = [helper.make_tensor_value_info("sum", TensorProto.FLOAT, [None, 1])]
+    graph = helper.make_graph(nodes, "g", ins, outs, constants)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    save_onnx(proto, folder, columns())
+    assert len([file for file in Path(folder).iterdir() if file.stat().st_size == weights.nbytes]) == 1
+    return four_forms()
+
+
+@model
 def onnx_params(folder):
     """Parameters are checked, though no ONNX model reads them."""
     x = table()

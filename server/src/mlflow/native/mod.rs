@@ -4,6 +4,7 @@
 //! is computed, and what cannot be run is named. [`Model::run`] answers rows, from any thread. A model file is outside bytes: nothing in
 //! it may panic, recurse without end or ask for memory without bound. No I/O here, and nothing of the rest of the house.
 
+mod beside;
 pub mod fault;
 mod model;
 mod operators;

@@ -3,6 +3,7 @@
 use prost::Message;
 
 use super::{
+    beside::Beside,
     fault::Fault,
     plan::{Budget, Ground, Plan},
     tensor::{Tensor, Type},
@@ -35,8 +36,17 @@ impl Model {
     /// # Errors
     /// When the bytes are no ONNX model, or need an operator, type or version that this engine has not; the fault names it.
     pub fn load(bytes: &[u8]) -> Result<Self, Fault> {
+        Self::load_beside(bytes, &|_| Err(Fault::new("the model keeps constants in another file")))
+    }
+
+    /// Reads a model that may keep constants in files beside it; `read` gives a file by its name there.
+    ///
+    /// # Errors
+    /// As [`Model::load`], and when such a file cannot be read.
+    pub fn load_beside(bytes: &[u8], read: &dyn Fn(&str) -> Result<Vec<u8>, Fault>) -> Result<Self, Fault> {
         let file = ModelFile::decode(bytes).map_err(|error| Fault::broken(format!("the bytes are no ONNX model: {error}")))?;
-        let graph = file.graph.ok_or_else(|| Fault::broken("the model has no graph"))?;
+        let mut graph = file.graph.ok_or_else(|| Fault::broken("the model has no graph"))?;
+        Beside::new(read).gather(&mut graph)?;
         let constants: Vec<&str> = graph.initializers.iter().map(|stored| stored.name.as_str()).collect();
         // Older models list their constants among the inputs.
         let asked = graph.inputs.iter().filter(|input| !constants.contains(&input.name.as_str()));

@@ -130,8 +130,19 @@ pub(crate) struct Stored {
     pub(crate) raw: Option<Vec<u8>>,
     #[prost(double, repeated, tag = "10")]
     pub(crate) doubles: Vec<f64>,
+    #[prost(message, repeated, tag = "13")]
+    pub(crate) beside: Vec<Entry>,
     #[prost(int32, tag = "14")]
     pub(crate) location: i32,
+}
+
+/// `StringStringEntryProto`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Entry {
+    #[prost(string, tag = "1")]
+    pub(crate) key: String,
+    #[prost(string, tag = "2")]
+    pub(crate) value: String,
 }
 
 /// `ValueInfoProto`.

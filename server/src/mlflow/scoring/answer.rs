@@ -184,16 +184,16 @@ impl Out {
             out.text(r#","bias":"#);
             let bias = |out: &mut Self, score: usize| out.put(&of(score).get(width - 1));
             if scores == 1 {
-                bias(out, 0)
+                bias(out, 0);
             } else {
-                out.list(0..scores, bias)
+                out.list(0..scores, bias);
             }
             out.text(r#","contributions":"#);
             let added = |out: &mut Self, score: usize| out.added(&explained.features, of(score));
             if scores == 1 {
-                added(out, 0)
+                added(out, 0);
             } else {
-                out.list(0..scores, added)
+                out.list(0..scores, added);
             }
             out.text("}");
         });

@@ -40,15 +40,20 @@ impl Plan {
     /// What in it is missing, or not what it must be.
     pub(super) fn feed(&self, request: &Request<'_>) -> Result<Feed, Refusal> {
         let input = &request.input;
-        let rows = input.rows()?;
         let is_table = if self.is_signed { self.parts.is_none() } else { request.is_table };
         let has_names = matches!(input, Input::Named(_) | Input::Table { names: Some(_), .. });
-        let tensors = match (&self.fields, &self.parts) {
-            (Some(fields), None) => self.table(fields, input, rows)?,
+        let fields = match (&self.fields, &self.parts) {
+            (Some(fields), None) => Some(fields),
             // Without a signature the request says which it is; the columns of an only input have their names in either case.
-            (Some(fields), Some(_)) if has_names && (request.is_table || self.ports.len() == 1) => self.table(fields, input, rows)?,
-            (_, parts) => self.tensors(parts.as_deref().unwrap_or_default(), request)?,
+            (Some(fields), Some(_)) if has_names && (request.is_table || self.ports.len() == 1) => Some(fields),
+            _ => None,
         };
+        if let Some(fields) = fields {
+            let rows = input.rows()?;
+            return Ok(Feed { tensors: self.table(fields, input, rows)?, rows, is_table });
+        }
+        let tensors = self.tensors(self.parts.as_deref().unwrap_or_default(), request)?;
+        let rows = tensors.first().and_then(|tensor| tensor.shape().first().copied()).unwrap_or(1);
         Ok(Feed { tensors, rows, is_table })
     }
 

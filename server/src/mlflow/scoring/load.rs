@@ -85,7 +85,7 @@ pub(super) fn load(folder: &Path, file: &ModelFile) -> Result<Loaded, Unfit> {
     let bytes = read(folder, &path)?;
     let class = file.flavors.get(flavor.name()).and_then(|flavor| flavor.get("model_class")).and_then(serde_json::Value::as_str);
     let (engine, inputs) = match flavor {
-        Flavor::Onnx => graph(&bytes)?,
+        Flavor::Onnx => graph(folder, &path, &bytes)?,
         Flavor::Xgboost => xgboost(&bytes, class, file.signature.as_ref())?,
         Flavor::Lightgbm => lightgbm(&bytes, class)?,
     };
@@ -115,8 +115,14 @@ fn read(folder: &Path, path: &RelativePath) -> Result<Vec<u8>, Unfit> {
     if bytes.is_empty() { Err(Unfit::Damaged(format!("`{path}` is empty"))) } else { Ok(bytes) }
 }
 
-fn graph(bytes: &[u8]) -> Result<(Engine, Inputs), Unfit> {
-    let model = Model::load(bytes).map_err(|fault| unfit(&fault))?;
+fn graph(folder: &Path, path: &RelativePath, bytes: &[u8]) -> Result<(Engine, Inputs), Unfit> {
+    // Names are relative to the model's file.
+    let parent = path.as_str().rsplit_once('/').map(|(parent, _)| format!("{parent}/")).unwrap_or_default();
+    let beside = |name: &str| {
+        let path = format!("{parent}{name}").parse().map_err(|error| Fault::broken(format!("a file beside it has a bad name: {error}")))?;
+        read(folder, &path).map_err(|unfit| Fault::broken(unfit.to_string()))
+    };
+    let model = Model::load_beside(bytes, &beside).map_err(|fault| unfit(&fault))?;
     let port = |port: &crate::mlflow::native::Port| Port {
         name: port.name.clone(),
         kind: port.kind,
@@ -152,7 +158,8 @@ fn lightgbm(bytes: &[u8], class: Option<&str>) -> Result<(Engine, Inputs), Unfit
     if class.is_some_and(|class| class != "lightgbm.basic.Booster") {
         return Err(beyond("it is an object that Python has pickled; log its `booster_` instead"));
     }
-    let model = trees::lightgbm::read(bytes).map_err(|fault| unfit(&fault))?;
+    let is_whole = memchr::memmem::find(bytes, b"\nend of trees").is_some();
+    let model = trees::lightgbm::read(bytes).map_err(|fault| if is_whole { unfit(&fault) } else { Unfit::Damaged(fault.to_string()) })?;
     if has_category_names(bytes) {
         return Err(beyond("its categories are pandas' own, which only Python can tell"));
     }

@@ -89,6 +89,9 @@ impl Plan {
                 return Err(format!("the signature names its input `{}` {fed} times", port.name));
             }
             let width = self.widths[at];
+            if self.fields.is_some() && width == 0 {
+                return Err(format!("the signature has no column for its input `{}`", port.name));
+            }
             let Some(shape) = port.shape.as_deref().filter(|_| self.fields.is_some()) else { continue };
             let fits = match shape {
                 [_] => width == 1,
@@ -107,6 +110,11 @@ impl Plan {
 impl Port {
     fn part(&self, at: usize) -> Part {
         Part { name: Some(self.name.clone()), want: self.want, shape: self.shape.clone(), port: at }
+    }
+
+    /// Whether a single column of a table fits.
+    fn takes_one(&self) -> bool {
+        matches!(self.shape.as_deref(), None | Some([_] | [_, None | Some(1)]))
     }
 
     fn want(&self, want: Option<Want>) -> Result<Want, String> {
@@ -173,7 +181,8 @@ fn unsigned(ports: &[Port], features: &[String]) -> Option<Vec<Field>> {
     let field = |name: &String, port: &Port, goes| Field { name: Some(name.clone()), is_required: true, want: port.want, goes: Some(goes) };
     match ports {
         [port] if !features.is_empty() => Some(features.iter().enumerate().map(|(at, name)| field(name, port, (0, at))).collect()),
-        [] | [_] => None,
+        // A table has one column a name.
+        ports if ports.len() < 2 || !ports.iter().all(Port::takes_one) => None,
         ports => Some(ports.iter().enumerate().map(|(at, port)| field(&port.name, port, (at, 0))).collect()),
     }
 }

@@ -37,9 +37,10 @@ impl Refusal {
         Self { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, code: "BAD_REQUEST", message: message.into() }
     }
 
-    /// The model failed at values that its signature allows.
+    /// The model failed at values that its signature allows. Why may repeat them, and so is for the log only.
     pub(super) fn failed(why: &impl std::fmt::Display) -> Self {
-        let message = format!("Failed to predict data: the model failed at this input: {why}");
+        tracing::debug!(%why, "a model in this process failed");
+        let message = "Failed to predict data: the model failed at this input; check the input, or ask the model's owner";
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, code: "INTERNAL_ERROR", message: message.into() }
     }
 

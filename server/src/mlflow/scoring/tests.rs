@@ -125,3 +125,174 @@ fn same(given: &Value, wanted: &Value) -> Result<(), String> {
         (given, wanted) => Err(format!("{given} instead of {wanted}")),
     }
 }
+
+/// The folder of a golden model.
+fn golden(name: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/mlflow/scoring/testdata")).join(name)
+}
+
+/// A golden model whose `MLmodel` is written anew, and its file, too.
+fn changed(name: &str, file: &str, mlmodel: impl Fn(&str) -> String, model: impl Fn(Vec<u8>) -> Vec<u8>) -> Result<Native, Unfit> {
+    let folder = tempfile::tempdir().unwrap();
+    let text = mlmodel(&fs::read_to_string(golden(name).join("MLmodel")).unwrap());
+    fs::write(folder.path().join("MLmodel"), text).unwrap();
+    let bytes = model(fs::read(golden(name).join(file)).unwrap());
+    if !bytes.is_empty() {
+        fs::write(folder.path().join(file), bytes).unwrap();
+    }
+    load(folder.path())
+}
+
+#[test]
+fn damage_is_told_from_what_is_not_here() {
+    let same = str::to_owned;
+    let half = |bytes: Vec<u8>| bytes[..bytes.len() / 2].to_vec();
+    let damaged = [
+        changed("onnx_zipmap", "model.onnx", same, |_| Vec::new()),
+        changed("onnx_zipmap", "model.onnx", same, half),
+        changed("onnx_beside", "model.onnx", same, |bytes| bytes),
+        changed("xgb_booster", "model.json", same, half),
+        changed("xgb_classes", "model.ubj", same, half),
+        changed("lgb_binary", "model.lgb", same, half),
+        changed("lgb_binary", "model.lgb", same, |_| b"\xff\xfe".to_vec()),
+        changed("xgb_booster", "model.json", |text| text.replace("data: model.json", "data: ../model.json"), |bytes| bytes),
+    ];
+    for result in damaged {
+        assert!(matches!(result, Err(Unfit::Damaged(_))), "{result:?}");
+    }
+    let with = |name: &str, file: &str, from: &str, to: &str| {
+        let replaced = |text: &str| {
+            assert!(text.contains(from), "{from} is not in {text}");
+            text.replace(from, to)
+        };
+        changed(name, file, replaced, |bytes| bytes)
+    };
+    for (result, told) in [
+        (with("onnx_zipmap", "model.onnx", "loader_module: mlflow.onnx", "loader_module: mlflow.sklearn"), "flavors"),
+        (with("onnx_zipmap", "model.onnx", "loader_module: mlflow.onnx", "loader_module: mlflow.onnx\n    predict_fn: x"), "method"),
+        (with("lgb_binary", "model.lgb", "lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier"), "pickled"),
+        (with("xgb_classes", "model.ubj", "xgboost.sklearn.XGBClassifier", "mine.Classifier"), "class"),
+        (with("xgb_booster", "model.json", r#""name": "b""#, r#""name": "z""#), "was not trained on"),
+        (with("onnx_zipmap", "model.onnx", r#""type": "double", "name": "d""#, r#""type": "datetime", "name": "d""#), "type"),
+        (with("xgb_booster", "model.json", r#""type": "double", "name": "d""#, r#""type": "string", "name": "d""#), "type"),
+        (with("onnx_tensor", "model.onnx", "float32", "float16"), "type"),
+        (
+            with(
+                "lgb_whole",
+                "model.lgb",
+                r#""name": "d", "required": true}"#,
+                r#""name": "d", "required": true}, {"type": "long", "name": "e", "required": true}"#,
+            ),
+            "5 columns",
+        ),
+        (changed("lgb_binary", "model.lgb", same, |bytes| [bytes, b"\npandas_categorical:[[\"a\"]]\n".to_vec()].concat()), "categories"),
+    ] {
+        let Err(unfit @ Unfit::Beyond(_)) = result else { panic!("{told}: {result:?}") };
+        assert!(unfit.to_string().contains(told) && unfit.to_string().contains("Python"), "{told}: {unfit}");
+    }
+}
+
+fn answer(name: &str, media: Option<&str>, body: &str) -> (u16, String) {
+    let scored = load(&golden(name)).unwrap().answer(media, body.as_bytes());
+    (scored.status.as_u16(), String::from_utf8(scored.body.to_vec()).unwrap())
+}
+
+#[test]
+fn content_types_that_are_not_read_are_refused() {
+    for (media, told) in [
+        (None, "content types"),
+        (Some("application/vnd.apache.parquet"), "does not read Parquet"),
+        (Some("text/plain"), "content types"),
+        (Some("text/csv; charset=latin-1"), "UTF-8"),
+        (Some("application/json; v=1"), "parameters"),
+    ] {
+        let (status, body) = answer("onnx_zipmap", media, "{}");
+        assert!(status == 415 && body.contains(told) && body.contains("error_code"), "{media:?}: {status} {body}");
+    }
+    let body = r#"{"dataframe_records": [{"a": 1, "b": 1, "c": 1, "d": 1}]}"#;
+    assert_eq!(answer("onnx_zipmap", Some(r#"Application/JSON ; charset="UTF-8""#), body).0, 200);
+}
+
+#[test]
+fn refusals_repeat_nothing_of_the_input() {
+    for body in [
+        r#"{"dataframe_split": {"columns": ["secret", "b", "c", "d"], "data": [[1, 1, 1, 1]]}}"#,
+        r#"{"dataframe_split": {"columns": [{"secret": 1}], "data": [[1]]}}"#,
+        r#"{"dataframe_split": {"columns": ["a"], "data": [[1]], "secret": 1}}"#,
+        r#"{"dataframe_split": "secret"}"#,
+        r#"{"dataframe_records": ["secret"]}"#,
+        r#"{"dataframe_records": [{"a": "secret", "b": 1, "c": 1, "d": 1}]}"#,
+        r#"{"dataframe_records": [{"a": {"secret": 1}}]}"#,
+        r#"{"instances": [{"a": 1}, "secret"]}"#,
+        r#"{"inputs": {"secret": 1, "secret": 1}}"#,
+        r#"{"inputs": "secret"}"#,
+        r#"{"secret": 1}"#,
+        r#"{"inputs": [1], "params": secret}"#,
+        r#""secret""#,
+    ] {
+        let (status, text) = answer("onnx_zipmap", Some("application/json"), body);
+        assert!(status == 400 && !text.contains("secret"), "{body}: {status} {text}");
+    }
+    let body = r#"{"dataframe_split": {"columns": ["s"], "data": [["secret"]]}}"#;
+    let (status, text) = answer("onnx_raises", Some("application/json"), body);
+    assert!(status == 500 && !text.contains("secret"), "{status} {text}");
+    let (status, text) = answer("onnx_zipmap", Some("text/csv"), "a,b,c,d\nsecret,1,1,1\n");
+    assert!(status == 400 && !text.contains("secret"), "{status} {text}");
+}
+
+#[test]
+fn ambiguous_and_infinite_values_are_refused() {
+    let row = |cells: &str| format!(r#"{{"dataframe_split": {{"columns": ["a", "b", "c", "d"], "data": [[{cells}]]}}}}"#);
+    for (body, told) in [
+        (r#"{"dataframe_records": [{"a": 1, "a": 2}]}"#.to_owned(), "twice"),
+        (r#"{"inputs": {"a": [1], "a": [2]}}"#.to_owned(), "twice"),
+        (r#"{"dataframe_split": {"columns": ["a", "a", "b", "c", "d"], "data": [[1, 1, 1, 1, 1]]}}"#.to_owned(), "same name"),
+        (r#"{"dataframe_split": {"data": [], "data": []}}"#.to_owned(), "'data' field"),
+        (row("NaN, Infinity, 1, 1"), "JSON"),
+        (row("1e999, 1, 1, 1"), "JSON"),
+        (row(r#""inf", 1, 1, 1"#), "could not convert string to float"),
+        (row(r#""nan", 1, 1, 1"#), "could not convert string to float"),
+    ] {
+        let (status, text) = answer("onnx_regression", Some("application/json"), &body);
+        assert!(status == 400 && text.contains(told), "{body}: {status} {text}");
+    }
+}
+
+#[test]
+fn requests_are_bounded() {
+    let many = format!(r#"{{"inputs": [{}0]}}"#, "0,".repeat(super::grid::MOST_CELLS));
+    let (status, text) = answer("onnx_one_column", Some("application/json"), &many);
+    assert!(status == 400 && text.contains("more than 4194304 values"), "{status} {text}");
+    // Every record has a column of its own, which all the others lack.
+    let wide: Vec<String> = (0..3000).map(|at| format!(r#"{{"c{at}": 1}}"#)).collect();
+    let (status, text) = answer("onnx_one_column", Some("application/json"), &format!(r#"{{"dataframe_records": [{}]}}"#, wide.join(",")));
+    assert!(status == 400 && text.contains("more than 4194304 values"), "{status} {text}");
+    let deep = format!(r#"{{"inputs": {}}}"#, "[".repeat(100_000));
+    assert_eq!(answer("onnx_one_column", Some("application/json"), &deep).0, 400);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+    /// Any body ends in an answer that is JSON.
+    #[test]
+    fn no_body_breaks_it(model in 0_usize..4, pick in 0_usize..1000, at in 0.0_f64..1.0, piece in "[\\[\\]{},:0-9.\"a-eN-]{0,4}", cut in 0_usize..6) {
+        thread_local!(static MODELS: Vec<(Native, Vec<Value>)> = ["onnx_zipmap", "onnx_named_tensors", "xgb_regression", "lgb_whole"].map(|name| {
+            let cases = fs::read_to_string(golden(name).join("cases.jsonl")).unwrap();
+            (load(&golden(name)).unwrap(), cases.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+        }).into());
+        MODELS.with(|models| {
+            let (native, cases) = &models[model];
+            let case = &cases[pick % cases.len()];
+            let mut body: Vec<char> = case["body"].as_str().unwrap().chars().collect();
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a place in the body")]
+            let start = (at * body.len() as f64) as usize;
+            let end = (start + cut).min(body.len());
+            body.splice(start..end, piece.chars());
+            let body: String = body.into_iter().collect();
+            let scored = native.answer(case["type"].as_str(), body.as_bytes());
+            serde_json::from_slice::<serde::de::IgnoredAny>(&scored.body).unwrap();
+            proptest::prop_assert!(scored.status != StatusCode::INTERNAL_SERVER_ERROR, "{body}: {:?}", scored.body);
+            Ok(())
+        })?;
+    }
+}

@@ -305,3 +305,73 @@ pub(super) fn put<'c, 'v: 'c>(
     }
     for_values!(into, vector => fill(vector, (start, step), cells, want))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTEGER: Want = Want::INTEGER;
+    const LONG: Want = Want::LONG;
+
+    #[test]
+    fn whole_numbers_are_never_changed() {
+        let text = |text: &'static str| Cell::Text(text.into());
+        for (cell, want, becomes) in [
+            (Cell::Int(i64::MAX), LONG, Ok(i64::MAX)),
+            (Cell::Int(2_147_483_648), INTEGER, Err(Why::Range)),
+            (Cell::Big(1 << 63), LONG, Err(Why::Range)),
+            (Cell::Real(-2.0), LONG, Ok(-2)),
+            (Cell::Real(2.5), LONG, Err(Why::Lossy)),
+            (Cell::Real(1e16), LONG, Err(Why::Range)),
+            (Cell::Bool(true), INTEGER, Ok(1)),
+            (Cell::Null, LONG, Err(Why::Null)),
+            (text("12"), LONG, Ok(12)),
+            (text("12.5"), LONG, Err(Why::Lossy)),
+            (text("NA"), LONG, Err(Why::NotWhole)),
+            (Cell::Raw("NA".into()), LONG, Err(Why::Null)),
+            (Cell::Int(2), Want::Bool, Err(Why::Lossy)),
+            (text("True"), Want::Bool, Ok(1)),
+            (Cell::Int(-1), Want::port(Type::U8), Err(Why::Range)),
+        ] {
+            assert_eq!(i64::of(&cell, want), becomes, "{cell:?}");
+        }
+        assert_eq!(u8::of(&Cell::Int(256), LONG), Err(Why::Range));
+        assert_eq!(bool::of(&Cell::Int(0), Want::Bool), Ok(false));
+    }
+
+    #[test]
+    fn real_numbers_may_be_nothing_and_never_become_infinite() {
+        assert!(f64::of(&Cell::Null, Want::Double).unwrap().is_nan());
+        assert!(f32::of(&Cell::Raw("nan".into()), Want::Single).unwrap().is_nan());
+        for (cell, want, becomes) in [
+            (Cell::Null, LONG, Err(Why::Null)),
+            (Cell::Real(1e39), Want::Single, Err(Why::Range)),
+            (Cell::Real(1e39), Want::Double, Ok(1e39)),
+            (Cell::Real(0.1), Want::Single, Ok(f64::from(0.1_f32))),
+            (Cell::Big(u64::MAX), Want::Double, Ok(18_446_744_073_709_551_616.0)),
+            (Cell::Text("inf".into()), Want::Double, Err(Why::NotNumber)),
+            (Cell::Text(" 1e3 ".into()), Want::Double, Ok(1000.0)),
+        ] {
+            assert_eq!(f64::of(&cell, want), becomes, "{cell:?}");
+        }
+    }
+
+    #[test]
+    fn an_input_narrows_what_a_signature_asks_for() {
+        for (want, kind, narrowed) in [
+            (Want::Double, Type::F32, Some(Want::Single)),
+            (Want::Single, Type::F64, Some(Want::Single)),
+            (LONG, Type::I32, Some(INTEGER)),
+            (INTEGER, Type::I64, Some(Want::Whole { least: i32::MIN.into(), most: i32::MAX.into(), name: "int64" })),
+            (Want::Double, Type::I64, Some(LONG)),
+            (LONG, Type::F32, Some(LONG)),
+            (Want::Binary, Type::Text, Some(Want::Binary)),
+            (Want::Text, Type::F32, None),
+            (Want::Double, Type::Text, None),
+        ] {
+            assert_eq!(want.into_port(kind), narrowed, "{want:?} {kind:?}");
+        }
+        assert_eq!(Want::column(Scalar::Datetime), None);
+        assert_eq!(Want::element(Element::Uint64), None);
+    }
+}
