@@ -8,13 +8,16 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use hyper_util::service::TowerToHyperService;
-use tokio::{net::TcpListener, time::sleep};
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     admin::{Access, Readiness},
     api::{Gate, edge::Edge, grpc::Health},
-    config::Config,
+    config::{Config, Found},
     error::{Error, Result},
     identity::Identity,
     stack::{Grounds, Snapshot},
@@ -46,6 +49,8 @@ pub mod upstream;
 
 /// How long a scrape may take that is under way when the last call is done.
 const SCRAPE: Duration = Duration::from_secs(1);
+/// How long the registry may take to say which models there are.
+const REGISTRY: Duration = Duration::from_secs(5);
 
 /// The sockets that a gateway serves on, bound by the caller so that port 0 works.
 #[derive(Debug)]
@@ -64,7 +69,17 @@ pub struct Gateway {
     health: Health,
     readiness: Readiness,
     access: Arc<Access>,
-    reloading: tokio::sync::Mutex<()>,
+    /// What is served, for whoever changes it.
+    served: tokio::sync::Mutex<Served>,
+}
+
+/// What a gateway serves.
+#[derive(Debug)]
+struct Served {
+    /// The configuration as it was read.
+    config: Config,
+    /// The registered models beside it.
+    found: Vec<Found>,
 }
 
 impl Listeners {
@@ -85,7 +100,8 @@ impl Gateway {
     /// What makes a deployment impossible to reach, for example an unreadable `upstream.ca`.
     pub async fn new(config: &Config) -> Result<Arc<Self>> {
         let grounds = Grounds::new(&config.models);
-        let snapshot = Snapshot::build(config, &grounds)?;
+        let served = Served { config: config.clone(), found: found(&grounds).await.unwrap_or_default() };
+        let snapshot = Snapshot::build(&served.whole(), &grounds)?;
         let health = Health::new();
         health.publish(&snapshot.catalog).await;
         snapshot.announce(&grounds.metrics);
@@ -97,7 +113,7 @@ impl Gateway {
             cut: Cut::default(),
         });
         let (readiness, access) = (Readiness::default(), Arc::new(Access::new(config)));
-        Ok(Arc::new(Self { gate, grounds, health, readiness, access, reloading: tokio::sync::Mutex::default() }))
+        Ok(Arc::new(Self { gate, grounds, health, readiness, access, served: tokio::sync::Mutex::new(served) }))
     }
 
     /// Takes over another configuration: endpoints, deployments and keys, the admin's too, at once; calls in flight keep what they
@@ -106,16 +122,40 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::new`]; the old configuration then stays in use.
     pub async fn reload(&self, config: &Config) -> Result<()> {
-        let _one_at_a_time = self.reloading.lock().await;
-        let snapshot = Snapshot::build(config, &self.grounds).inspect_err(|_| self.gate.metrics.reload_refused())?;
-        let snapshot = Arc::new(snapshot);
+        let mut served = self.served.lock().await;
+        let next = Served { config: config.clone(), found: served.found.clone() };
+        let built = self.publish(&next).await;
+        built.inspect_err(|_| self.gate.metrics.reload_refused())?;
+        *served = next;
         self.gate.identity.replace(&config.keys);
         self.access.replace(config);
+        self.gate.metrics.reloaded();
+        Ok(())
+    }
+
+    /// Looks up which registered models there are, where they are served without being named, and serves those.
+    async fn follow_registry(&self) {
+        let Some(found) = found(&self.grounds).await else { return };
+        let mut served = self.served.lock().await;
+        if served.found == found {
+            return;
+        }
+        let next = Served { config: served.config.clone(), found };
+        match self.publish(&next).await {
+            Ok(()) => {
+                tracing::info!(endpoints = next.found.len(), "the registered models that are served have changed");
+                *served = next;
+            }
+            Err(error) => tracing::warn!(?error, "the registered models cannot be served as they are now"),
+        }
+    }
+
+    async fn publish(&self, served: &Served) -> Result<()> {
+        let snapshot = Arc::new(Snapshot::build(&served.whole(), &self.grounds)?);
         self.gate.snapshot.store(Arc::clone(&snapshot));
         snapshot.announce(&self.gate.metrics);
         // After the snapshot, so that nobody is told of an endpoint before it answers.
         self.health.publish(&snapshot.catalog).await;
-        self.gate.metrics.reloaded();
         Ok(())
     }
 
@@ -156,9 +196,15 @@ impl Gateway {
             closing.cancel();
             self.health.end().await;
         };
+        let following = async {
+            let every = self.grounds.models.settings().refresh;
+            while closing.run_until_cancelled(sleep(every)).await.is_some() {
+                self.follow_registry().await;
+            }
+        };
         let admin = listen::serve(listeners.admin, admin, admin_options, admin_shutdown.clone(), &admin_tasks);
         let _measured_until_here = self.measure_delay();
-        let (left, (), _) = tokio::join!(data, drain, admin);
+        let (left, (), _, ()) = tokio::join!(data, drain, admin, following);
         Ok(self.gate.cut.counted() + left)
     }
 
@@ -172,6 +218,31 @@ impl Gateway {
             until.run_until_cancelled(watch).await;
         });
         end.drop_guard()
+    }
+}
+
+impl Served {
+    /// The configuration with the endpoints of registered models.
+    fn whole(&self) -> Config {
+        let mut whole = self.config.clone();
+        whole.endpoints.extend(config::served(&self.found, &self.config));
+        whole
+    }
+}
+
+/// The registered models that are served without being named; `None` where none are, or the registry does not say.
+async fn found(grounds: &Grounds) -> Option<Vec<Found>> {
+    let serve = grounds.models.settings().serve.as_ref()?;
+    match timeout(REGISTRY, grounds.models.found(serve)).await {
+        Ok(Ok(found)) => Some(found),
+        Ok(Err(error)) => {
+            tracing::warn!(?error, "the registry does not say which models there are; those it named last are served");
+            None
+        }
+        Err(_) => {
+            tracing::warn!("the registry takes too long to say which models there are; those it named last are served");
+            None
+        }
     }
 }
 

@@ -160,7 +160,7 @@ mod tests {
         let page = include_str!("../../../docs/configuration.md");
         let (_, page) = page.split_once("## Command line").unwrap();
         let line = Line::command();
-        for command in line.get_subcommands() {
+        for command in line.get_subcommands().filter(|command| !command.is_hide_set()) {
             assert!(page.contains(&format!("`flowgate {}", command.get_name())), "{}", command.get_name());
             for option in command.get_arguments().filter_map(clap::Arg::get_long) {
                 assert!(page.contains(&format!("`--{option}")), "--{option}");

@@ -255,6 +255,7 @@ fn kept(config: &Config, first: &Config) -> Vec<&'static str> {
         ("shutdown_grace", config.shutdown_grace == first.shutdown_grace),
         ("max_connection_age", config.max_connection_age == first.max_connection_age),
         ("telemetry.log", config.log == first.log),
+        ("mlflow", config.models == first.models),
     ];
     all.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
 }

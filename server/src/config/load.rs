@@ -6,7 +6,7 @@ use std::{fmt, sync::LazyLock};
 use serde_json::Value;
 
 use super::{
-    Config,
+    Config, Endpoint, Found,
     bind::bind,
     check::check,
     diagnostic::{Diagnostic, Diagnostics, FilePlace, Spot},
@@ -107,6 +107,14 @@ pub fn parse(sources: &[Source], environment: &dyn Environment, options: LoadOpt
         }
     });
     finish(config, reading)
+}
+
+/// The endpoints of registered models that no file names; as if a file named each with nothing else said. What a file names stays the
+/// file's.
+pub fn served(found: &[Found], config: &Config) -> Vec<Endpoint> {
+    let named = |name: &str| config.endpoints.iter().any(|endpoint| endpoint.name == name);
+    let mut reading = Reading::new(Vec::new(), &Process, LoadOptions::default());
+    found.iter().filter(|found| !named(&found.name)).filter_map(|found| lower::served(found, &mut reading)).collect()
 }
 
 fn finish(config: Option<Config>, mut reading: Reading<'_>) -> Result<Loaded, Diagnostics> {

@@ -55,9 +55,9 @@ use crate::{
 pub use self::{
     diagnostic::{Diagnostic, Diagnostics, FilePlace},
     grant::{AwsGrant, AwsKeys, AwsRole, AwsSource, ClientCredentials, GoogleCredentials, Grant, Proof, Secret},
-    load::{LoadOptions, Loaded, Source, Unset, load, parse, schema},
+    load::{LoadOptions, Loaded, Source, Unset, load, parse, schema, served},
     media::Media,
-    model::{EnvManager, Model, Models, Resources, Runtime, Serve, Variables},
+    model::{EnvManager, Found, Model, Models, Resources, Runtime, Serve, Variables},
     model_uri::{BadModelUri, Location, ModelUri, Pick, Stage},
     relative_path::{BadPath, RelativePath},
     routing::{

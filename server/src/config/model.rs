@@ -103,6 +103,19 @@ pub enum Serve {
     Filter(String),
 }
 
+/// A registered model that is an endpoint without being named in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The endpoint's name: the model's, or that and an alias.
+    pub name: String,
+    /// The model's name.
+    pub model: String,
+    /// What people wrote about it.
+    pub description: String,
+    /// Which version.
+    pub uri: ModelUri,
+}
+
 impl Default for Models {
     fn default() -> Self {
         Self {

@@ -9,6 +9,7 @@ use super::{fixture::Fake, *};
 
 mod grants;
 mod media;
+mod models;
 mod prices;
 mod refusals;
 mod routing;
@@ -59,6 +60,14 @@ fn reason(deployment: &Deployment) -> &str {
     }
 }
 
+/// The model that Flowgate runs.
+fn own(deployment: &Deployment) -> &Model {
+    match &deployment.place {
+        Place::Model(model) => model,
+        Place::Http(_) | Place::Mock(_) | Place::Nowhere(_) => panic!("{:?}", deployment.place),
+    }
+}
+
 fn weights(endpoint: &Endpoint) -> Vec<(&str, Option<u32>)> {
     endpoint.deployments.iter().map(|deployment| (deployment.alias.as_str(), deployment.weight)).collect()
 }
@@ -102,7 +111,7 @@ fn older_routes_take_versions_parameters_and_addresses() {
     let route = |kind: &str, rest: &str| format!("routes: [{{ name: r, route_type: {kind}, {rest} }}]");
     let uri = |model: &str| {
         let loaded = env().load(&route("mlflow-model", &format!("model: {{ name: m, {model} }}")));
-        reason(&loaded.config.endpoints[0].deployments[0]).split_whitespace().find(|word| word.starts_with("models:")).unwrap().to_owned()
+        own(&loaded.config.endpoints[0].deployments[0]).uri.to_string()
     };
     for (model, expected) in [
         ("version: 3", "3"),

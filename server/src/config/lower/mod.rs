@@ -25,7 +25,7 @@ mod upstream;
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    Config, Endpoint, Place,
+    Config, Endpoint, Found, Place,
     diagnostic::{Diagnostic, Spot},
     raw::{RawConfig, RawRoute},
     reading::Reading,
@@ -38,7 +38,10 @@ use crate::event::Task;
 /// The configuration, as far as there is one: it counts only when the reading's report has no errors.
 pub(super) fn lower(mut raw: RawConfig, tree: &Tree, reading: &mut Reading<'_>) -> Config {
     let lists = ["endpoints", "routes", "model_endpoints"];
-    if lists.iter().all(|list| tree.get(list).is_none()) && !reading.is_damaged(tree.spot) {
+    let serves = raw.mlflow.as_ref().is_some_and(|mlflow| mlflow.value.serve.is_some());
+    if serves {
+        // Its endpoints are found when it runs.
+    } else if lists.iter().all(|list| tree.get(list).is_none()) && !reading.is_damaged(tree.spot) {
         let spot = Spot { line: tree.spot.line.max(1), column: tree.spot.column.max(1), ..tree.spot };
         reading.error(spot, Diagnostic::new("there is nothing to serve").expected(suggest::list(&lists)));
     } else if raw.endpoints.is_empty() && raw.routes.is_empty() && raw.model_endpoints.is_empty() && !reading.is_damaged(tree.spot) {
@@ -133,6 +136,11 @@ fn check_paths<'a>(paths: impl Iterator<Item = &'a At<String>>, reading: &mut Re
         }
         check_twice(&mut seen, each, "path", reading);
     }
+}
+
+/// The endpoint of a registered model that no file names.
+pub(super) fn served(found: &Found, reading: &mut Reading<'_>) -> Option<Endpoint> {
+    model::endpoint(found, reading)
 }
 
 /// A place for a deployment whose address is not set, where that is allowed.

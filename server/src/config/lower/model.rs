@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use super::{endpoint, older::registry};
 use crate::config::{
-    EnvManager, Location, Model, ModelUri, Models, Resources, Runtime, Variables,
-    diagnostic::Diagnostic,
-    raw::{RawEnvManager, RawMlflow, RawModel, RawResources, RawRun, RawRuntime, RawUpstream},
+    Endpoint, EnvManager, Found, Location, Model, ModelUri, Models, Resources, Runtime, Serve, Variables,
+    diagnostic::{Diagnostic, Spot},
+    raw::{RawEndpoint, RawEnvManager, RawMlflow, RawModel, RawResources, RawRun, RawRuntime, RawTask, RawUpstream},
     reading::{Reading, Secret},
     tree::{At, Tree},
     units::{self, BYTES, NONZERO},
@@ -98,7 +99,7 @@ fn check_native(model: &Model, run: &RawRun, reading: &mut Reading<'_>) {
     }
 }
 
-fn given(run: &RawRun) -> Vec<(&'static str, crate::config::diagnostic::Spot)> {
+fn given(run: &RawRun) -> Vec<(&'static str, Spot)> {
     let all = [
         ("runtime", run.runtime.as_ref().map(|at| at.spot)),
         ("idle", run.idle.as_ref().map(|at| at.spot)),
@@ -158,8 +159,39 @@ pub(super) fn lower_all(raw: Option<&At<RawMlflow>>, reading: &mut Reading<'_>) 
         memory: reading.amount(raw.memory.as_ref(), "memory", (size, BYTES)),
         max_processes: raw.max_processes.as_ref().map_or(usual.max_processes, |at| at.value),
         python: raw.python.as_ref().map(|at| PathBuf::from(&at.value)),
-        serve: None,
+        serve: raw.serve.as_ref().and_then(|at| serve(at, reading)),
     }
+}
+
+fn serve(at: &At<String>, reading: &mut Reading<'_>) -> Option<Serve> {
+    match at.value.trim() {
+        "" => {
+            reading.wrong(at.spot, "serve", "`\"*\"`, or a filter, for example `name LIKE 'fraud%'`");
+            None
+        }
+        "*" => Some(Serve::All),
+        filter => Some(Serve::Filter(filter.to_owned())),
+    }
+}
+
+/// The endpoint of a registered model that no file names.
+pub(super) fn endpoint(found: &Found, reading: &mut Reading<'_>) -> Option<Endpoint> {
+    let spot = Spot::default();
+    let at = |text: &str| At::new(text.to_owned(), spot);
+    let model = RawModel {
+        provider: Some(At::new(registry(), spot)),
+        name: Some(at(&found.model)),
+        uri: Some(at(&found.uri.to_string())),
+        ..RawModel::default()
+    };
+    let raw = RawEndpoint {
+        name: Some(at(&found.name)),
+        endpoint_type: Some(At::new(RawTask::Predict, spot)),
+        description: Some(at(&found.description)),
+        model: Some(At::new(model, spot)),
+        ..RawEndpoint::default()
+    };
+    endpoint::lower(&At::new(raw, spot), reading)
 }
 
 fn size(text: &str) -> Option<u64> {

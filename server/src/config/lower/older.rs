@@ -60,7 +60,7 @@ pub(super) fn route(at: At<RawRoute>, reading: &mut Reading<'_>) -> Option<At<Ra
 }
 
 /// The provider that serves models of a registry.
-fn registry() -> String {
+pub(super) fn registry() -> String {
     PROVIDERS.iter().find(|row| row.kind == Kind::Models).map(|row| row.name.to_owned()).unwrap_or_default()
 }
 

@@ -27,6 +27,9 @@ pub(in crate::config) struct RawMlflow {
     /// How many Python processes there may be at once. Default 8.
     #[schemars(range(min = 1))]
     pub max_processes: Option<At<u32>>,
+    /// The registered models that are endpoints without being named, each by its name and by `name@alias`: `"*"` for all, or a filter in the
+    /// registry's own language, for example `name LIKE 'fraud%'` or `tags.serve = 'yes'`. Default: none.
+    pub serve: Option<At<String>>,
     /// The Python that runs models with `env_manager: local`. Default `python3`.
     pub python: Option<At<String>>,
 }

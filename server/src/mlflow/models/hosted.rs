@@ -21,10 +21,7 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 use http::{Request, Response};
-use tokio::{
-    sync::oneshot,
-    time::Instant,
-};
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Common,

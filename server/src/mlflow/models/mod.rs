@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod engine;
+mod found;
 mod generation;
 mod ground;
 mod hosted;

@@ -1,0 +1,70 @@
+//! `uri` and what goes with it, and `mlflow`.
+
+use std::time::Duration;
+
+use super::*;
+use crate::config::{EnvManager, Models, Resources, Runtime};
+
+fn file(model: &str) -> String {
+    format!("endpoints:\n  - {{ name: x, endpoint_type: mlflow/predict, model: {{ provider: mlflow, {model} }} }}\n")
+}
+
+fn lowered(model: &str) -> Model {
+    own(&env().load(&file(model)).config.endpoints[0].deployments[0]).clone()
+}
+
+#[test]
+fn a_model_is_as_the_file_says() {
+    assert_eq!(lowered("uri: \"models:/a/3\""), Model::new("models:/a/3".parse().unwrap()));
+    let told = "uri: \"models:/a@b\", runtime: python, idle: none, min: 2, env_manager: uv, env: { LANGUAGE: de, KEY: $APP_KEY }, \
+                resources: { threads: 2, memory: 1GiB, devices: 0 }";
+    let model = lowered(told);
+    assert_eq!((model.runtime, model.idle, model.min, model.max, model.env_manager), (Runtime::Python, None, 2, 2, EnvManager::Uv));
+    assert_eq!(model.resources, Resources { threads: Some(2), memory: Some(1 << 30), devices: Some("0".to_owned()) });
+    let env: Vec<_> = model.env.0.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
+    assert_eq!(env, [("KEY", "app-value"), ("LANGUAGE", "de")]);
+    assert!(!format!("{model:?}").contains("app-value"));
+    assert_eq!(lowered("uri: /models/a, idle: 90s, max: 3").idle, Some(Duration::from_secs(90)));
+}
+
+#[test]
+fn what_holds_for_all_models() {
+    assert_eq!(env().load(&file("url: \"http://h:1\"")).config.models, Models::default());
+    let all = "mlflow: { tracking_uri: \"http://mlflow:5000\", refresh: 1m, cache: { folder: /var/models, max_bytes: 1GiB }, memory: 2GiB, \
+               max_processes: 3, python: /opt/python }\n";
+    let models = env().load(&format!("{all}{}", file("url: \"http://h:1\""))).config.models;
+    let expected = Models {
+        tracking_uri: Some("http://mlflow:5000".to_owned()),
+        refresh: Duration::from_secs(60),
+        cache: Some("/var/models".into()),
+        cache_bytes: 1 << 30,
+        memory: Some(2 << 30),
+        max_processes: 3,
+        python: Some("/opt/python".into()),
+        ..Models::default()
+    };
+    assert_eq!(models, expected);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let cases = [
+        ("uri: \"models:/a\"", "`uri` is `models:/a`"),
+        ("uri: \"gs://a/b\"", "nothing is read from `gs:`"),
+        ("uri: \"models:/a/1\", url: \"http://h:1\"", "an address stands beside `uri`"),
+        ("uri: \"models:/a/1\", config: { api_key: k }", "`api_key` does nothing beside `uri`"),
+        ("uri: \"models:/a/1\", idle: 0s", "`idle` is `0s`"),
+        ("uri: \"models:/a/1\", min: 3, max: 2", "`max` is 2, which is less than `min`"),
+        ("uri: \"models:/a/1\", runtime: native, env: { A: b }", "`env` does nothing beside `runtime: native`"),
+        ("uri: \"models:/a/1\", resources: { memory: much }", "`memory` is `much`"),
+        ("url: \"http://h:1\", min: 1", "`min` does nothing without `uri`"),
+        ("url: \"http://h:1\", runtime: python", "`runtime` does nothing without `uri`"),
+    ];
+    for (model, said) in cases {
+        let errors = env().errors(&file(model));
+        assert!(errors.contains(said), "{model}: {errors}");
+    }
+    let beside = "endpoints:\n  - name: x\n    endpoint_type: mlflow/predict\n    deployments:\n\
+                  \x20     - { model: { provider: mlflow, uri: \"models:/a/1\" }, upstream: { ca: x.pem } }\n";
+    assert!(env().errors(beside).contains("`upstream` does nothing beside `uri`"));
+}
