@@ -21,7 +21,7 @@ fn direct() -> Shim {
 
 /// What reads a program's output has come to its end, so that nobody is left who could write.
 async fn all_gone(tasks: &Tasks) {
-    tokio::time::timeout(std::time::Duration::from_secs(60), tasks.finished()).await.unwrap();
+    timeout(Duration::from_secs(60), tasks.finished()).await.unwrap();
 }
 
 #[tokio::test]

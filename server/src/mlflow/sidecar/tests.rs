@@ -59,7 +59,7 @@ impl Given {
     }
 
     async fn start(&self) -> Result<Sidecar> {
-        tokio::time::timeout(SOON, Sidecar::start(&self.options())).await.unwrap()
+        timeout(SOON, Sidecar::start(&self.options())).await.unwrap()
     }
 
     /// What is in the folder of sockets.
@@ -133,7 +133,7 @@ async fn it_starts_answers_and_ends_with_its_owner() {
         assert!(sidecar.bytes().unwrap() > 100_000, "{:?}", sidecar.bytes());
     }
     drop(sidecar);
-    tokio::time::timeout(SOON, given.tasks.finished()).await.unwrap();
+    timeout(SOON, given.tasks.finished()).await.unwrap();
     assert_eq!(given.folders(), Vec::<PathBuf>::new());
 }
 
@@ -142,8 +142,8 @@ async fn giving_a_start_up_ends_the_process() {
     let given = Given::script("echo up; cat");
     let options = given.options();
     let start = Box::pin(Sidecar::start(&options));
-    assert!(tokio::time::timeout(Duration::from_millis(50), start).await.is_err());
-    tokio::time::timeout(SOON, given.tasks.finished()).await.unwrap();
+    assert!(timeout(Duration::from_millis(50), start).await.is_err());
+    timeout(SOON, given.tasks.finished()).await.unwrap();
     assert_eq!(given.folders(), Vec::<PathBuf>::new());
 }
 
