@@ -3,7 +3,7 @@
 use super::*;
 
 /// A shell in the place of the binary: it runs the program and ends with the pipe, as the shim does.
-const SHELL: &str = r#"trap : TERM; "$@" & cat >/dev/null; kill -TERM 0; wait; exit 0"#;
+const SHELL: &str = r#"trap : TERM; "$@" & cat >/dev/null; kill -TERM 0; kill -KILL 0"#;
 
 fn program(script: &str) -> Program {
     Program {

@@ -88,8 +88,13 @@ async fn fake() {
     };
     tokio::select! {
         () = serve => {}
-        _ = async { tokio::io::stdin().read(&mut [0]).await } => std::process::exit(0),
+        _ = async { tokio::io::stdin().read(&mut [0]).await } => leave(0),
     }
+}
+
+#[expect(clippy::exit, reason = "the process is there for this alone")]
+fn leave(code: i32) -> ! {
+    std::process::exit(code)
 }
 
 async fn fake_answers(mut stream: UnixStream) {
@@ -108,7 +113,7 @@ async fn fake_answers(mut stream: UnixStream) {
         let answer = match asked.split(' ').nth(1).unwrap() {
             "/ping" => "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n\n",
             "/half" => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
-            "/die" => std::process::exit(9),
+            "/die" => leave(9),
             "/kill" => {
                 let own = rustix::process::getpid();
                 rustix::process::kill_process(own, rustix::process::Signal::KILL).unwrap();
