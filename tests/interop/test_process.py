@@ -1,5 +1,6 @@
 """The program itself: the quickstart as printed, a reload under load, and a stop with calls in flight."""
 
+import contextlib
 import os
 import re
 import signal
@@ -181,3 +182,28 @@ def test_a_stop_under_load_cuts_no_rpc():
     finally:
         gateway.stop()
     assert [error for error in load.failed if "refused" not in error.lower()] == []
+
+
+@pytest.mark.parametrize("script, want", [("exit 3", 3), ("kill -9 $$", 137)])
+def test_a_shim_ends_with_its_program(script, want):
+    """And as it did, while the gateway lives, which holds the other end of its input."""
+    with shim(script) as started:
+        assert started.wait(15) == want
+
+
+def test_a_shim_ends_with_the_gateway():
+    """And all that it has started, itself included, whatever they do."""
+    with shim("trap : TERM; while true; do sleep 60 & wait; done") as started:
+        started.stdin.close()
+        assert started.wait(30) == -signal.SIGKILL
+
+
+@contextlib.contextmanager
+def shim(script):
+    """What stands between the gateway and a shell script."""
+    started = subprocess.Popen([binary(), "shim", "--", "sh", "-c", script], stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.wait()

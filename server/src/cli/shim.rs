@@ -20,7 +20,13 @@ pub(super) struct Shim {
 pub(super) fn run(given: &Shim) -> ExitCode {
     let Some((program, arguments)) = given.program.split_first() else { return ExitCode::from(NOT_STARTED) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.and_then(|runtime| runtime.block_on(shim::run(program, arguments))) {
+    let ended = runtime.and_then(|runtime| {
+        let ended = runtime.block_on(shim::run(program, arguments));
+        // A thread of its reads standard input, which has no end while the gateway lives; nobody waits for that.
+        runtime.shutdown_background();
+        ended
+    });
+    match ended {
         Ok(code) => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
         Err(error) => {
             complain(&format!("{} cannot be started: {error}\n", program.display()));

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A shell in the place of the binary: it runs the program and ends with the pipe, as the shim does.
-const SHELL: &str = r#"trap : TERM; "$@" & cat >/dev/null; kill -TERM 0; wait; exit 0"#;
+const SHELL: &str = r#"trap : TERM; "$@" & cat >/dev/null; kill -TERM 0; kill -KILL 0"#;
 
 fn program(script: &str) -> Program {
     Program {
@@ -21,7 +21,7 @@ fn direct() -> Shim {
 
 /// What reads a program's output has come to its end, so that nobody is left who could write.
 async fn all_gone(tasks: &Tasks) {
-    tokio::time::timeout(std::time::Duration::from_secs(60), tasks.finished()).await.unwrap();
+    timeout(Duration::from_secs(60), tasks.finished()).await.unwrap();
 }
 
 #[tokio::test]

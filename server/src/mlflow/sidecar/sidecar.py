@@ -115,9 +115,11 @@ class Served:
         try:
             if self.flask is not None:
                 answer = self.flask.test_client().post("/invocations", data=request.body, content_type=content_type)
-                if self.call.at == RUNNING:
+                if answer.status_code == 200:
+                    return Answer(200, answer.mimetype, answer.data)
+                if self.call.at != READING:
                     return self.raised("an exception")
-                return Answer(answer.status_code, answer.mimetype, answer.data)
+                return self.refused(answer.status_code, json.loads(answer.data))
             # Some versions want text here, and none minds it.
             body = request.body.decode() if media_type == CSV else request.body
             told = self.scoring.invocations(body, content_type, self.model, self.schema)
@@ -180,10 +182,12 @@ class Served:
             return self.raised(type(cause).__name__) if at == RUNNING else self.raised("no JSON as its answer")
         if not is_told or cause is not error:
             return failure(400, "BAD_REQUEST", f"Invalid input. The model cannot take it. Error: '{cause}'")
-        status = error.get_http_status_code()
-        told = json.loads(error.serialize_as_json())
+        return self.refused(error.get_http_status_code(), json.loads(error.serialize_as_json()))
+
+    def refused(self, status, told):
+        """The answer to a request that MLflow, or the model in MLflow's words, does not take."""
         told.pop("stack_trace", None)
-        if at == READING and status >= 500:
+        if self.call.at == READING and status >= 500:
             status, told["error_code"] = 400, "BAD_REQUEST"
         return Answer(status, JSON, json.dumps(told).encode())
 

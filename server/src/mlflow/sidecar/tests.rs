@@ -59,7 +59,7 @@ impl Given {
     }
 
     async fn start(&self) -> Result<Sidecar> {
-        tokio::time::timeout(SOON, Sidecar::start(&self.options())).await.unwrap()
+        timeout(SOON, Sidecar::start(&self.options())).await.unwrap()
     }
 
     /// What is in the folder of sockets.
@@ -88,8 +88,13 @@ async fn fake() {
     };
     tokio::select! {
         () = serve => {}
-        _ = async { tokio::io::stdin().read(&mut [0]).await } => std::process::exit(0),
+        _ = async { tokio::io::stdin().read(&mut [0]).await } => leave(0),
     }
+}
+
+#[expect(clippy::exit, reason = "the process is there for this alone")]
+fn leave(code: i32) -> ! {
+    std::process::exit(code)
 }
 
 async fn fake_answers(mut stream: UnixStream) {
@@ -108,7 +113,7 @@ async fn fake_answers(mut stream: UnixStream) {
         let answer = match asked.split(' ').nth(1).unwrap() {
             "/ping" => "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n\n",
             "/half" => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
-            "/die" => std::process::exit(9),
+            "/die" => leave(9),
             "/kill" => {
                 let own = rustix::process::getpid();
                 rustix::process::kill_process(own, rustix::process::Signal::KILL).unwrap();
@@ -133,7 +138,7 @@ async fn it_starts_answers_and_ends_with_its_owner() {
         assert!(sidecar.bytes().unwrap() > 100_000, "{:?}", sidecar.bytes());
     }
     drop(sidecar);
-    tokio::time::timeout(SOON, given.tasks.finished()).await.unwrap();
+    timeout(SOON, given.tasks.finished()).await.unwrap();
     assert_eq!(given.folders(), Vec::<PathBuf>::new());
 }
 
@@ -142,8 +147,8 @@ async fn giving_a_start_up_ends_the_process() {
     let given = Given::script("echo up; cat");
     let options = given.options();
     let start = Box::pin(Sidecar::start(&options));
-    assert!(tokio::time::timeout(Duration::from_millis(50), start).await.is_err());
-    tokio::time::timeout(SOON, given.tasks.finished()).await.unwrap();
+    assert!(timeout(Duration::from_millis(50), start).await.is_err());
+    timeout(SOON, given.tasks.finished()).await.unwrap();
     assert_eq!(given.folders(), Vec::<PathBuf>::new());
 }
 
