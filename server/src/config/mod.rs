@@ -57,7 +57,7 @@ pub use self::{
     grant::{AwsGrant, AwsKeys, AwsRole, AwsSource, ClientCredentials, GoogleCredentials, Grant, Proof, Secret},
     load::{LoadOptions, Loaded, Source, Unset, load, parse, schema, served},
     media::Media,
-    model::{EnvManager, Found, Model, Models, Resources, Runtime, Serve, Variables},
+    model::{Found, Model, Models, PythonEnv, Resources, Runtime, Serve, Variables},
     model_uri::{BadModelUri, Location, ModelUri, Pick, Stage},
     relative_path::{BadPath, RelativePath},
     routing::{

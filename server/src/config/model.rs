@@ -25,7 +25,7 @@ pub struct Model {
     /// `max`: how many instances there are at most. Default 1.
     pub max: u32,
     /// `env_manager`: where the Python that runs it comes from. Default `local`.
-    pub env_manager: EnvManager,
+    pub env_manager: PythonEnv,
     /// `env`: what its process gets beside a cleared environment.
     pub env: Variables,
     /// `resources`: what it may use.
@@ -46,7 +46,7 @@ pub enum Runtime {
 
 /// Where the Python of a model comes from, in the words of MLflow's `--env-manager`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum EnvManager {
+pub enum PythonEnv {
     /// The Python that is there: `mlflow.python`, or `python3` on the path.
     #[default]
     Local,
@@ -143,7 +143,7 @@ impl Model {
             idle: Some(Self::IDLE),
             min: 0,
             max: 1,
-            env_manager: EnvManager::default(),
+            env_manager: PythonEnv::default(),
             env: Variables::default(),
             resources: Resources::default(),
         }

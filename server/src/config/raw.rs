@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 pub(super) use self::{
     choice::{Many, Short},
-    models::{RawEnvManager, RawMlflow, RawResources, RawRun, RawRuntime},
+    models::{RawMlflow, RawPythonEnv, RawResources, RawRun, RawRuntime},
     older::{RawDestination, RawModelEndpoint, RawModelRoute, RawOlderModel, RawRateLimit, RawRoute, RawRouteType},
     routing::{RawAbort, RawAffinity, RawHedge, RawMirror, RawPrefer, RawRequire, RawRetry, RawRollout, RawRouting, RawStep},
     traits::{RawBreaker, RawConcurrency, RawEjection, RawHealth, RawPrice, RawTraits},

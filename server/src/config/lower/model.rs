@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{endpoint, older::registry};
 use crate::config::{
-    Endpoint, EnvManager, Found, Location, Model, ModelUri, Models, Resources, Runtime, Serve, Variables,
+    Endpoint, Found, Location, Model, ModelUri, Models, PythonEnv, Resources, Runtime, Serve, Variables,
     diagnostic::{Diagnostic, Spot},
-    raw::{RawEndpoint, RawEnvManager, RawMlflow, RawModel, RawResources, RawRun, RawRuntime, RawTask, RawUpstream},
+    raw::{RawEndpoint, RawMlflow, RawModel, RawPythonEnv, RawResources, RawRun, RawRuntime, RawTask, RawUpstream},
     reading::{Reading, Secret},
     tree::{At, Tree},
     units::{self, BYTES, NONZERO},
@@ -32,10 +32,10 @@ pub(super) fn lower(uri: &At<String>, run: &RawRun, reading: &mut Reading<'_>) -
         min,
         max,
         env_manager: match run.env_manager.as_ref().map(|word| word.value) {
-            Some(RawEnvManager::Virtualenv) => EnvManager::Virtualenv,
-            Some(RawEnvManager::Uv) => EnvManager::Uv,
-            Some(RawEnvManager::Conda) => EnvManager::Conda,
-            Some(RawEnvManager::Local) | None => EnvManager::Local,
+            Some(RawPythonEnv::Virtualenv) => PythonEnv::Virtualenv,
+            Some(RawPythonEnv::Uv) => PythonEnv::Uv,
+            Some(RawPythonEnv::Conda) => PythonEnv::Conda,
+            Some(RawPythonEnv::Local) | None => PythonEnv::Local,
         },
         env: run.env.as_ref().map(|env| variables(env, reading)).unwrap_or_default(),
         resources: run.resources.as_ref().map(|written| resources(&written.value, reading)).unwrap_or_default(),

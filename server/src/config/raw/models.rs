@@ -62,7 +62,7 @@ pub(in crate::config) struct RawRun {
     #[schemars(range(min = 1, max = 64))]
     pub max: Option<At<u32>>,
     /// Where its Python comes from. Default `local`.
-    pub env_manager: Option<At<RawEnvManager>>,
+    pub env_manager: Option<At<RawPythonEnv>>,
     /// Variables of its process, whose environment is else empty but for paths and the like.
     #[schemars(schema_with = "schema::headers")]
     pub env: Option<Tree>,
@@ -81,8 +81,8 @@ pub(in crate::config) enum RawRuntime {
 
 #[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(rename = "EnvManager", inline)]
-pub(in crate::config) enum RawEnvManager {
+#[schemars(rename = "PythonEnv", inline)]
+pub(in crate::config) enum RawPythonEnv {
     Local,
     Virtualenv,
     Uv,

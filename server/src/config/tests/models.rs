@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::{EnvManager, Models, Resources, Runtime};
+use crate::config::{Models, PythonEnv, Resources, Runtime};
 
 fn file(model: &str) -> String {
     format!("endpoints:\n  - {{ name: x, endpoint_type: mlflow/predict, model: {{ provider: mlflow, {model} }} }}\n")
@@ -19,7 +19,7 @@ fn a_model_is_as_the_file_says() {
     let told = "uri: \"models:/a@b\", runtime: python, idle: none, min: 2, env_manager: uv, env: { LANGUAGE: de, KEY: $APP_KEY }, \
                 resources: { threads: 2, memory: 1GiB, devices: 0 }";
     let model = lowered(told);
-    assert_eq!((model.runtime, model.idle, model.min, model.max, model.env_manager), (Runtime::Python, None, 2, 2, EnvManager::Uv));
+    assert_eq!((model.runtime, model.idle, model.min, model.max, model.env_manager), (Runtime::Python, None, 2, 2, PythonEnv::Uv));
     assert_eq!(model.resources, Resources { threads: Some(2), memory: Some(1 << 30), devices: Some("0".to_owned()) });
     let env: Vec<_> = model.env.0.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
     assert_eq!(env, [("KEY", "app-value"), ("LANGUAGE", "de")]);

@@ -25,7 +25,6 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Common,
-    engine::Engine,
     generation::Generation,
     ground::Ground,
     load::{Load, Loaded},

@@ -7,13 +7,13 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
 };
 
 use bytes::Bytes;
 use flowgate_proto::v1::ErrorReason;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderValue, Request, Response, header};
+use tokio::time::Instant;
 
 use super::engine::{Engine, Plan, Prepared, Start};
 use crate::{

@@ -4,7 +4,7 @@ use std::{ffi::OsString, io, path::Path};
 
 use super::{Options, folder::Folder, not_serving};
 use crate::{
-    config::{EnvManager, Resources},
+    config::{PythonEnv, Resources},
     error::Result,
     mlflow::{model_file::PythonFunction, process::Program},
 };
@@ -68,13 +68,13 @@ pub(super) fn program(options: &Options<'_>, folder: &Folder) -> Result<Program>
 /// The word of the script for where the Python comes from.
 fn manager(options: &Options<'_>, python: &PythonFunction) -> Result<&'static str> {
     match options.model.env_manager {
-        EnvManager::Local => Ok("local"),
-        EnvManager::Virtualenv => Ok("virtualenv"),
-        EnvManager::Uv => Ok("uv"),
-        EnvManager::Conda if python.conda.is_none() => {
+        PythonEnv::Local => Ok("local"),
+        PythonEnv::Virtualenv => Ok("virtualenv"),
+        PythonEnv::Uv => Ok("uv"),
+        PythonEnv::Conda if python.conda.is_none() => {
             Err(not_serving(&options.name, "it names no environment for `env_manager: conda`; take another one, or log it with one"))
         }
-        EnvManager::Conda => Ok("conda"),
+        PythonEnv::Conda => Ok("conda"),
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    config::{EnvManager, Model, Resources, Variables},
+    config::{Model, PythonEnv, Resources, Variables},
     mlflow::model_file::PythonFunction,
 };
 
@@ -223,7 +223,7 @@ fn what_no_python_can_run_is_refused_before_it_is_tried() {
         error.to_string()
     };
     let mut given = Given::script("");
-    given.model.env_manager = EnvManager::Conda;
+    given.model.env_manager = PythonEnv::Conda;
     assert!(refused(&given).contains("names no environment for `env_manager: conda`"));
     given.file.python = None;
     assert!(refused(&given).contains("no flavor `python_function`"));
