@@ -3,6 +3,7 @@
 
 mod access;
 mod auth;
+mod batches;
 mod cancel;
 mod chains;
 mod costs;

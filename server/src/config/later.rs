@@ -44,7 +44,6 @@ const LATER: &[Row] = &[
     row(Scope::Telemetry, "otlp", "Where traces and metrics are sent."),
     row(Scope::Endpoint, "limit", "How often it may be called."),
     Row { keys: CACHE, ..row(Scope::Endpoint, "cache", "How long answers are kept.") },
-    Row { keys: &["max_rows", "max_delay"], ..row(Scope::Endpoint, "batch", "How single rows are put together.") },
     row(Scope::Model, "runtime", "What runs the model: `native` or `python`."),
     row(Scope::Model, "idle", "After how long without a call it is unloaded."),
     row(Scope::Model, "min", "The fewest instances."),

@@ -55,8 +55,8 @@ pub use self::{
     load::{LoadOptions, Loaded, Source, Unset, load, parse, schema},
     media::Media,
     routing::{
-        Affinity, Breaker, Concurrency, ConcurrencyLimit, Ejection, Health, HealthCheck, Hedge, HedgeAfter, Mirror, Prefer, Require, Retry,
-        Rollout, Routing, Step, Tags,
+        Affinity, Batch, Breaker, Concurrency, ConcurrencyLimit, Ejection, Health, HealthCheck, Hedge, HedgeAfter, Mirror, Prefer, Require,
+        Retry, Rollout, Routing, Step, Tags,
     },
     secrets::{Environment, Process, SecretsMode},
     watch::Watch,
@@ -261,6 +261,8 @@ pub struct Traits {
     pub breaker: Breaker,
     /// `concurrency`. `None`: no limit.
     pub concurrency: Option<Concurrency>,
+    /// `batch`. `None`: each request is sent as it is.
+    pub batch: Option<Batch>,
     /// `upstream.health`. `None`: replicas are not asked.
     pub health: Option<Health>,
     /// `upstream.ejection`.

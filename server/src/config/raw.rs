@@ -12,7 +12,7 @@ pub(super) use self::{
     choice::{Many, Short},
     older::{RawDestination, RawModelEndpoint, RawModelRoute, RawOlderModel, RawRateLimit, RawRoute, RawRouteType},
     routing::{RawAbort, RawAffinity, RawHedge, RawMirror, RawPrefer, RawRequire, RawRetry, RawRollout, RawRouting, RawStep},
-    traits::{RawBreaker, RawConcurrency, RawEjection, RawHealth, RawPrice, RawTraits},
+    traits::{RawBatch, RawBreaker, RawConcurrency, RawEjection, RawHealth, RawPrice, RawTraits},
 };
 use super::{
     later::{self, Scope},

@@ -9,6 +9,7 @@ use std::{future::Future, sync::Arc};
 use crate::{call::Service, error::Result, event::Reply};
 
 pub mod attribution;
+pub mod batch;
 pub mod commit;
 pub mod compat;
 pub mod concurrency;

@@ -15,6 +15,7 @@ use prometheus_client::{
 };
 
 use super::{
+    batches::Batches,
     costs::{Bill, Costs},
     load::Load,
     logs,
@@ -35,6 +36,7 @@ pub struct Metrics {
     errors: Family<ErrorLabels, Counter>,
     routing: Routing,
     load: Load,
+    batches: Batches,
     duration: Family<EndpointLabels, Histogram, Buckets>,
     first_event: Family<EndpointLabels, Histogram, Buckets>,
     overhead: Family<DoorLabels, Histogram, OwnBuckets>,
@@ -130,6 +132,7 @@ impl Metrics {
         registry.register("errors", "Failed requests, by reason and by whose fault it was", errors.clone());
         let routing = Routing::register(&mut registry);
         let load = Load::register(&mut registry);
+        let batches = Batches::register(&mut registry);
         let duration = Family::new_with_constructor(Buckets);
         registry.register_with_unit(
             "call_duration",
@@ -159,6 +162,7 @@ impl Metrics {
             errors,
             routing,
             load,
+            batches,
             duration,
             first_event,
             overhead,
@@ -208,6 +212,11 @@ impl Metrics {
     /// What is counted of routing.
     pub fn routing(&self) -> &Routing {
         &self.routing
+    }
+
+    /// What is counted of requests that are put together.
+    pub fn batches(&self) -> &Batches {
+        &self.batches
     }
 
     /// What is counted of load.

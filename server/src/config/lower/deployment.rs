@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{
-        Access, Breaker, Concurrency, Deployment, Place,
+        Access, Batch, Breaker, Concurrency, Deployment, Place,
         diagnostic::{Diagnostic, Spot},
         raw::{RawDeployment, RawModel},
         reading::Reading,
@@ -34,6 +34,8 @@ pub(super) struct Common {
     pub breaker: Breaker,
     /// How many calls they get at once.
     pub concurrency: Option<Concurrency>,
+    /// How requests to them are put together.
+    pub batch: Option<Batch>,
 }
 
 /// The deployment, its alias still as written; `None` when what is wrong with it leaves none.

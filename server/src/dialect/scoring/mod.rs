@@ -18,6 +18,7 @@ mod frame;
 mod json;
 pub mod native;
 mod request;
+pub mod rows;
 mod tensors;
 #[cfg(test)]
 mod tests;
