@@ -19,7 +19,9 @@ use crate::{
     telemetry::batches::BatchMeter,
 };
 
+mod group;
 mod groups;
+mod member;
 mod together;
 
 use groups::{Entry, Groups};

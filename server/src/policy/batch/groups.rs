@@ -1,33 +1,29 @@
 //! Who waits for whom: requests of one kind, while one like them is under way.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use prost::Message as _;
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout},
 };
 
-use super::together::Member;
+use super::{
+    group::{Key, State, UnderWay, Waiting},
+    member::{Member, rows_of},
+};
 use crate::{
-    call::{Attempt, Priority, ReplicaId, Service},
+    call::{Attempt, Service},
     config,
-    dialect::scoring::{
-        json_view,
-        rows::{self, Rows},
-    },
+    dialect::scoring::rows::Rows,
     error::Result,
-    event::{Protocol, Reply, Request},
+    event::Reply,
     task::Tasks,
     telemetry::batches::BatchMeter,
 };
 
-/// A larger request gains little by company, and costs to look at.
-const LARGEST: usize = 256 << 10;
 /// The most text of rows that is put together.
 const MOST_BYTES: usize = 4 << 20;
 /// How long a model is asked for each request alone whose answer could not be cut apart.
@@ -44,54 +40,12 @@ pub(super) struct Groups {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    groups: HashMap<Key, Group>,
-    /// How often requests began to wait.
-    begun: u64,
-    /// Until when nothing is put together.
-    apart: Option<Instant>,
-}
-
-/// What requests have in common that may go together.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    replica: Option<ReplicaId>,
-    credential: usize,
-    is_urgent: bool,
-    kind: Box<[u8]>,
-}
-
-/// Requests of one kind. Some wait only while others are under way.
-#[derive(Debug, Default)]
-struct Group {
-    under_way: usize,
-    waiting: Option<Waiting>,
-}
-
-/// Requests that wait for each other.
-#[derive(Debug)]
-struct Waiting {
-    number: u64,
-    members: Vec<Member>,
-    rows: usize,
-    bytes: usize,
-    /// Where they go when the wait is over.
-    over: oneshot::Sender<Vec<Member>>,
-}
-
 /// What becomes of a request.
 pub(super) enum Entry {
     /// It goes at once; others wait for as long as the second lives.
     Alone(Box<Attempt>, UnderWay),
     /// It is carried out with others.
     Waiting(oneshot::Receiver<Result<Reply>>),
-}
-
-/// A request to the model that is under way.
-pub(super) struct UnderWay {
-    groups: Arc<Groups>,
-    key: Key,
 }
 
 impl Groups {
@@ -104,18 +58,7 @@ impl Groups {
         if self.state().apart.is_some_and(|until| Instant::now() < until) {
             return None;
         }
-        let payload = &attempt.call.payload;
-        let rows = match payload.wire() {
-            Some(wire) if wire.protocol == Protocol::MlflowScoring && wire.body.len() <= LARGEST => {
-                rows::rows(wire.content_type.as_bytes(), &wire.body)
-            }
-            Some(_) => None,
-            None => match payload.typed() {
-                Ok(Request::Predict(request)) if request.encoded_len() <= LARGEST => rows::rows(b"application/json", &json_view(request)?),
-                Ok(_) | Err(_) => None,
-            },
-        };
-        rows.filter(|rows| rows.count <= self.config.max_rows)
+        rows_of(&attempt.call.payload).filter(|rows| rows.count <= self.config.max_rows)
     }
 
     /// Lets a request go at once if none like it is under way, or it has no time to wait.
@@ -189,47 +132,7 @@ impl Groups {
         self.state().groups.is_empty()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Key {
-    fn of(attempt: &Attempt, rows: &Rows) -> Self {
-        Self {
-            replica: attempt.replica,
-            credential: attempt.credential,
-            is_urgent: attempt.call.choice.priority == Priority::Interactive,
-            kind: rows.kind.clone(),
-        }
-    }
-}
-
-impl Group {
-    /// Ends the wait of those who wait; from then on they are under way.
-    fn close(&mut self) {
-        if let Some(Waiting { members, over, .. }) = self.waiting.take() {
-            self.under_way += 1;
-            // They are lost only with the runtime.
-            over.send(members).ok();
-        }
-    }
-
-    fn is_waiting(&self, number: u64) -> bool {
-        self.waiting.as_ref().is_some_and(|waiting| waiting.number == number)
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        let mut state = self.groups.state();
-        let Some(group) = state.groups.get_mut(&self.key) else { return };
-        group.under_way -= 1;
-        if group.under_way == 0 {
-            group.close();
-        }
-        if group.under_way == 0 {
-            state.groups.remove(&self.key);
-        }
     }
 }
