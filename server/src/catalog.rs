@@ -315,6 +315,7 @@ impl Deployment {
             model: model_name(config),
             headers: config.headers.clone(),
             settings: config.settings.clone(),
+            templates: config.templates.clone(),
             quirks: &config.provider.quirks,
         };
         let twin = match task {

@@ -28,4 +28,5 @@ mod scoring;
 mod speech;
 mod split;
 mod streams;
+mod templates;
 mod tls;

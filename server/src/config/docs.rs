@@ -164,6 +164,7 @@ fn field_row(provider: &Provider) -> Option<String> {
             Sets::Header(header) => (2, format!("{name}: `{header}`")),
             Sets::Flavour(flavour) => (3, format!("{name} (`{}`, or {}: the rows of those names)", flavour.plain, code(flavour.others))),
             Sets::Setting(setting) => (3, name + &setting_note(setting)),
+            Sets::Template(_) => (3, format!("{name} (a template)")),
             Sets::Secret(_) => (0, name),
             Sets::Group => (3, format!("{name} (a mapping of the others)")),
             Sets::Later(_) => (4, name),

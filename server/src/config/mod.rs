@@ -43,7 +43,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use crate::{
-    dialect::{Credential, Settings, Unsupported},
+    dialect::{Credential, Settings, Unsupported, templated::Templates},
     event::Task,
     expression::Expression,
     provider::{Provider, models::Prices},
@@ -229,6 +229,8 @@ pub struct Deployment {
     pub hidden: Vec<SecretString>,
     /// What the dialect reads of `config`.
     pub settings: Settings,
+    /// What the dialect makes of requests and answers, as `config` says.
+    pub templates: Templates,
     /// `upstream.proxy`: an HTTP proxy, `http://[user:password@]host:port`.
     pub proxy: Option<Uri>,
     /// `upstream.ca`: PEM file of certificate authorities to trust beside the system's.
@@ -392,6 +394,7 @@ impl fmt::Debug for Deployment {
             .field("credentials", &self.credentials)
             .field("headers", &self.headers)
             .field("settings", &self.settings)
+            .field("templates", &self.templates)
             // Its address may hold a password.
             .field("proxy", &self.proxy.as_ref().map(Uri::host))
             .field("ca", &self.ca)

@@ -172,6 +172,7 @@ pub(crate) mod testing {
             headers: HeaderMap::new(),
             hidden: Vec::new(),
             settings: crate::dialect::Settings::default(),
+            templates: crate::dialect::templated::Templates::default(),
             proxy: None,
             ca: None,
             traits: config::Traits::default(),

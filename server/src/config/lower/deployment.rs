@@ -65,7 +65,7 @@ pub(super) fn lower(at: &At<RawDeployment>, common: &Common, reading: &mut Readi
     }
     price::complete(&mut traits, raw, common.task, provider, reading);
     traits::keep_streaming(&mut traits, provider);
-    let Fields { credentials, mut headers, settings, mut hidden, .. } = fields;
+    let Fields { credentials, mut headers, settings, templates, mut hidden, .. } = fields;
     headers.extend(upstream.headers);
     hidden.extend(upstream.hidden);
     Some(Deployment {
@@ -84,6 +84,7 @@ pub(super) fn lower(at: &At<RawDeployment>, common: &Common, reading: &mut Readi
         headers,
         hidden,
         settings,
+        templates,
         proxy: upstream.proxy,
         ca: upstream.ca,
         traits,
