@@ -32,6 +32,9 @@ pub enum Sets {
     Later(bool),
 }
 
+/// Tells whether a text is what a setting must be.
+pub type Check = (fn(&str) -> bool, &'static str);
+
 /// Text that a dialect, an address or a grant reads.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
@@ -40,7 +43,7 @@ pub struct Setting {
     /// The environment variables that hold it by custom, where the file does not say it; the first that is set counts.
     pub env: &'static [&'static str],
     /// What it must be, and that in words.
-    pub check: Option<(fn(&str) -> bool, &'static str)>,
+    pub check: Option<Check>,
     /// What holds when nobody says it; empty when nothing does.
     pub default: &'static str,
     /// The words that it may be; empty when it is any text.

@@ -81,7 +81,7 @@ pub fn rows(content_type: &[u8], body: &Bytes) -> Option<Rows> {
 }
 
 /// One body with the rows of all, in this order; they are of one kind.
-pub fn merge<'a>(parts: impl Iterator<Item = &'a Rows> + Clone) -> Bytes {
+pub fn merge<'a>(parts: &(impl Iterator<Item = &'a Rows> + Clone)) -> Bytes {
     let mut out = Vec::with_capacity(parts.clone().map(Rows::bytes).sum::<usize>() + 256);
     let around = parts.clone().next().map(|first| first.around.as_slice()).unwrap_or_default();
     for (n, text) in around.iter().enumerate() {

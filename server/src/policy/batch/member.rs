@@ -78,7 +78,7 @@ pub(super) fn merged(members: &[Member]) -> Option<Attempt> {
     let lead = &members.first()?.attempt;
     let calls = || members.iter().map(|member| &member.attempt.call);
     let last = calls().max_by_key(|call| (call.deadline.is_none(), call.deadline))?;
-    let wire = door::wire(None, rows::merge(members.iter().map(|member| &member.rows)));
+    let wire = door::wire(None, rows::merge(&members.iter().map(|member| &member.rows)));
     let call = Call {
         payload: Payload::wire_only(wire),
         deadline: last.deadline,

@@ -177,7 +177,7 @@ async fn nobody_waits_longer_than_the_delay_nor_for_more_rows_than_allowed() {
     assert_eq!(answers[3], Ok("{\"predictions\": [8, 10]}".to_owned()));
     assert_eq!(bench.asked(), ["[0]", "[1, 2, 3]", "[4, 5, 6, 7]", "[8]"]);
     assert_eq!(since.elapsed(), 1005 * MS);
-    let large = format!(r#"{{"instances":[{}]}}"#, vec![r#"{"x":1,"says":""}"#; 5].join(","));
+    let large = format!(r#"{{"instances":[{}]}}"#, [r#"{"x":1,"says":""}"#; 5].join(","));
     assert!(bench.all([row(0), sends(&large)]).await.iter().all(Result::is_ok));
     assert_eq!(bench.asked()[5], "[1, 1, 1, 1, 1]");
 }

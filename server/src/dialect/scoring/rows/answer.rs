@@ -65,10 +65,7 @@ fn answers(counts: &[usize], begin: &[u8], lists: &[(&[u8], &[u8])], end: &[u8])
 
 /// What stands between the commas of a list or an object that is known to be whole; `None` when it is neither.
 fn items(text: &[u8]) -> Option<Vec<&[u8]>> {
-    let inner = match text {
-        [b'[', inner @ .., b']'] | [b'{', inner @ .., b'}'] => inner,
-        _ => return None,
-    };
+    let ([b'[', inner @ .., b']'] | [b'{', inner @ .., b'}']) = text else { return None };
     if inner.trim_ascii().is_empty() {
         return Some(Vec::new());
     }

@@ -9,7 +9,7 @@ fn of(body: &str) -> Option<Rows> {
 /// The body of two that go together; `None` when they do not.
 fn merged(a: &str, b: &str) -> Option<String> {
     let (a, b) = (of(a).unwrap_or_else(|| panic!("{a}")), of(b).unwrap_or_else(|| panic!("{b}")));
-    (a.kind == b.kind).then(|| String::from_utf8(merge([&a, &b].into_iter()).to_vec()).unwrap())
+    (a.kind == b.kind).then(|| String::from_utf8(merge(&[&a, &b].into_iter()).to_vec()).unwrap())
 }
 
 fn cut(answer: &str, counts: &[usize]) -> Option<Vec<String>> {
