@@ -9,7 +9,7 @@ use crate::{
     config::{self, Config, Place, suggest::nearest},
     dialect::{Dialect, Target},
     error::{Error, Result},
-    event::{Tariff, Task},
+    event::{Protocol, Tariff, Task},
     provider::models,
 };
 
@@ -297,6 +297,12 @@ fn asks(endpoint: &config::Endpoint, all: &[config::Endpoint], hops: usize) -> b
 }
 
 impl Deployment {
+    /// How requests to it are put together: in MLflow's scoring protocol, which tells one row from another.
+    pub fn batch(&self) -> Option<config::Batch> {
+        let protocol = self.dialect?.protocol_at(self.task, self.targets.first()?);
+        self.config.traits.batch.filter(|_| protocol == Some(Protocol::MlflowScoring))
+    }
+
     fn new(config: &config::Deployment, task: Task) -> Self {
         let addresses = match &config.place {
             Place::Http(addresses) => addresses.clone(),
@@ -310,6 +316,7 @@ impl Deployment {
             model: model_name(config),
             headers: config.headers.clone(),
             settings: config.settings.clone(),
+            templates: config.templates.clone(),
             quirks: &config.provider.quirks,
         };
         let twin = match task {

@@ -5,7 +5,7 @@
 //! **fallback** (other endpoints, when its own deployments cannot), **hedge** (a second attempt beside a slow one), **retry** (one attempt
 //! after the other, each where `balance` says), **commit** (nothing is passed on before the first content), and the choice of a place. A
 //! chain has its steps instead of the last four. An attempt passes: **defaults** (the deployment's parameters), **compat** (another
-//! gateway's quirks), **media** (what the provider does not fetch), **concurrency** (a place, or the queue), **attribution** (whose fault a failure is), **try** (the time of one attempt and of a stream's silences), **span**, and the send.
+//! gateway's quirks), **media** (what the provider does not fetch), **batch** (requests that become one), **concurrency** (a place, or the queue), **attribution** (whose fault a failure is), **try** (the time of one attempt and of a stream's silences), **span**, and the send.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -32,6 +32,7 @@ use crate::{
     policy::{
         Next, Over,
         attribution::Attribution,
+        batch::Batch,
         commit::Commit,
         compat::Compat,
         concurrency::Concurrency,
@@ -72,6 +73,8 @@ pub struct Grounds {
     pub tempi: Tempi,
     /// Copies of calls under way to mirrors; nobody waits for them.
     pub mirrors: Tasks,
+    /// Requests under way that were put together; who waits for them is in another task.
+    pub batches: Tasks,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -124,6 +127,7 @@ impl Grounds {
             under_way: Arc::default(),
             tempi: Tempi::default(),
             mirrors: Tasks::default(),
+            batches: Tasks::default(),
             metrics,
         }
     }
@@ -343,7 +347,17 @@ impl Build<'_> {
             let concurrency = self.concurrency(endpoint, deployment, &vitals);
             let limited = Over(concurrency, attempted(endpoint.config.timeouts, &upstream, attribution));
             let media = Media::new(media.clone(), Arc::clone(&vitals));
-            let service = edited(Compat(endpoint.config.compat), media, limited);
+            let compat = Compat(endpoint.config.compat);
+            let service = match deployment.batch() {
+                // Under all that changes a request, over all that a request to the model counts for once.
+                Some(batch) => {
+                    let limited = erase(limited);
+                    let meter = self.grounds.metrics.batches().deployment(&endpoint.name, &deployment.alias);
+                    let batch = Batch::new(batch, limited.clone(), self.grounds.batches.clone(), meter);
+                    edited(compat, media, Over(batch, limited))
+                }
+                None => edited(compat, media, limited),
+            };
             Ok(Choice::new(deployment, vitals, upstream, service).on_trial(trial))
         };
         callable.map(choice).collect()

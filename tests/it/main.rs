@@ -3,6 +3,7 @@
 
 mod access;
 mod auth;
+mod batches;
 mod cancel;
 mod chains;
 mod costs;
@@ -27,4 +28,5 @@ mod scoring;
 mod speech;
 mod split;
 mod streams;
+mod templates;
 mod tls;

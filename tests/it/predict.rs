@@ -65,7 +65,8 @@ pub fn number(number: f64) -> Value {
     Value { kind: Some(Kind::NumberValue(number)) }
 }
 
-fn predictions(answer: &PredictResponse) -> serde_json::Value {
+/// The predictions of an answer, as JSON.
+pub fn predictions(answer: &PredictResponse) -> serde_json::Value {
     match &answer.output {
         Some(Output::Predictions(value)) => serde_json::to_value(value).unwrap(),
         other => panic!("predictions as JSON, not {other:?}"),

@@ -128,11 +128,11 @@ impl Ward {
     }
 }
 
-/// What a deployment is, its share of the calls and its price aside.
+/// What a deployment is, its share of the calls, its price and how requests to it are put together aside.
 fn key(endpoint: &Endpoint, deployment: &Deployment) -> [u8; 32] {
     let config = &deployment.config;
     let mut hasher = blake3::Hasher::new();
-    let traits = Traits { price: None, ..config.traits.clone() };
+    let traits = Traits { price: None, batch: None, ..config.traits.clone() };
     let told = format!("{:?}", (&endpoint.name, &config.alias, config.provider.name, &config.model, &config.place, &traits));
     hasher.update(told.as_bytes()).update(format!("{:?}", endpoint.config.routing.retry).as_bytes());
     for credential in &config.credentials {
@@ -168,6 +168,7 @@ mod tests {
         let ward = Ward::default();
         let first = of(&ward, |_| {});
         assert!(Arc::ptr_eq(&first, &of(&ward, |config| config.weight = Some(3))), "a share is none of its traits");
+        assert!(Arc::ptr_eq(&first, &of(&ward, |config| config.traits.batch = Some(config::Batch::default()))));
         assert!(!Arc::ptr_eq(&first, &of(&ward, |config| config.model = "other".to_owned())));
         let limited = |limit| of(&ward, |config| config.traits.concurrency = Some(limit_of(limit)));
         let (few, many) = (limited(1), limited(2));

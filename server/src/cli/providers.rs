@@ -199,6 +199,8 @@ fn sets(field: &Field) -> String {
             format!("which API is meant: {}, or that of another provider: {}", flavour.plain, flavour.others.join(", "))
         }
         Sets::Setting(setting) => of_setting(setting),
+        Sets::Template(false) => "a template of the request".to_owned(),
+        Sets::Template(true) => "a template of the predictions in an answer".to_owned(),
         Sets::Secret(_) => "a secret that gets a credential".to_owned(),
         Sets::Group => "a mapping of further keys".to_owned(),
         Sets::Later(_) => "loads; nothing reads it yet".to_owned(),

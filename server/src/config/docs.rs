@@ -9,8 +9,8 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    Breaker, Concurrency, ConcurrencyLimit, Config, Ejection, Health, HealthCheck, Hedge, HedgeAfter, LoadOptions, Media, Mock, Retry,
-    SecretsMode, Timeouts, fixture::Fake, raw::RawMock, schema, schema::LATER, units,
+    Batch, Breaker, Concurrency, ConcurrencyLimit, Config, Ejection, Health, HealthCheck, Hedge, HedgeAfter, LoadOptions, Media, Mock,
+    Retry, SecretsMode, Timeouts, fixture::Fake, raw::RawMock, schema, schema::LATER, units,
 };
 use crate::{
     event::Task,
@@ -164,6 +164,7 @@ fn field_row(provider: &Provider) -> Option<String> {
             Sets::Header(header) => (2, format!("{name}: `{header}`")),
             Sets::Flavour(flavour) => (3, format!("{name} (`{}`, or {}: the rows of those names)", flavour.plain, code(flavour.others))),
             Sets::Setting(setting) => (3, name + &setting_note(setting)),
+            Sets::Template(_) => (3, format!("{name} (a template)")),
             Sets::Secret(_) => (0, name),
             Sets::Group => (3, format!("{name} (a mapping of the others)")),
             Sets::Later(_) => (4, name),
@@ -297,6 +298,9 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
     assert_eq!(units::duration(&default("Concurrency", "wait")), Some(concurrency.wait));
     let (min, max) = (default("Adaptive", "min").parse().unwrap(), default("Adaptive", "max").parse().unwrap());
     assert_eq!(concurrency.limit, ConcurrencyLimit::Adaptive { min, max });
+    let batch = Batch::default();
+    assert_eq!(default("Batch", "max_rows"), batch.max_rows.to_string());
+    assert_eq!(units::duration(&default("Batch", "max_delay")), Some(batch.max_delay));
     let media = Media::default();
     assert_eq!(units::bytes(&default("Media", "max_bytes")), Some(media.max_bytes));
     assert_eq!(units::duration(&default("Media", "timeout")), Some(media.timeout));

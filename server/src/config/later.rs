@@ -39,7 +39,6 @@ const LATER: &[Row] = &[
     row(Scope::Telemetry, "otlp", "Where traces and metrics are sent."),
     row(Scope::Endpoint, "limit", "How often it may be called."),
     Row { keys: CACHE, ..row(Scope::Endpoint, "cache", "How long answers are kept.") },
-    Row { keys: &["max_rows", "max_delay"], ..row(Scope::Endpoint, "batch", "How single rows are put together.") },
     row(Scope::Route, "rate_limit", "How often it may be called."),
     Row { keys: CACHE, ..row(Scope::Route, "cache", "How long answers are kept.") },
     Row { keys: CACHE, ..row(Scope::OlderModel, "cache", "How long answers are kept.") },

@@ -46,7 +46,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use crate::{
-    dialect::{Credential, Settings, Unsupported},
+    dialect::{Credential, Settings, Unsupported, templated::Templates},
     event::Task,
     expression::Expression,
     provider::{Provider, models::Prices},
@@ -61,8 +61,8 @@ pub use self::{
     model_uri::{BadModelUri, Location, ModelUri, Pick, Stage},
     relative_path::{BadPath, RelativePath},
     routing::{
-        Affinity, Breaker, Concurrency, ConcurrencyLimit, Ejection, Health, HealthCheck, Hedge, HedgeAfter, Mirror, Prefer, Require, Retry,
-        Rollout, Routing, Step, Tags,
+        Affinity, Batch, Breaker, Concurrency, ConcurrencyLimit, Ejection, Health, HealthCheck, Hedge, HedgeAfter, Mirror, Prefer, Require,
+        Retry, Rollout, Routing, Step, Tags,
     },
     secrets::{Environment, Process, SecretsMode},
     watch::Watch,
@@ -237,6 +237,8 @@ pub struct Deployment {
     pub hidden: Vec<SecretString>,
     /// What the dialect reads of `config`.
     pub settings: Settings,
+    /// What the dialect makes of requests and answers, as `config` says.
+    pub templates: Templates,
     /// `upstream.proxy`: an HTTP proxy, `http://[user:password@]host:port`.
     pub proxy: Option<Uri>,
     /// `upstream.ca`: PEM file of certificate authorities to trust beside the system's.
@@ -269,6 +271,8 @@ pub struct Traits {
     pub breaker: Breaker,
     /// `concurrency`. `None`: no limit.
     pub concurrency: Option<Concurrency>,
+    /// `batch`. `None`: each request is sent as it is.
+    pub batch: Option<Batch>,
     /// `upstream.health`. `None`: replicas are not asked.
     pub health: Option<Health>,
     /// `upstream.ejection`.
@@ -401,6 +405,7 @@ impl fmt::Debug for Deployment {
             .field("credentials", &self.credentials)
             .field("headers", &self.headers)
             .field("settings", &self.settings)
+            .field("templates", &self.templates)
             // Its address may hold a password.
             .field("proxy", &self.proxy.as_ref().map(Uri::host))
             .field("ca", &self.ca)

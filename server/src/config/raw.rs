@@ -14,7 +14,7 @@ pub(super) use self::{
     models::{RawMlflow, RawPythonEnv, RawResources, RawRun, RawRuntime},
     older::{RawDestination, RawModelEndpoint, RawModelRoute, RawOlderModel, RawRateLimit, RawRoute, RawRouteType},
     routing::{RawAbort, RawAffinity, RawHedge, RawMirror, RawPrefer, RawRequire, RawRetry, RawRollout, RawRouting, RawStep},
-    traits::{RawBreaker, RawConcurrency, RawEjection, RawHealth, RawPrice, RawTraits},
+    traits::{RawBatch, RawBreaker, RawConcurrency, RawEjection, RawHealth, RawPrice, RawTraits},
 };
 use super::{
     later::{self, Scope},

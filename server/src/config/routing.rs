@@ -153,6 +153,15 @@ pub struct Breaker {
     pub open: Duration,
 }
 
+/// `batch` of a deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// `max_rows`: the most rows of one request to the model. Default 64.
+    pub max_rows: usize,
+    /// `max_delay`: how long a request waits for others at most, while one like it is under way. Default 5 ms.
+    pub max_delay: Duration,
+}
+
 /// `concurrency` of a deployment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Concurrency {
@@ -224,6 +233,12 @@ impl Default for Retry {
 impl Default for Hedge {
     fn default() -> Self {
         Self { after: HedgeAfter::Quantile(0.95), budget: 0.05 }
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { max_rows: 64, max_delay: Duration::from_millis(5) }
     }
 }
 

@@ -135,6 +135,8 @@ fn field(owner: &str, sets: Sets) -> Value {
         Sets::Header(_) => "a header of every request",
         Sets::Flavour(_) => "the flavour of the API",
         Sets::Setting(_) => "a setting of its API",
+        Sets::Template(false) => "a template of its requests",
+        Sets::Template(true) => "a template of the predictions in its answers",
         Sets::Secret(_) => "a secret that gets it credentials",
         Sets::Group => "further fields",
         Sets::Later(_) => "read by a later build",

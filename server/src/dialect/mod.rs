@@ -43,6 +43,7 @@ pub mod scoring;
 mod signature;
 pub mod sigv4;
 mod target;
+pub mod templated;
 pub mod tgi;
 
 mod thinking;

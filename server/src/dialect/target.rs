@@ -5,6 +5,7 @@ use flowgate_proto::v1::ErrorReason;
 use http::{HeaderMap, HeaderValue, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 
+use super::templated::Templates;
 use crate::error::{Error, Result};
 
 /// Whom a request goes to.
@@ -20,6 +21,8 @@ pub struct Target {
     pub headers: HeaderMap,
     /// What else the deployment's `config` says, by the names of the row's settings, for example an API version.
     pub settings: Settings,
+    /// What the operator makes of requests and answers.
+    pub templates: Templates,
     /// What differs from the plain protocol.
     pub quirks: &'static Quirks,
 }

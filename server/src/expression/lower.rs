@@ -45,6 +45,23 @@ pub(super) enum Piece {
     Expression(usize, Lowered),
 }
 
+/// What an expression may begin with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Roots {
+    /// Whether that is `request`.
+    pub(super) request: bool,
+    /// Whether that is `steps`.
+    pub(super) steps: bool,
+    /// Values that are given to it.
+    pub(super) given: &'static [&'static str],
+}
+
+impl Roots {
+    const CONDITION: Self = Self { request: true, steps: false, given: &[] };
+    /// Those of a step's `input`.
+    pub(super) const STEP: Self = Self { request: true, steps: true, given: &[] };
+}
+
 /// Lowers a condition.
 ///
 /// # Errors
@@ -52,14 +69,14 @@ pub(super) enum Piece {
 pub(super) fn condition(text: &str) -> Result<Lowered, Fault> {
     syntax::condition(text)?;
     let parsed = parse_expr(text).map_err(|error| syntax::fault(&error, text))?;
-    lower(text, &parsed, false)
+    lower(text, &parsed, Roots::CONDITION)
 }
 
 /// Lowers a template.
 ///
 /// # Errors
 /// As [`condition`].
-pub(super) fn template(text: &str) -> Result<Vec<Piece>, Fault> {
+pub(super) fn template(text: &str, roots: Roots) -> Result<Vec<Piece>, Fault> {
     syntax::template(text)?;
     let parsed = parse(text, "<template>", SyntaxConfig::default()).map_err(|error| syntax::fault(&error, text))?;
     let Stmt::Template(parsed) = parsed else { return Err(Fault::at(0..text.len(), "the template cannot be read")) };
@@ -67,22 +84,22 @@ pub(super) fn template(text: &str) -> Result<Vec<Piece>, Fault> {
         Stmt::EmitRaw(raw) => Ok(Piece::Text(raw.raw.to_owned())),
         Stmt::EmitExpr(emit) => {
             let before = text.get(..range(emit.expr.span()).start).unwrap_or_default();
-            lower(text, &emit.expr, true).map(|lowered| Piece::Expression(before.rfind("{{").unwrap_or(0), lowered))
+            lower(text, &emit.expr, roots).map(|lowered| Piece::Expression(before.rfind("{{").unwrap_or(0), lowered))
         }
         _ => Err(Fault::at(0..text.len(), "statements are not offered")),
     };
     parsed.children.iter().map(piece).collect()
 }
 
-fn lower(text: &str, parsed: &Expr<'_>, has_steps: bool) -> Result<Lowered, Fault> {
-    let mut lowering = Lowering { source: text, has_steps, depth: 0, out: Lowered::default() };
+fn lower(text: &str, parsed: &Expr<'_>, roots: Roots) -> Result<Lowered, Fault> {
+    let mut lowering = Lowering { source: text, roots, depth: 0, out: Lowered::default() };
     lowering.expr(parsed)?;
     Ok(lowering.out)
 }
 
 struct Lowering<'a> {
     source: &'a str,
-    has_steps: bool,
+    roots: Roots,
     depth: usize,
     out: Lowered,
 }
@@ -96,6 +113,11 @@ impl<'a> Lowering<'a> {
         }
         match expr {
             Expr::Const(literal) => self.literal(literal),
+            Expr::Var(var) if self.roots.given.contains(&var.id) => {
+                self.push("_given_");
+                self.push(var.id);
+                Ok(())
+            }
             Expr::Var(var) => Err(self.bare(var.id, range(var.span()))),
             Expr::UnaryOp(unary) => {
                 self.push(if matches!(unary.op, UnaryOpKind::Not) { "(not " } else { "(-" });
@@ -163,14 +185,12 @@ impl<'a> Lowering<'a> {
 
     /// What is wrong with a name that stands alone.
     fn bare(&self, name: &str, place: Range<usize>) -> Fault {
-        let mut roots = vec!["request"];
-        if self.has_steps {
-            roots.push("steps");
-        }
-        if name == "request" {
+        let mut roots = self.roots.given.to_vec();
+        roots.extend([("request", self.roots.request), ("steps", self.roots.steps)].into_iter().filter(|root| root.1).map(|root| root.0));
+        if name == "request" && self.roots.request {
             return Fault::at(place, "`request` alone is no value; name a part of it, for example `request.json()`");
         }
-        if roots.contains(&name) {
+        if name == "steps" && self.roots.steps {
             return Fault::at(place, "`steps` alone is no value; name a step, for example `steps.first.text`");
         }
         if FUNCTIONS.find(name).is_some() {
@@ -311,8 +331,11 @@ impl<'a> Lowering<'a> {
     fn attribute(&mut self, get: &Spanned<GetAttr<'a>>) -> Result<(), Fault> {
         let place = last_word(get.span(), get.name);
         match variable(&get.expr) {
-            Some("request") => {
+            Some("request") if self.roots.request => {
                 let part = part(get.name, place.clone())?;
+                if !self.roots.given.is_empty() && !matches!(part, "json" | "get_json") {
+                    return Err(Fault::at(place, format!("`request.{part}` is not offered here; only the body is, as `request.json`")));
+                }
                 if part == "get_json" {
                     return Err(Fault::at(place, "`get_json` is a method; call it: `request.get_json()`"));
                 }
@@ -320,7 +343,7 @@ impl<'a> Lowering<'a> {
                 self.push(part);
                 Ok(())
             }
-            Some("steps") if self.has_steps => self.step(get.name),
+            Some("steps") if self.roots.steps => self.step(get.name),
             _ if get.name.starts_with('_') => Err(Fault::at(place, "names that begin with `_` are not offered")),
             _ => {
                 check_header(&get.expr, get.name, place)?;
@@ -351,11 +374,11 @@ impl<'a> Lowering<'a> {
     fn index(&mut self, get: &Spanned<GetItem<'a>>) -> Result<(), Fault> {
         let literal = if let Expr::Const(literal) = &get.subscript_expr { Some(&literal.value) } else { None };
         match (variable(&get.expr), literal.and_then(|literal| literal.as_str())) {
-            (Some("request"), _) => {
+            (Some("request"), _) if self.roots.request => {
                 return Err(Fault::at(range(get.expr.span()), "`request` has no items; write for example `request.json()['x']`"));
             }
-            (Some("steps"), Some(name)) if self.has_steps => return self.step(name),
-            (Some("steps"), None) if self.has_steps => {
+            (Some("steps"), Some(name)) if self.roots.steps => return self.step(name),
+            (Some("steps"), None) if self.roots.steps => {
                 return Err(Fault::at(range(get.subscript_expr.span()), "a step is named by a literal, for example `steps['first']`"));
             }
             _ => {}
@@ -396,7 +419,7 @@ impl<'a> Lowering<'a> {
 
     fn method(&mut self, get: &Spanned<GetAttr<'a>>, args: &[CallArg<'a>]) -> Result<(), Fault> {
         let place = last_word(get.span(), get.name);
-        if variable(&get.expr) == Some("request") {
+        if variable(&get.expr) == Some("request") && self.roots.request {
             let part = part(get.name, place.clone())?;
             let are_literal = args
                 .iter()
@@ -409,7 +432,9 @@ impl<'a> Lowering<'a> {
                 _ => Err(Fault::at(place, format!("`request.{part}` is no method; leave the brackets out"))),
             };
         }
-        if let Expr::Var(var) = &get.expr {
+        if let Expr::Var(var) = &get.expr
+            && !self.roots.given.contains(&var.id)
+        {
             return Err(self.bare(var.id, range(var.span())));
         }
         let row = known(METHODS, get.name, &place)?;

@@ -5,6 +5,7 @@ use std::{fmt, ops::Range, sync::Arc, sync::LazyLock};
 use minijinja::{Environment, Value, value::Object};
 
 mod arguments;
+mod fill;
 mod functions;
 mod json;
 mod lower;
@@ -19,6 +20,9 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 
+use lower::Roots;
+
+pub use fill::fill;
 pub use request::{Request, Seen};
 
 /// Instructions that one evaluation may take. There are no loops, so a source of [`syntax::MAX_CONDITION`] never gets near it.
@@ -124,8 +128,12 @@ impl Template {
     /// # Errors
     /// What is wrong with it, and where.
     pub fn compile(text: &str) -> Result<Self, Fault> {
+        Self::compile_over(text, Roots::STEP)
+    }
+
+    fn compile_over(text: &str, roots: Roots) -> Result<Self, Fault> {
         let (mut pieces, mut steps) = (Vec::new(), Vec::new());
-        for piece in lower::template(text)? {
+        for piece in lower::template(text, roots)? {
             pieces.push(match piece {
                 lower::Piece::Text(raw) => Piece::Text(raw),
                 lower::Piece::Expression(place, lowered) => {
@@ -195,7 +203,10 @@ impl Template {
         meter::start(meter::RENDERING);
         let named = self.0.steps.iter().filter_map(|name| Some((Value::from(name.as_str()), json::of_tree(steps.get(name)?))));
         let steps = Value::from_object(json::Table::new(named.collect()));
-        let scope = Value::from_object(Scope { request: Arc::clone(request), steps });
+        self.fill(&Value::from_object(Scope { request: Arc::clone(request), steps }))
+    }
+
+    fn fill(&self, scope: &Value) -> Result<Rendered, String> {
         let (mut out, mut is_value) = (String::new(), self.is_one());
         for piece in &self.0.code {
             let value;

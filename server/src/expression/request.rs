@@ -76,7 +76,7 @@ impl Request {
     }
 
     /// The body as JSON, in the form that MLflow's or `OpenAI`'s protocol gives it; `None` (the value) when it has none.
-    fn json(&self) -> &Value {
+    pub(super) fn json(&self) -> &Value {
         self.seen.json.get_or_init(|| self.parse().unwrap_or_else(|| Value::from(())))
     }
 

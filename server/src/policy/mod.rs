@@ -9,6 +9,7 @@ use std::{future::Future, sync::Arc};
 use crate::{call::Service, error::Result, event::Reply};
 
 pub mod attribution;
+pub mod batch;
 pub mod commit;
 pub mod compat;
 pub mod concurrency;
@@ -171,6 +172,7 @@ pub(crate) mod testing {
             headers: HeaderMap::new(),
             hidden: Vec::new(),
             settings: crate::dialect::Settings::default(),
+            templates: crate::dialect::templated::Templates::default(),
             proxy: None,
             ca: None,
             traits: config::Traits::default(),

@@ -22,6 +22,8 @@ pub enum Sets {
     Flavour(&'static Flavour),
     /// Something that the dialect, the address or a grant reads.
     Setting(&'static Setting),
+    /// A template that the dialect fills; of an answer if `true`.
+    Template(bool),
     /// A secret that a grant reads, by this name.
     Secret(&'static str),
     /// A mapping of further fields of the row.
@@ -30,6 +32,9 @@ pub enum Sets {
     Later(bool),
 }
 
+/// Tells whether a text is what a setting must be.
+pub type Check = (fn(&str) -> bool, &'static str);
+
 /// Text that a dialect, an address or a grant reads.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
@@ -37,6 +42,8 @@ pub struct Setting {
     pub name: &'static str,
     /// The environment variables that hold it by custom, where the file does not say it; the first that is set counts.
     pub env: &'static [&'static str],
+    /// What it must be, and that in words.
+    pub check: Option<Check>,
     /// What holds when nobody says it; empty when nothing does.
     pub default: &'static str,
     /// The words that it may be; empty when it is any text.
@@ -63,7 +70,7 @@ impl Sets {
         match self {
             Self::Secret(_) => true,
             Self::Setting(setting) => setting.only_grant,
-            Self::ApiKey | Self::ApiBase | Self::Header(_) | Self::Flavour(_) | Self::Group | Self::Later(_) => false,
+            Self::ApiKey | Self::ApiBase | Self::Header(_) | Self::Flavour(_) | Self::Template(_) | Self::Group | Self::Later(_) => false,
         }
     }
 }
@@ -71,7 +78,7 @@ impl Sets {
 impl Setting {
     /// Any text, that only the file says.
     pub const fn new(name: &'static str) -> Self {
-        Self { name, env: &[], default: "", words: &[], host: None, in_host: None, only_grant: false }
+        Self { name, env: &[], check: None, default: "", words: &[], host: None, in_host: None, only_grant: false }
     }
 
     /// As [`Setting::new`], for a grant only.

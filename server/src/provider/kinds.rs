@@ -13,6 +13,7 @@ pub(super) const TEXT: &[Task] = &[Task::Chat, Task::Complete];
 pub(super) const CHAT_EMBED: &[Task] = &[Task::Chat, Task::Embed];
 pub(super) const LLM: &[Task] = &[Task::Chat, Task::Complete, Task::Embed];
 pub(super) const ALL: &[Task] = &[Task::Chat, Task::Complete, Task::Embed, Task::Predict];
+pub(super) const PREDICT: &[Task] = &[Task::Predict];
 
 pub(super) const CAN_ALL: &[Capability] =
     &[Capability::Stream, Capability::Tools, Capability::JsonSchema, Capability::ImageInput, Capability::AudioInput];

@@ -18,7 +18,7 @@ mod registry;
 mod settings;
 
 pub use auth::{Auth, Grants};
-pub use field::{Field, Flavour, Sets, Setting};
+pub use field::{Check, Field, Flavour, Sets, Setting};
 pub use registry::PROVIDERS;
 
 /// One provider.

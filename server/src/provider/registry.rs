@@ -7,15 +7,15 @@ use super::{
     codes::MINIMAX_ERRORS,
     kinds::{
         ALL, API_BASE, API_KEY, CAN_ALL, CAN_MOST, CAN_TOOLS, CHAT, CHAT_EMBED, GLM, MAX_TOKENS, MESSAGES, MESSAGES_DOOR, MODEL_SERVER,
-        OPEN_MODELS, OPENAI, OWN_PROTOCOL, compatible, later, later_secret, local, messages, messages_door, scored, secret, setting,
-        unspoken,
+        OPEN_MODELS, OPENAI, OWN_PROTOCOL, PREDICT, compatible, later, later_secret, local, messages, messages_door, scored, secret,
+        setting, unspoken,
     },
     settings,
 };
 use crate::{
     dialect::{
         Habit, Quirks, ReasoningField, ReportedCost, Rescale, azure, bedrock, cohere, databricks, gemini, ollama, openai, openai_responses,
-        sagemaker, scoring, tgi, vertex,
+        sagemaker, scoring, templated, tgi, vertex,
     },
     event::Task,
 };
@@ -254,7 +254,25 @@ pub static PROVIDERS: &[Provider] = &[
         },
         ..compatible("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY")
     },
-    Provider { needs_key: false, tasks: ALL, ..unspoken("http", "", "") },
+    // Whatever people write themselves: nothing is known of it but what the templates say.
+    Provider {
+        needs_key: false,
+        llm: None,
+        predict: Some(&templated::TEMPLATED),
+        tasks: PREDICT,
+        fields: &[
+            API_KEY,
+            API_BASE,
+            setting("method", &settings::HTTP_METHOD),
+            setting("path", &settings::HTTP_PATH),
+            setting("content_type", &settings::HTTP_CONTENT_TYPE),
+            Field { name: templated::REQUEST, sets: Sets::Template(false) },
+            Field { name: templated::RESPONSE, sets: Sets::Template(true) },
+        ],
+        quirks: Quirks::NONE,
+        capabilities: &[],
+        ..compatible("http", "", "")
+    },
     // https://huggingface.co/docs/inference-providers/index
     Provider { aliases: &["huggingface-router"], tasks: CHAT, ..compatible("huggingface", "https://router.huggingface.co/v1", "HF_TOKEN") },
     Provider {

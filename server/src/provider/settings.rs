@@ -1,7 +1,7 @@
 //! The settings that rows have in their `config`.
 
 use super::Setting;
-use crate::dialect::mlflow;
+use crate::dialect::{mlflow, templated};
 
 pub(super) static AWS_REGION: Setting =
     Setting { env: &["AWS_REGION", "AWS_DEFAULT_REGION"], in_host: Some(aws_region), ..Setting::new("aws_region") };
@@ -20,6 +20,11 @@ pub(super) static DATABRICKS_HOST: Setting = Setting { env: &["DATABRICKS_HOST"]
 pub(super) static DATABRICKS_CLIENT: Setting = Setting { env: &["DATABRICKS_CLIENT_ID"], ..Setting::of_grant("client_id") };
 pub(super) static MLFLOW_SCHEMA: Setting = Setting { words: mlflow::SCHEMAS, ..Setting::new(mlflow::SCHEMA) };
 pub(super) static MLFLOW_PLAIN: Setting = Setting { default: mlflow::PLAIN, ..MLFLOW_SCHEMA };
+pub(super) static HTTP_METHOD: Setting = Setting { words: templated::METHODS, default: "POST", ..Setting::new(templated::METHOD) };
+pub(super) static HTTP_PATH: Setting =
+    Setting { check: Some((is_path, "a path below the address, for example `/predict`")), ..Setting::new(templated::PATH) };
+pub(super) static HTTP_CONTENT_TYPE: Setting =
+    Setting { check: Some((is_media_type, "a media type, for example `text/csv`")), ..Setting::new(templated::CONTENT_TYPE) };
 pub(super) static BASE_MODEL: Setting = Setting::new("base_model");
 pub(super) static SAGEMAKER_MODEL: Setting = Setting::new("served_model");
 pub(super) static SAGEMAKER_STREAM: Setting = Setting { words: &["sse", "lines"], default: "sse", ..Setting::new("stream_format") };
@@ -35,6 +40,14 @@ fn vertex_host(location: &str) -> String {
         "eu" | "us" => format!("aiplatform.{location}.rep.googleapis.com"),
         _ => format!("{location}-aiplatform.googleapis.com"),
     }
+}
+
+fn is_path(text: &str) -> bool {
+    text.starts_with('/') && text.parse::<http::uri::PathAndQuery>().is_ok()
+}
+
+fn is_media_type(text: &str) -> bool {
+    http::HeaderValue::from_str(text).is_ok() && text.split_once('/').is_some_and(|(kind, rest)| !kind.is_empty() && !rest.is_empty())
 }
 
 /// The region in a host of AWS, which has a label of its own there: https://docs.aws.amazon.com/general/latest/gr/rande.html

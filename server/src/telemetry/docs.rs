@@ -73,6 +73,7 @@ fn populated() -> (Metrics, (Arc<Series>, ModelMeter)) {
     rollout.show(5);
     rollout.rolled_back(Cause::Operator, "", 5);
     metrics.load().deployment(&name, &other).limited(1);
+    metrics.batches().deployment(&name, &other).sent(2, 3);
     let mirror = routing.mirrors().mirror(&name, &other);
     mirror.ended(mirrors::Outcome::Ok);
     mirror.took(Duration::ZERO, Duration::ZERO);

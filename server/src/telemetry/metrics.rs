@@ -15,6 +15,7 @@ use prometheus_client::{
 };
 
 use super::{
+    batches::Batches,
     costs::{Bill, Costs},
     load::Load,
     logs,
@@ -37,6 +38,7 @@ pub struct Metrics {
     routing: Routing,
     load: Load,
     models: Models,
+    batches: Batches,
     duration: Family<EndpointLabels, Histogram, Buckets>,
     first_event: Family<EndpointLabels, Histogram, Buckets>,
     overhead: Family<DoorLabels, Histogram, OwnBuckets>,
@@ -133,6 +135,7 @@ impl Metrics {
         let routing = Routing::register(&mut registry);
         let load = Load::register(&mut registry);
         let models = Models::register(&mut registry);
+        let batches = Batches::register(&mut registry);
         let duration = Family::new_with_constructor(Buckets);
         registry.register_with_unit(
             "call_duration",
@@ -163,6 +166,7 @@ impl Metrics {
             routing,
             load,
             models,
+            batches,
             duration,
             first_event,
             overhead,
@@ -212,6 +216,11 @@ impl Metrics {
     /// What is counted of routing.
     pub fn routing(&self) -> &Routing {
         &self.routing
+    }
+
+    /// What is counted of requests that are put together.
+    pub fn batches(&self) -> &Batches {
+        &self.batches
     }
 
     /// What is counted of load.

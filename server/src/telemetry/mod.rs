@@ -1,5 +1,6 @@
 //! What the gateway tells about itself: numbers and log lines. Uses only plain values, so that every room may use it.
 
+pub mod batches;
 pub mod costs;
 #[cfg(test)]
 mod docs;

@@ -103,6 +103,7 @@ fn deployment(urls: &[&str], change: impl FnOnce(&mut config::Deployment)) -> Ar
         headers: HeaderMap::from_iter([(HeaderName::from_static("x-team"), HeaderValue::from_static("operator"))]),
         hidden: Vec::new(),
         settings: Settings::default(),
+        templates: crate::dialect::templated::Templates::default(),
         proxy: None,
         ca: None,
         traits: config::Traits::default(),
@@ -114,6 +115,7 @@ fn deployment(urls: &[&str], change: impl FnOnce(&mut config::Deployment)) -> Ar
         model: config.model.clone(),
         settings: Settings::default(),
         headers: config.headers.clone(),
+        templates: crate::dialect::templated::Templates::default(),
         quirks: &provider.quirks,
     };
     Arc::new(Deployment {

@@ -69,6 +69,7 @@ fn check_alone(raw: &RawEndpoint, reading: &mut Reading<'_>) {
         ("capabilities", traits.capabilities.as_ref().and_then(|words| words.first()).map(|at| at.spot)),
         ("breaker", traits.breaker.as_ref().map(|at| at.spot)),
         ("concurrency", traits.concurrency.as_ref().map(|at| at.spot)),
+        ("batch", traits.batch.as_ref().map(|at| at.spot)),
     ];
     for (key, spot) in beside {
         if let Some(spot) = spot {

@@ -7,7 +7,8 @@ use crate::{
         reading::Reading,
         tree::At,
     },
-    expression::{Expression, Fault, Template},
+    dialect::templated::Fill,
+    expression::{self, Expression, Fault, Template},
 };
 
 /// A condition.
@@ -20,6 +21,12 @@ pub(super) fn condition(when: &At<String>, reading: &mut Reading<'_>) -> Option<
 pub(super) fn template(input: &At<String>, reading: &mut Reading<'_>) -> Option<Template> {
     let compiled = Template::compile(&input.value);
     compiled.map_err(|fault| report(input, "template", "`{{ steps.clean.text }}`", (fault, reading))).ok()
+}
+
+/// A template that a dialect fills.
+pub(super) fn fill(written: &At<String>, is_answer: bool, reading: &mut Reading<'_>) -> Option<Fill> {
+    let example = if is_answer { "`{{ response.scores }}`" } else { "`{\"rows\": {{ rows }}}`" };
+    expression::fill(&written.value, is_answer).map_err(|fault| report(written, "template", example, (fault, reading))).ok()
 }
 
 fn report(text: &At<String>, what: &str, example: &str, (fault, reading): (Fault, &mut Reading<'_>)) {

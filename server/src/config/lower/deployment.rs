@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{
-        Access, Breaker, Concurrency, Deployment, Place,
+        Access, Batch, Breaker, Concurrency, Deployment, Place,
         diagnostic::{Diagnostic, Spot},
         raw::{RawDeployment, RawModel},
         reading::Reading,
@@ -34,6 +34,8 @@ pub(super) struct Common {
     pub breaker: Breaker,
     /// How many calls they get at once.
     pub concurrency: Option<Concurrency>,
+    /// How requests to them are put together.
+    pub batch: Option<Batch>,
 }
 
 /// The deployment, its alias still as written; `None` when what is wrong with it leaves none.
@@ -68,7 +70,7 @@ pub(super) fn lower(at: &At<RawDeployment>, common: &Common, reading: &mut Readi
     }
     price::complete(&mut traits, raw, common.task, provider, reading);
     traits::keep_streaming(&mut traits, provider);
-    let Fields { credentials, mut headers, settings, mut hidden, .. } = fields;
+    let Fields { credentials, mut headers, settings, templates, mut hidden, .. } = fields;
     headers.extend(upstream.headers);
     hidden.extend(upstream.hidden);
     Some(Deployment {
@@ -87,6 +89,7 @@ pub(super) fn lower(at: &At<RawDeployment>, common: &Common, reading: &mut Readi
         headers,
         hidden,
         settings,
+        templates,
         proxy: upstream.proxy,
         ca: upstream.ca,
         traits,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    batch,
     deployment::{self, Common},
     media, rollout, routing, traits,
     upstream::Upstream,
@@ -147,6 +148,7 @@ fn common(raw: &RawEndpoint, task: Task, reading: &mut Reading<'_>) -> Common {
         upstream: Upstream::default().with(raw.upstream.as_ref(), reading),
         breaker: raw.traits.breaker.as_ref().map_or(breaker, |written| traits::breaker(written, breaker, reading)),
         concurrency: raw.traits.concurrency.as_ref().and_then(|written| traits::concurrency(written, None, reading)),
+        batch: raw.traits.batch.as_ref().and_then(|written| batch::lower(written, task, None, reading)),
     }
 }
 

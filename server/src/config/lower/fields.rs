@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, Uri};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::upstream::header_value;
+use super::{compile, upstream::header_value};
 use crate::{
     config::{
         diagnostic::{Diagnostic, Spot},
@@ -13,7 +13,7 @@ use crate::{
         tree::{Any, At, Tree},
         units,
     },
-    dialect::{Credential, Settings},
+    dialect::{Credential, Settings, templated::Templates},
     provider::{Provider, Sets, Setting, find},
 };
 
@@ -33,6 +33,8 @@ pub(super) struct Fields {
     pub nowhere: Option<String>,
     /// What the dialect, the address and grants read.
     pub settings: Settings,
+    /// The templates that the dialect fills.
+    pub templates: Templates,
     /// Secrets that a grant reads, by name.
     pub secrets: Vec<(&'static str, SecretString)>,
     /// What came from somewhere else into headers, so that no error may repeat it.
@@ -55,6 +57,7 @@ pub(super) fn lower(config: Option<&Tree>, owner: Spot, provider: &'static Provi
         headers: HeaderMap::new(),
         nowhere: None,
         settings: Settings::default(),
+        templates: Templates::default(),
         secrets: Vec::new(),
         hidden: Vec::new(),
         in_hosts: Vec::new(),
@@ -157,6 +160,9 @@ impl Fields {
         if !setting.words.is_empty() && !setting.words.contains(&text.as_str()) {
             return reading.wrong_word(value.spot, &key.value, &text, setting.words);
         }
+        if let Some((_, expected)) = setting.check.filter(|(is_fit, _)| !is_fit(&text)) {
+            return reading.wrong(value.spot, &key.value, expected);
+        }
         if !self.settings.get(setting.name).is_empty() {
             return twice(key, reading);
         }
@@ -199,7 +205,17 @@ impl Fields {
                 let secret = self.secret(&text, &key.value, reading);
                 self.secrets.extend(secret.map(|secret| (name, secret)));
             }
+            Sets::Template(is_answer) => self.set_template(is_answer, &text, reading),
             Sets::Later(_) | Sets::Setting(_) | Sets::Group => {}
+        }
+    }
+
+    fn set_template(&mut self, is_answer: bool, text: &At<String>, reading: &mut Reading<'_>) {
+        let made = compile::fill(text, is_answer, reading);
+        if is_answer {
+            self.templates.response = made;
+        } else {
+            self.templates.request = made;
         }
     }
 

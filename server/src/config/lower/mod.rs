@@ -1,5 +1,6 @@
 //! From what a person wrote to what the house uses: semantic checks, which go on after a failure. Reads no file of its own.
 
+mod batch;
 mod chain;
 mod compile;
 mod deployment;

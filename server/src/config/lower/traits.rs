@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flowgate_proto::v1::Capability;
 
-use super::{deployment::Common, price, upstream::Upstream};
+use super::{batch, deployment::Common, price, upstream::Upstream};
 use crate::{
     config::{
         Breaker, Concurrency, ConcurrencyLimit, Tags, Traits,
@@ -30,6 +30,10 @@ pub(super) fn lower(raw: &RawDeployment, common: &Common, upstream: &Upstream, r
         concurrency: match &own.concurrency {
             Some(written) => concurrency(written, common.concurrency, reading),
             None => common.concurrency,
+        },
+        batch: match &own.batch {
+            Some(written) => batch::lower(written, common.task, common.batch, reading),
+            None => common.batch,
         },
         health: upstream.health.clone(),
         ejection: upstream.ejection,

@@ -22,6 +22,21 @@ pub(in crate::config) struct RawTraits {
     pub breaker: Option<At<RawBreaker>>,
     /// How many calls it gets at once; a number in short.
     pub concurrency: Option<At<Short<u32, RawConcurrency>>>,
+    /// How requests of few rows that come at the same time are put together. Predict endpoints only.
+    pub batch: Option<At<RawBatch>>,
+}
+
+/// How requests that come at the same time are put together into one.
+#[derive(Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Batch", deny_unknown_fields)]
+pub(in crate::config) struct RawBatch {
+    /// The most rows of one request to the model. Default 64.
+    #[schemars(range(min = 2))]
+    pub max_rows: Option<At<u32>>,
+    /// How long a request waits for others at most, while one like it is under way. Default `5ms`.
+    #[schemars(schema_with = "schema::duration")]
+    pub max_delay: Option<At<String>>,
 }
 
 /// What a deployment costs, in US dollars for a million tokens. `input`, or `discount` alone.

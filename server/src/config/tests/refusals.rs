@@ -204,3 +204,25 @@ fn grants_need_what_makes_them() {
     let unset = env().list(&azure("tenant_id: t, client_id: c, client_secret: $NOT_SET"));
     assert!(unset.config.endpoints[0].deployments[0].credentials.is_empty());
 }
+
+#[test]
+fn templates_of_a_model_server_are_judged_at_their_place() {
+    let own = |config: &str| {
+        let model = format!("model: {{ provider: http, url: 'http://h:1', config: {{ {config} }} }}");
+        x(&model).replace("llm/v1/chat", "mlflow/predict")
+    };
+    refused(&[
+        (own("request: '{\"a\": {{ row }}}'"), "the template cannot be read: `row` is unknown; did you mean `rows`?"),
+        (own("response: '{{ request.json }}'"), "`request` is unknown"),
+        (own("request: '{\"a\": \"{{ rows }}\"}'"), "stands between the quotes of a JSON text"),
+        (own("method: GET"), "`method` is `GET`\n    expected `POST`, `PUT` or `PATCH`"),
+        (own("path: predict"), "`path` is `predict`\n    expected a path below the address, for example `/predict`"),
+        (own("content_type: json"), "`content_type` is `json`\n    expected a media type"),
+        (own("reqest: x"), "did you mean `request`?"),
+        (x("model: { provider: http }").replace("llm/v1/chat", "mlflow/predict"), "`http` needs an address"),
+    ]);
+    let loaded = env().load(&own("request: '{{ rows }}', response: '{{ response }}', path: '/p?v=1'"));
+    let deployment = &loaded.config.endpoints[0].deployments[0];
+    assert!(deployment.templates.request.is_some() && deployment.templates.response.is_some());
+    assert_eq!((deployment.settings.get("path"), deployment.settings.get("method")), ("/p?v=1", "POST"));
+}

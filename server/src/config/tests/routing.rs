@@ -122,6 +122,7 @@ fn deployments_are_what_they_and_their_endpoint_say() {
         capabilities: Some(vec![Capability::Stream, Capability::Tools, Capability::JsonSchema]),
         breaker: Breaker { failures: 2, error_rate: 0.1, window: ms(60_000), min_calls: 5, open: ms(1000) },
         concurrency: Some(Concurrency { limit: ConcurrencyLimit::Fixed(32), queue: 100, wait: ms(1000) }),
+        batch: None,
         health: Some(Health::new(HealthCheck::Http("/ping".to_owned()))),
         ejection: Ejection { failures: 7, time: ms(1000), max_time: ms(60_000), max_share: 0.2 },
     };

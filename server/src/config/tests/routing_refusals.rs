@@ -56,6 +56,10 @@ fn amounts_are_judged() {
         ("breaker: { window: 0s }", "`window` is `0s`\n    expected a duration above 0"),
         ("breaker: { open: soon }", "`open` is `soon`"),
         ("breaker: { error_rate: 1.5 }", "`error_rate` is `1.5`"),
+        (
+            "batch: {}",
+            "2:51: `batch` does not go with this endpoint, whose requests have no rows\n    expected `endpoint_type: mlflow/predict`, or no `batch`",
+        ),
         ("concurrency: 0", "`concurrency` is `0`\n    expected 1 or more"),
         ("concurrency: many", "`concurrency` is `many`\n    expected a whole number or a mapping"),
         ("concurrency: { queue: 5 }", "`concurrency` sets no limit\n    expected `limit`, or `adaptive`"),
@@ -65,6 +69,29 @@ fn amounts_are_judged() {
         ("idempotent: maybe", "`idempotent` is `maybe`\n    expected `true` or `false`"),
         ("prefer: cheap", "`prefer` is `cheap`\n    expected `cheapest`, `fastest` or `least_loaded`"),
     ]);
+}
+
+#[test]
+fn what_is_put_together_is_judged_and_laid_over_what_the_endpoint_says() {
+    let predict = |keys: &str| x(keys).replace("llm/v1/chat", "mlflow/predict");
+    for (batch, expected) in [
+        ("{ max_rows: 1 }", "`max_rows` is `1`\n    expected 2 or more"),
+        ("{ max_rows: all }", "`max_rows` is `all`\n    expected a whole number"),
+        ("{ max_delay: 0s }", "`max_delay` is `0s`\n    expected a duration above 0 and up to `1s`"),
+        ("{ max_delay: 2s }", "`max_delay` is `2s`\n    expected a duration above 0 and up to `1s`"),
+        ("{ rows: 3 }", "unknown key `rows`\n    expected `max_delay` or `max_rows`"),
+        ("64", "`batch` is a number\n    expected a mapping"),
+    ] {
+        let errors = env().errors(&predict(&format!("batch: {batch}, {MODEL}")));
+        assert!(errors.contains(expected), "{batch}\ngives\n{errors}");
+        assert_eq!(errors.lines().filter(|line| line.starts_with("flowgate.yaml:")).count(), 1, "{batch}\ngives\n{errors}");
+    }
+    let deployments = "deployments: [{ alias: a, model: { provider: mock } }, \
+                       { alias: b, batch: { max_rows: 8 }, model: { provider: mock } }]";
+    let loaded = env().load(&predict(&format!("batch: {{ max_delay: 20ms }}, {deployments}")));
+    let batches: Vec<_> = loaded.config.endpoints[0].deployments.iter().map(|deployment| deployment.traits.batch.unwrap()).collect();
+    let batch = |max_rows| Batch { max_rows, max_delay: Duration::from_millis(20) };
+    assert_eq!(batches, [batch(64), batch(8)]);
 }
 
 #[test]

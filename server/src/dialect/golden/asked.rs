@@ -22,6 +22,7 @@ pub(in crate::dialect) fn target(provider: &'static str, base: &str, model: &str
         model: model.to_owned(),
         headers: HeaderMap::new(),
         settings: Settings::default(),
+        templates: crate::dialect::templated::Templates::default(),
         quirks: &Quirks::NONE,
     }
 }

@@ -168,6 +168,7 @@ pub fn json_view(payload: &Payload) -> Result<Bytes> {
         model: endpoint.clone(),
         headers: HeaderMap::new(),
         settings: Settings::default(),
+        templates: super::templated::Templates::default(),
         quirks: &Quirks::NONE,
     };
     typed_body(&Ask { task, streaming: false, lane: Lane::Typed, payload, unsupported: Unsupported::Ignore }, &target)

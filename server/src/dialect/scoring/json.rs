@@ -67,7 +67,7 @@ pub(super) fn legal(text: &[u8]) -> Legal {
 }
 
 /// The length of the string literal with which `text` starts, both quotes included; all of `text` when it does not end.
-fn string_length(text: &[u8]) -> usize {
+pub(super) fn string_length(text: &[u8]) -> usize {
     let mut end = 1;
     while let Some(at) = text.get(end..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
         end += at + 1;

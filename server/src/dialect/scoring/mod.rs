@@ -18,6 +18,7 @@ mod frame;
 mod json;
 pub mod native;
 mod request;
+pub mod rows;
 mod tensors;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,7 @@ pub fn predictions(body: &Bytes) -> Result<Bytes> {
 }
 
 pub use request::json_view;
-pub(super) use request::{JSON, post};
+pub(super) use request::{JSON, post, written};
 
 /// JSON text in which the tokens that only Python writes (`NaN`, `Infinity`) are `null`, as MLflow reads them; as wrong as it was in every
 /// other respect.

@@ -23,11 +23,16 @@ const PATH: &str = "/invocations";
 
 /// The HTTP request.
 pub(super) fn encode(ask: &Ask<'_>, target: &Target) -> Result<http::Request<Bytes>> {
-    let (content_type, body) = match (ask.lane, ask.payload.wire()) {
-        (Lane::Byte, Some(wire)) => (wire.content_type.clone(), wire.body.clone()),
-        _ => body(predict(ask.payload)?)?,
-    };
+    let (content_type, body) = written(ask)?;
     post(target, content_type, body)
+}
+
+/// The request as a scoring server gets it: its content type and body.
+pub(in crate::dialect) fn written(ask: &Ask<'_>) -> Result<(HeaderValue, Bytes)> {
+    match (ask.lane, ask.payload.wire()) {
+        (Lane::Byte, Some(wire)) => Ok((wire.content_type.clone(), wire.body.clone())),
+        _ => body(predict(ask.payload)?),
+    }
 }
 
 /// A body as the HTTP request.

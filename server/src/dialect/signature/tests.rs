@@ -72,6 +72,7 @@ impl Asked {
             model: self.model.to_owned(),
             headers: HeaderMap::new(),
             settings: Settings(schema),
+            templates: crate::dialect::templated::Templates::default(),
             quirks: self.quirks,
         }
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Native, Scored, Unfit};
 use crate::{
-    dialect::{Dialect as _, Quirks, Settings, Target, scoring::SCORING},
+    dialect::{Dialect as _, Quirks, Settings, Templates, Target, scoring::SCORING},
     mlflow::model_file::ModelFile,
 };
 
@@ -97,6 +97,7 @@ fn refused(case: &Case, scored: &Scored, body: &Value) -> Result<(), String> {
         model: String::new(),
         headers: HeaderMap::new(),
         settings: Settings::default(),
+        templates: Templates::default(),
         quirks: &Quirks::NONE,
     };
     let reason = SCORING.classify(&target, scored.status, &HeaderMap::new(), &scored.body).reason();

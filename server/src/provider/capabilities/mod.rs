@@ -195,6 +195,7 @@ fn target(row: &'static Provider, way: &Way, probe: &Probe) -> Target {
         model: model.to_owned(),
         headers: HeaderMap::new(),
         settings: Settings(settings),
+        templates: crate::dialect::templated::Templates::default(),
         quirks: &row.quirks,
     }
 }

@@ -143,6 +143,7 @@ fn target(row: &'static Provider, model: &str) -> Target {
         model: model.to_owned(),
         headers: http::HeaderMap::new(),
         settings: Settings::default(),
+        templates: templated::Templates::default(),
         quirks: &row.quirks,
     }
 }

@@ -1,0 +1,166 @@
+//! Model servers with JSON of their own, such as people write with Flask or `FastAPI`: MLflow's scoring protocol on our side, and on theirs
+//! what the operator's templates make of it. Without templates the scoring JSON goes on as it is.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use flowgate_proto::v1::ErrorReason;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use serde::de::IgnoredAny;
+
+use super::{
+    Ask, Decoder, Dialect, Target, failure, is_json,
+    scoring::{self, JSON, SCORING, written},
+};
+use crate::{
+    error::{Error, Result},
+    event::{Answer, Protocol, Task},
+};
+
+/// The setting for the HTTP method.
+pub const METHOD: &str = "method";
+/// The methods that carry a body.
+pub const METHODS: &[&str] = &["POST", "PUT", "PATCH"];
+/// The setting for the path below the address.
+pub const PATH: &str = "path";
+/// The setting for what the body is, where it is not JSON.
+pub const CONTENT_TYPE: &str = "content_type";
+/// The template of the body.
+pub const REQUEST: &str = "request";
+/// The template of the predictions.
+pub const RESPONSE: &str = "response";
+
+/// The dialect.
+pub static TEMPLATED: Templated = Templated;
+
+/// A server that takes what a template makes.
+#[derive(Clone, Copy, Debug)]
+pub struct Templated;
+
+/// What the operator makes of requests and answers. Cloning shares.
+#[derive(Clone, Debug, Default)]
+pub struct Templates {
+    /// Of a request in MLflow's JSON, the body. `None`: it goes on as it is.
+    pub request: Option<Fill>,
+    /// Of an answer, the predictions. `None`: what stands under `predictions`, else the whole.
+    pub response: Option<Fill>,
+}
+
+/// A template, filled by whoever made it. Cloning shares.
+#[derive(Clone)]
+pub struct Fill(Arc<FillIn>);
+
+type FillIn = dyn Fn(&Bytes) -> Result<Bytes, String> + Send + Sync;
+
+impl Fill {
+    /// A template that is filled so: with a body of JSON, or why it cannot be, in words that hold nothing of the body.
+    pub fn new(fill: impl Fn(&Bytes) -> Result<Bytes, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(fill))
+    }
+
+    /// What it makes of a body.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub fn apply(&self, body: &Bytes) -> Result<Bytes, String> {
+        (self.0)(body)
+    }
+}
+
+impl fmt::Debug for Fill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fill")
+    }
+}
+
+impl Dialect for Templated {
+    fn protocol(&self, task: Task) -> Option<Protocol> {
+        SCORING.protocol(task)
+    }
+
+    fn encode(&self, ask: &Ask<'_>, target: &Target) -> Result<http::Request<Bytes>> {
+        let (content_type, body) = written(ask)?;
+        let (content_type, body) = match &target.templates.request {
+            Some(fill) => made(fill, &content_type, &body, target)?,
+            None => (content_type, body),
+        };
+        let path = match target.settings.get(PATH) {
+            "" if target.base.path().trim_end_matches('/').is_empty() => "/",
+            path => path,
+        };
+        let mut request = target.post(path, content_type, body)?;
+        if let Ok(method) = Method::from_bytes(target.settings.get(METHOD).as_bytes()) {
+            *request.method_mut() = method;
+        }
+        Ok(request)
+    }
+
+    fn decode(&self, ask: &Ask<'_>, target: &Target, _headers: &HeaderMap, body: Bytes) -> Result<Answer> {
+        let predictions = match &target.templates.response {
+            Some(fill) => predictions(fill, &body).map_err(|why| {
+                let message = "the model server's answer does not fit the deployment's `response` template; the operator must correct it";
+                Error::new(ErrorReason::ProviderBadAnswer, message).because(why)
+            })?,
+            None => scoring::predictions(&body)?,
+        };
+        let body = [b"{\"predictions\": ".as_slice(), &predictions, b"}"].concat();
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, JSON)]);
+        SCORING.decode(ask, target, &headers, body.into())
+    }
+
+    fn decoder(&self, ask: &Ask<'_>, target: &Target) -> Box<dyn Decoder> {
+        SCORING.decoder(ask, target)
+    }
+
+    fn classify(&self, _target: &Target, status: StatusCode, headers: &HeaderMap, _body: &[u8]) -> Error {
+        // What such a server says is made of its input and its insides as often as not, so that nothing of it is repeated.
+        match status {
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                let message = "the model server does not take this content type; send `application/json`";
+                Error::new(ErrorReason::CallerUnsupportedMediaType, message).upstream_status(status)
+            }
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
+                failure::by_status(status, headers, Some("the input does not fit the model; compare it with what its owner says it takes"))
+            }
+            _ => failure::by_status(status, headers, None),
+        }
+    }
+}
+
+/// The predictions that a template makes of an answer.
+fn predictions(fill: &Fill, body: &Bytes) -> Result<Bytes, String> {
+    let made = fill.apply(body)?;
+    if is_legal(&made) { Ok(made) } else { Err("it makes no JSON; write `|tojson` behind what is text".to_owned()) }
+}
+
+/// The body that a template makes, and what it is.
+fn made(fill: &Fill, content_type: &HeaderValue, body: &Bytes, target: &Target) -> Result<(HeaderValue, Bytes)> {
+    if !is_json(media_type(content_type)) {
+        let message = "the model server takes a body that is made of JSON; send `application/json`";
+        return Err(Error::new(ErrorReason::CallerUnsupportedMediaType, message));
+    }
+    let made = fill.apply(body).map_err(|why| {
+        Error::invalid("body", "does not hold what the model server's input is made of; send another of MLflow's forms").because(why)
+    })?;
+    let content_type = match target.settings.get(CONTENT_TYPE) {
+        "" => JSON,
+        told => HeaderValue::from_str(told).map_err(|error| Error::internal("a content type is none").because(error))?,
+    };
+    if is_json(media_type(&content_type)) && !is_legal(&made) {
+        let message =
+            "the deployment's `request` template made no JSON of this request; the operator must correct it, for example by `|tojson`";
+        return Err(Error::new(ErrorReason::GatewayNotServing, message));
+    }
+    Ok((content_type, made))
+}
+
+fn media_type(content_type: &HeaderValue) -> &[u8] {
+    content_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
+}
+
+fn is_legal(text: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests;

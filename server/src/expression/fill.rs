@@ -1,0 +1,114 @@
+//! Templates that a dialect fills: of the body for a model server, and of what stands in its answer.
+
+use std::{net::IpAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use minijinja::{Value, value::Object};
+
+use super::{
+    Fault, Request, Seen, Template,
+    json::{Table, items},
+    lower::Roots,
+    meter,
+};
+use crate::{
+    dialect::{scoring::door, templated::Fill},
+    event::Payload,
+};
+
+/// The names that stand for MLflow's four forms of an input.
+const FORMS: [&str; 4] = ["dataframe_split", "dataframe_records", "instances", "inputs"];
+
+/// What a template sees of a request in MLflow's JSON: `request`, and these.
+const OF_REQUEST: Roots = Roots { request: true, steps: false, given: &["rows", "columns", "inputs", "params"] };
+/// What it sees of a model server's answer.
+const OF_ANSWER: Roots = Roots { request: false, steps: false, given: &["response"] };
+
+/// What a template sees.
+#[derive(Debug)]
+struct Scope {
+    request: Arc<Request>,
+    is_answer: bool,
+}
+
+/// A template of a request's body, or of an answer's predictions, compiled.
+///
+/// # Errors
+/// What is wrong with it, and where; with the place of a `{{` that stands between quotes.
+pub fn fill(text: &str, is_answer: bool) -> Result<Fill, Fault> {
+    let template = Template::compile_over(text, if is_answer { OF_ANSWER } else { OF_REQUEST })?;
+    if let Some(place) = template.quoted_in_json() {
+        let message = "`{{ … }}` stands between the quotes of a JSON text, which a value with quotes in it would end; leave the quotes out \
+                       and write `{{ …|tojson }}`";
+        return Err(Fault::at(place..place + 2, message));
+    }
+    Ok(Fill::new(move |body| {
+        meter::start(meter::RENDERING);
+        let request = Request {
+            method: Method::POST,
+            path: String::new(),
+            query: String::new(),
+            remote: IpAddr::from([0, 0, 0, 0]),
+            headers: HeaderMap::new(),
+            principal: "".into(),
+            payload: Payload::wire_only(door::wire(None, body.clone())),
+            seen: Seen::default(),
+        };
+        let rendered = template.fill(&Value::from_object(Scope { request: Arc::new(request), is_answer }))?;
+        // A text alone is that text; among others it is what the operator makes of it.
+        if template.is_one() && !rendered.is_value {
+            return Ok(serde_json::Value::from(rendered.text).to_string().into());
+        }
+        Ok(Bytes::from(rendered.text))
+    }))
+}
+
+impl Scope {
+    /// The input, and the name of its form.
+    fn input(&self) -> Option<(&'static str, Value)> {
+        let body = self.request.json().downcast_object_ref::<Table>()?;
+        FORMS.into_iter().find_map(|form| Some((form, body.get(form)?.clone())))
+    }
+
+    /// Rows, whatever the form.
+    fn rows(&self) -> Option<Value> {
+        match self.input()? {
+            ("dataframe_split", split) => split.downcast_object_ref::<Table>()?.get("data").cloned(),
+            (_, input) => items(&input).is_some().then_some(input),
+        }
+    }
+
+    /// The names of columns, as far as the input names them.
+    fn columns(&self) -> Option<Value> {
+        match self.input()? {
+            ("dataframe_split", split) => split.downcast_object_ref::<Table>()?.get("columns").cloned(),
+            (_, input) => {
+                let first = items(&input).map_or_else(|| Some(input.clone()), |rows| rows.first().cloned())?;
+                let names = first.downcast_object_ref::<Table>()?.entries().iter().map(|(name, _)| name.clone());
+                Some(names.collect())
+            }
+        }
+    }
+
+    fn params(&self) -> Option<Value> {
+        let body = self.request.json().downcast_object_ref::<Table>()?;
+        Some(body.get("params").cloned().unwrap_or_else(|| Value::from_object(Table::new(Vec::new()))))
+    }
+}
+
+impl Object for Scope {
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        match key {
+            "_given_response" if self.is_answer => Some(self.request.json().clone()),
+            "_given_rows" => self.rows(),
+            "_given_columns" => self.columns(),
+            "_given_inputs" => self.input().map(|(_, input)| input),
+            "_given_params" => self.params(),
+            _ => self.request.get_value_by_str(key),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
