@@ -110,11 +110,14 @@ fn other(words: foreign::Words, row: &Row) -> Value {
     operation
 }
 
-/// The names in a path's template; all are endpoints' names so far.
+/// The names in a path's template.
 fn path_parameters(row: &Row) -> Vec<Value> {
     let names = row.path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
     names
-        .map(|name| json!({"name": name, "in": "path", "required": true, "description": "The endpoint's name.", "schema": {"type": "string"}}))
+        .map(|name| {
+            let about = if name == "version" { "A version, of which an endpoint has none." } else { "The endpoint's name." };
+            json!({"name": name, "in": "path", "required": true, "description": about, "schema": {"type": "string"}})
+        })
         .collect()
 }
 

@@ -99,7 +99,7 @@ fn body(request: &PredictRequest) -> Result<(HeaderValue, Bytes)> {
         }
         Input::Tensors(tensors) => {
             out.extend_from_slice(b"{\"inputs\":");
-            tensors::write(&mut out, tensors, Infinite::Refused)?;
+            tensors::write(&mut out, tensors, &tensors::UNNAMED, Infinite::Refused)?;
         }
     }
     if let Some(params) = &request.params {
