@@ -293,7 +293,7 @@ pub(super) struct RawModel {
     pub urls: Option<Vec<At<String>>>,
     /// A model that Flowgate runs: `models:/Name@alias`, `models:/Name/3`, `runs:/…` or a folder. Not served yet.
     pub uri: Option<At<String>>,
-    /// The address of a server of the Open Inference Protocol. Not served yet.
+    /// The address at which a server of the Open Inference Protocol speaks gRPC: KServe, MLServer or Triton.
     pub oip: Option<At<String>>,
     /// Credential, address and what else the provider needs.
     #[schemars(schema_with = "schema::config")]

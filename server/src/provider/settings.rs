@@ -1,7 +1,7 @@
 //! The settings that rows have in their `config`.
 
 use super::Setting;
-use crate::dialect::mlflow;
+use crate::dialect::{mlflow, oip};
 
 pub(super) static AWS_REGION: Setting =
     Setting { env: &["AWS_REGION", "AWS_DEFAULT_REGION"], in_host: Some(aws_region), ..Setting::new("aws_region") };
@@ -20,6 +20,7 @@ pub(super) static DATABRICKS_HOST: Setting = Setting { env: &["DATABRICKS_HOST"]
 pub(super) static DATABRICKS_CLIENT: Setting = Setting { env: &["DATABRICKS_CLIENT_ID"], ..Setting::of_grant("client_id") };
 pub(super) static MLFLOW_SCHEMA: Setting = Setting { words: mlflow::SCHEMAS, ..Setting::new(mlflow::SCHEMA) };
 pub(super) static MLFLOW_PLAIN: Setting = Setting { default: mlflow::PLAIN, ..MLFLOW_SCHEMA };
+pub(super) static OIP_VERSION: Setting = Setting::new(oip::VERSION);
 pub(super) static BASE_MODEL: Setting = Setting::new("base_model");
 pub(super) static SAGEMAKER_MODEL: Setting = Setting::new("served_model");
 pub(super) static SAGEMAKER_STREAM: Setting = Setting { words: &["sse", "lines"], default: "sse", ..Setting::new("stream_format") };

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use flowgate_proto::{
-    v1::{DataframeSplit, ErrorReason, PredictRequest, PredictResponse, Raw, predict_request::Input, predict_response::Output},
+    v1::{DataframeSplit, ErrorReason, PredictRequest, PredictResponse, Raw, Tensors, predict_request::Input, predict_response::Output},
     wkt::{ListValue, Struct, Value, value::Kind},
 };
 use http::HeaderValue;
@@ -72,6 +72,17 @@ pub fn encode_answer(answer: &PredictResponse) -> Result<(HeaderValue, Bytes)> {
     }
     out.push(b'}');
     Ok((JSON, out.into()))
+}
+
+/// Tensors as the JSON value that predictions are.
+///
+/// # Errors
+/// An internal error when the tensors are not consistent.
+pub fn json_of(tensors: Tensors) -> Result<Value> {
+    let (_, body) = encode_answer(&PredictResponse { output: Some(Output::Tensors(tensors)), ..PredictResponse::default() })?;
+    let broken = |error: serde_json::Error| Error::internal("predictions were written as no JSON").because(error);
+    let predictions = super::predictions(&body)?;
+    value::read(&predictions, Whole::Rounded).map_err(broken)
 }
 
 fn decode(wire: &Wire) -> Result<Request> {
