@@ -125,7 +125,7 @@ impl Inference {
     async fn infer(&self, visit: &Visit, headers: &HeaderMap, message: ModelInferRequest) -> Result<(HeaderMap, ModelInferResponse)> {
         let (request, wanted) = door::read(message)?;
         let ask = Ask { endpoint: wanted.model.clone(), task: Task::Predict, request: event::Request::Predict(request) };
-        let (mut reply, _) = self.doors.call(visit, headers, ask, false).await?;
+        let (mut reply, _) = self.doors.call(visit, headers, ask, false).await.map_err(door::in_its_words)?;
         let crossed = std::mem::take(&mut reply.head.headers);
         let answer = convert::to_predict(reply.answer().await?)?;
         Ok((crossed, door::write(answer, &wanted)?))

@@ -73,7 +73,7 @@ async fn infer(gate: &Arc<Gate>, asked: Asked) -> Result<Response<Body>> {
     let Asked { visit, headers, endpoint, body, .. } = asked;
     let (request, form) = rest::read(&endpoint, &body, json_length(&headers)?)?;
     let knock = Knock { task: Task::Predict, streaming: false, payload: Payload::typed_only(Request::Predict(request)) };
-    let mut reply = gate.call(&visit, &headers, &endpoint, knock).await?;
+    let mut reply = gate.call(&visit, &headers, &endpoint, knock).await.map_err(door::in_its_words)?;
     let crossed = std::mem::take(&mut reply.head.headers);
     let Answer::Predict(answer) = reply.answer().await? else {
         return Err(Error::internal("a call got an answer to another task"));

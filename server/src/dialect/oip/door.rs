@@ -198,6 +198,18 @@ pub(super) fn chosen(answer: PredictResponse, wanted: &Wanted) -> Result<(Vec<Te
     Ok((chosen, version))
 }
 
+/// A failure in the protocol's own words: it knows no other form of predictions than tensors.
+#[must_use]
+pub fn in_its_words(error: Error) -> Error {
+    error.retold(|text| match text {
+        "prediction_form" => Some("outputs".to_owned()),
+        other => {
+            let (what, _) = other.split_once("; ask for PREDICTION_FORM_")?;
+            Some(format!("{what}; call the endpoint by `Predict` or `/invocations`, which give any predictions"))
+        }
+    })
+}
+
 pub(super) fn inconsistent(error: Error) -> Error {
     Error::internal("an answer's tensors do not agree with themselves").because(error)
 }
