@@ -19,6 +19,7 @@ mod limits;
 mod load;
 mod metrics;
 mod mirrors;
+mod oip;
 mod openapi;
 mod predict;
 mod reload;

@@ -42,9 +42,9 @@ pub fn response(error: &Error, visit: &Visit) -> Response<Body> {
     with_body(error, json_body(error, visit))
 }
 
-/// The HTTP answer of an error in the Open Inference Protocol's words.
+/// The HTTP answer of an error in the Open Inference Protocol's words, and the reason beside them.
 pub fn brief(error: &Error) -> Response<Body> {
-    with_body(error, json!({"error": error.to_string()}).to_string().into())
+    with_body(error, json!({"error": error.to_string(), "reason": error.reason_name()}).to_string().into())
 }
 
 fn with_body(error: &Error, body: Bytes) -> Response<Body> {

@@ -147,6 +147,10 @@ pub fn read(model: &str, body: &Bytes, json: Option<usize>) -> Result<(PredictRe
 }
 
 fn parse(json: &[u8]) -> Result<Body<'_>> {
+    // A list of its values would pass for an object else.
+    if json.trim_ascii_start().starts_with(b"[") {
+        return Err(Error::invalid("body", "must be a JSON object, not a list"));
+    }
     serde_json::from_slice(json).map_err(|error| {
         // Only of syntax does the parser speak without showing what it read.
         let what = if error.is_data() {

@@ -107,7 +107,8 @@ fn inference(path: Oip) -> Words {
         Oip::Index => ("Lists the predict endpoints as models.", vec![(JSON, object())]),
         Oip::Manage => ("Loads or unloads a model that Flowgate runs itself.", vec![(JSON, object())]),
     };
-    let mut answer = vec![(JSON, object())];
+    let list = || json!({"type": "array", "items": object()});
+    let mut answer = vec![(JSON, if path == Oip::Index { list() } else { object() })];
     answer.extend((path == Oip::Infer).then_some(binary));
     Words { tag, summary, request, answer }
 }
