@@ -99,11 +99,13 @@ def test_a_real_model(client, library):
     assert answer.as_numpy("predict").shape == (2,)
 
 
-def test_outputs_are_named_by_whoever_asks(client, library):
-    """A model without names for its output gives it the one that is asked for."""
-    wanted = [library.InferRequestedOutput("y")]
+def test_outputs_are_named_by_whoever_asks(gates, library):
+    """A model without names for its output gives it the one that is asked for; one with names has only those."""
+    wanted, client = [library.InferRequestedOutput("y")], library.InferenceServerClient(gates["near"].address)
     answer = client.infer("numbers", [tensor(library, "x", [1.0])], outputs=wanted)
     assert answer.as_numpy("y").tolist() == [1, 2] and answer.as_numpy("predict") is None
+    with pytest.raises(InferenceServerException, match="is no output of the model"):
+        library.InferenceServerClient(gates["far"].address).infer("numbers", [tensor(library, "x", [1.0])], outputs=wanted)
 
 
 @pytest.mark.parametrize("model, shown", [("nobody", "no endpoint has this name"), ("mock", "asks for `classification`")])

@@ -68,7 +68,7 @@ fn every_type_crosses_as_bytes_and_as_lists() {
         let (request, wanted) = door::read(asked(datatype, &[3, 1], raw.clone())).unwrap();
         let answer = door::write(echoed(request.clone()), &wanted).unwrap();
         assert_eq!(
-            (&answer.outputs[0].name[..], &answer.outputs[0].datatype[..], &answer.outputs[0].shape[..]),
+            (answer.outputs[0].name.as_str(), answer.outputs[0].datatype.as_str(), answer.outputs[0].shape.as_slice()),
             ("x", datatype, &[3, 1][..])
         );
         assert_eq!(answer.raw_output_contents, [Bytes::from(raw.clone())], "{datatype}");
