@@ -12,6 +12,7 @@ const FILES: &[&str] = &[
     "flowgate/v1/endpoint_service.proto",
     "flowgate/v1/error.proto",
     "flowgate/v1/prediction_service.proto",
+    "inference/grpc_service.proto",
 ];
 /// What is served on the admin listener alone: its descriptors are apart, so that no door of the data plane can know of it.
 const ADMIN_FILES: &[&str] = &["flowgate/admin/v1/model_service.proto", "flowgate/admin/v1/rollout_service.proto"];
@@ -30,6 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_transport(false)
         .bytes(".flowgate.v1")
+        .bytes(".inference")
         .compile_well_known_types(true) // else prost maps them to prost_types, which have no JSON
         .extern_path(".google.protobuf", "::pbjson_types")
         .compile_fds(compiler.file_descriptor_set())?;
@@ -72,10 +74,11 @@ fn with_short_words(mut code: String, names: &EnumDescriptor) -> Result<String, 
     Ok(code)
 }
 
-/// One row for each message that an RPC takes or returns, so that a new RPC needs no code to be reached as JSON.
+/// One row for each message that an RPC of ours takes or returns, so that a new RPC needs no code to be reached as JSON.
 fn json_codecs(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
     let mut messages: Vec<MessageDescriptor> = pool
         .services()
+        .filter(|service| service.package_name().starts_with("flowgate."))
         .flat_map(|service| service.methods().collect::<Vec<_>>())
         .flat_map(|method| [method.input(), method.output()])
         .collect();

@@ -1,6 +1,7 @@
 //! The Flowgate contract, generated from the files beside this one.
 //!
-//! [`flowgate::v1`] holds the messages, clients and servers, [`flowgate::admin::v1`] those of the admin listener;
+//! [`flowgate::v1`] holds the messages, clients and servers, [`flowgate::admin::v1`] those of the admin listener, [`inference`] those of the
+//! Open Inference Protocol;
 //! [`FILE_DESCRIPTOR_SET`] the descriptors with every option and comment, for reflection, HTTP transcoding and OpenAPI;
 //! [`JSON_CODECS`] the canonical JSON mapping by message name.
 
@@ -32,6 +33,12 @@ pub mod google {
         include!(concat!(env!("OUT_DIR"), "/google.rpc.rs"));
         include!(concat!(env!("OUT_DIR"), "/google.rpc.serde.rs"));
     }
+}
+
+/// The Open Inference Protocol, version 2.
+#[allow(missing_docs, rustdoc::all, clippy::all)]
+pub mod inference {
+    include!(concat!(env!("OUT_DIR"), "/inference.rs"));
 }
 
 pub use flowgate::{admin, v1};

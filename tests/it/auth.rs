@@ -32,7 +32,10 @@ const WRONG: [&[(&str, &str)]; 10] = [
 ];
 
 /// Services of others that anyone may call.
-const PUBLIC_RPCS: [&str; 5] = [
+const PUBLIC_RPCS: [&str; 8] = [
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
+    "/inference.GRPCInferenceService/ServerMetadata",
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",
     "/grpc.health.v1.Health/List",
@@ -57,7 +60,7 @@ fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
 /// Every path with an endpoint's name in it, those of the endpoints' own among them.
 fn paths() -> Vec<(Method, String, Permission)> {
     let table = Table::new().unwrap();
-    let of = |row: &Row| (row.method.clone(), row.path.replace("{endpoint}", "chat"), row.permission);
+    let of = |row: &Row| (row.method.clone(), row.path.replace("{endpoint}", "chat").replace("{version}", "1"), row.permission);
     let own = ["/own/chat", "/own/iris"].map(|path| (Method::POST, path.to_owned(), Permission::Invoke));
     table.rows().iter().map(of).chain(own).collect()
 }
@@ -81,7 +84,7 @@ async fn only_public_paths_answer_without_a_key() {
             assert!(!refusal.seen.contains("fg-right") && !refusal.seen.contains("wrong"), "{refusal:?}");
         }
     }
-    assert_eq!(public.into_iter().collect::<Vec<_>>(), ["/health", "/openapi.json"]);
+    assert_eq!(public.into_iter().collect::<Vec<_>>(), ["/health", "/openapi.json", "/v2", "/v2/health/live", "/v2/health/ready"]);
     assert!(upstream.seen().is_empty());
 }
 

@@ -389,13 +389,16 @@ impl Refusal {
 
     fn of_body(http: Option<u16>, headers: &HeaderMap, text: &str) -> Self {
         let body: Value = serde_json::from_str(text).unwrap_or_else(|_| panic!("a failure has a JSON body, not {text}"));
-        assert_eq!(body["detail"], body["error"]["message"], "MLflow's clients and OpenAI's are told the same");
+        // The Open Inference Protocol has one text.
+        let is_brief = body["error"].is_string();
+        let (message, reason) = if is_brief { ("/error", "/reason") } else { ("/detail", "/error/reason") };
+        assert!(is_brief || body["detail"] == body["error"]["message"], "MLflow's clients and OpenAI's are told the same");
         let string = |value: &Value| value.as_str().unwrap_or_else(|| panic!("a failure without a reason: {text}")).to_owned();
         Self {
             http,
             code: None,
-            reason: string(&body["error"]["reason"]),
-            message: string(&body["detail"]),
+            reason: string(&body.pointer(reason).cloned().unwrap_or_default()),
+            message: string(&body.pointer(message).cloned().unwrap_or_default()),
             retry_after: headers.get("retry-after").map(|value| value.to_str().unwrap().parse().unwrap()),
             seen: format!("{headers:?} {text}"),
         }

@@ -39,8 +39,18 @@ fn question(path: &str) -> (&'static str, Value) {
         "/v1/endpoints/{endpoint}:embed" => ("embed", json!({"inputs": ["hi there"]})),
         "/v1/endpoints/{endpoint}:predict" => ("iris", rows),
         "/endpoints/{endpoint}/invocations" | "/gateway/{endpoint}/invocations" | "/invocations" => ("iris", rows),
+        path if path.ends_with("/infer") => {
+            ("iris", json!({"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 2], "data": [[1, 2]]}]}))
+        }
+        path if path.starts_with("/v2/repository") => ("iris", json!({})),
+        path if path.starts_with("/v2") => ("iris", Value::Null),
         _ => ("chat", Value::Null),
     }
+}
+
+/// Whether a path is there to be refused: endpoints have no versions, and the mock's models are not loaded.
+fn refuses(path: &str) -> bool {
+    path.contains("{version}") || path.ends_with("load")
 }
 
 /// Whether a value is what a schema says; loose where the schema is.
@@ -97,6 +107,9 @@ async fn every_documented_path_answers_as_documented() {
     let mut called = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
+            if refuses(path) {
+                continue;
+            }
             let (endpoint, body) = question(path);
             assert_eq!(operation["requestBody"].is_null(), body.is_null(), "{method} {path}");
             let response = call(&running, method, &path.replace("{endpoint}", endpoint), &body).await;
@@ -128,7 +141,7 @@ async fn a_failure_is_what_the_document_says() {
     let document = document(&running).await;
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
-            if !path.contains("{endpoint}") {
+            if !path.contains("{endpoint}") || path.contains("{version}") {
                 continue;
             }
             let (_, body) = question(path);
@@ -137,7 +150,8 @@ async fn a_failure_is_what_the_document_says() {
             let schema = &operation["responses"]["default"]["content"]["application/json"]["schema"];
             let answer: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
             fits(&document, schema, &answer).unwrap_or_else(|why| panic!("{method} {path}: {why}"));
-            assert_eq!(answer["error"]["reason"], "CALLER_ENDPOINT_NOT_FOUND", "{method} {path}");
+            let reason = if path.starts_with("/v2/") { &answer["reason"] } else { &answer["error"]["reason"] };
+            assert_eq!(reason, "CALLER_ENDPOINT_NOT_FOUND", "{method} {path}");
         }
     }
 }

@@ -54,7 +54,7 @@ fn of(name: &str, values: Values, validity: &[bool]) -> Column {
 }
 
 fn tensor(name: &str, data_type: DataType, shape: &[i64], data: Vec<u8>) -> Tensor {
-    Tensor { name: name.to_owned(), data_type: data_type.into(), shape: shape.to_vec(), data: data.into(), strings: vec![] }
+    Tensor { name: name.to_owned(), data_type: data_type.into(), shape: shape.to_vec(), data: data.into(), ..Default::default() }
 }
 
 fn le<const N: usize, T>(values: &[T], bytes: impl Fn(&T) -> [u8; N]) -> Vec<u8> {

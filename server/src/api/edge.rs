@@ -27,7 +27,7 @@ use super::{
     cors::Cors,
     failure,
     grpc::{self, GrpcService},
-    mlflow, openai,
+    mlflow, oip, openai,
     record::Guard,
     table::{Door, Found, Table},
     transcode::{self, openapi},
@@ -53,6 +53,7 @@ struct Inner {
     grpc_web: GrpcService,
     /// For the transcoder, whose requests were measured as JSON: their messages may be larger.
     grpc_inside: GrpcService,
+    health: grpc::Health,
     openapi: Bytes,
     cors: Cors,
     trusted: Vec<Network>,
@@ -85,6 +86,8 @@ pub struct Asked {
     pub query: String,
     /// `{endpoint}` of the path; empty when the path has none.
     pub endpoint: String,
+    /// `{version}` of the path; empty when the path has none.
+    pub version: String,
     /// The body, decompressed.
     pub body: Bytes,
 }
@@ -103,6 +106,7 @@ impl Edge {
             GrpcService::new(move |request| web.clone().oneshot(request).map(|answered| answered.unwrap_or_else(|never| match never {})));
         Ok(Self(Arc::new(Inner {
             gate: Arc::clone(gate),
+            health: health.clone(),
             openapi: openapi::document(&table),
             table,
             grpc,
@@ -132,6 +136,7 @@ impl Inner {
         let record = Arc::new(Record::default());
         let peer = client::behind(peer(&request), request.headers(), &self.trusted);
         let way = self.way(&request);
+        let is_brief = way.is_brief(request.uri().path());
         let mut guard = Guard::new(self.gate.books(), way.name(), &id, &request, (peer.address, &record));
         let origin = request.headers().get(header::ORIGIN).cloned();
         let (method, uri) = (request.method().clone(), request.uri().clone());
@@ -141,7 +146,7 @@ impl Inner {
             answered.unwrap_or_else(|_| Err(Error::internal("a fault in the gateway ended this request; report its request id")));
         let mut response = answered.unwrap_or_else(|error| {
             visit.record.fail(&error);
-            failure::response(&error, &visit)
+            if is_brief { failure::brief(&error) } else { failure::response(&error, &visit) }
         });
         if let Ok(mut value) = HeaderValue::from_str(&visit.id) {
             // Not a secret: h2 then leaves it out of its table of values that may come again.
@@ -194,8 +199,9 @@ impl Inner {
         };
         visit.record.note(|facts| facts.received = Some(Instant::now()));
         let query = parts.uri.query().unwrap_or_default().to_owned();
-        let (door, endpoint) = found.map(|found| (found.row.door, found.endpoint)).unzip();
-        let asked = Asked { visit, headers: parts.headers, query, endpoint: endpoint.unwrap_or_default(), body };
+        let (door, names) = found.map(|found| (found.row.door, (found.endpoint, found.version))).unzip();
+        let (endpoint, version) = names.unwrap_or_default();
+        let asked = Asked { visit, headers: parts.headers, query, endpoint, version, body };
         let response = match door {
             Some(door) => self.behind(door, asked).await?,
             // Looked up now: a reload may have come while the body did.
@@ -217,6 +223,7 @@ impl Inner {
             Door::DefaultInvocations => mlflow::default_invocations(gate, asked).boxed(),
             Door::MlflowEndpoints => ready(mlflow::endpoints(gate, &asked)).boxed(),
             Door::MlflowEndpoint => ready(mlflow::endpoint(gate, &asked)).boxed(),
+            Door::Oip(path) => oip::rest::answer(gate, &self.health, path, asked).boxed(),
             Door::Native(place) => transcode::serve(gate, &self.grpc_inside, &self.table.rpcs()[place], asked).boxed(),
         }
     }
@@ -253,6 +260,15 @@ impl Inner {
 }
 
 impl Way<'_> {
+    /// Whether a failure is told in the words of the Open Inference Protocol.
+    fn is_brief(&self, path: &str) -> bool {
+        match self {
+            Self::Row(found) => matches!(found.row.door, Door::Oip(_)),
+            Self::Nowhere(_) => path.starts_with("/v2/"),
+            Self::Cors | Self::Grpc | Self::GrpcWeb | Self::Own => false,
+        }
+    }
+
     /// The door in metrics and logs.
     fn name(&self) -> &'static str {
         match self {

@@ -39,7 +39,16 @@ pub fn detailed(error: &Error, metadata: HashMap<String, String>) -> Status {
 
 /// The HTTP answer of an error: `detail` for MLflow's clients, `error{}` for OpenAI's.
 pub fn response(error: &Error, visit: &Visit) -> Response<Body> {
-    let mut response = Response::new(Body::full(json_body(error, visit)));
+    with_body(error, json_body(error, visit))
+}
+
+/// The HTTP answer of an error in the Open Inference Protocol's words, and the reason beside them.
+pub fn brief(error: &Error) -> Response<Body> {
+    with_body(error, json!({"error": error.to_string(), "reason": error.reason_name()}).to_string().into())
+}
+
+fn with_body(error: &Error, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::full(body));
     *response.status_mut() = error.http_status();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -27,6 +27,7 @@ pub mod edge;
 pub mod failure;
 pub mod grpc;
 pub mod mlflow;
+pub mod oip;
 pub mod openai;
 pub mod record;
 pub mod shape;

@@ -29,14 +29,36 @@ const FOREIGN: &[(Method, &str, Permission, Door)] = &[
     (Method::GET, "/api/2.0/endpoints/", Permission::List, Door::MlflowEndpoints),
     (Method::GET, "/api/2.0/endpoints", Permission::List, Door::MlflowEndpoints),
     (Method::GET, "/api/2.0/endpoints/{endpoint}", Permission::List, Door::MlflowEndpoint),
+    (Method::GET, "/v2", Permission::Public, Door::Oip(Oip::Server)),
+    (Method::GET, "/v2/health/live", Permission::Public, Door::Oip(Oip::Live)),
+    (Method::GET, "/v2/health/ready", Permission::Public, Door::Oip(Oip::Ready)),
+    (Method::GET, "/v2/models/{endpoint}", Permission::List, Door::Oip(Oip::Model)),
+    (Method::GET, "/v2/models/{endpoint}/versions/{version}", Permission::List, Door::Oip(Oip::Model)),
+    (Method::GET, "/v2/models/{endpoint}/ready", Permission::List, Door::Oip(Oip::ModelReady)),
+    (Method::GET, "/v2/models/{endpoint}/versions/{version}/ready", Permission::List, Door::Oip(Oip::ModelReady)),
+    (Method::POST, "/v2/models/{endpoint}/infer", Permission::Invoke, Door::Oip(Oip::Infer)),
+    (Method::POST, "/v2/models/{endpoint}/versions/{version}/infer", Permission::Invoke, Door::Oip(Oip::Infer)),
+    (Method::POST, "/v2/repository/index", Permission::List, Door::Oip(Oip::Index)),
+    (Method::POST, "/v2/repository/models/{endpoint}/load", Permission::Invoke, Door::Oip(Oip::Manage)),
+    (Method::POST, "/v2/repository/models/{endpoint}/unload", Permission::Invoke, Door::Oip(Oip::Manage)),
 ];
 
-/// gRPC services of others that are served beside ours.
+/// RPCs that others have defined, which are served beside ours.
 const FOREIGN_RPCS: &[(&str, Permission)] = &[
     ("/grpc.health.v1.Health/Check", Permission::Public),
     ("/grpc.health.v1.Health/Watch", Permission::Public),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Permission::Public),
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Permission::Public),
+    ("/inference.GRPCInferenceService/ServerLive", Permission::Public),
+    ("/inference.GRPCInferenceService/ServerReady", Permission::Public),
+    ("/inference.GRPCInferenceService/ServerMetadata", Permission::Public),
+    ("/inference.GRPCInferenceService/ModelReady", Permission::List),
+    ("/inference.GRPCInferenceService/ModelMetadata", Permission::List),
+    ("/inference.GRPCInferenceService/ModelInfer", Permission::Invoke),
+    ("/inference.GRPCInferenceService/ModelStreamInfer", Permission::Invoke),
+    ("/inference.GRPCInferenceService/RepositoryIndex", Permission::List),
+    ("/inference.GRPCInferenceService/RepositoryModelLoad", Permission::Invoke),
+    ("/inference.GRPCInferenceService/RepositoryModelUnload", Permission::Invoke),
 ];
 
 /// What stands behind an HTTP path.
@@ -62,8 +84,31 @@ pub enum Door {
     MlflowEndpoints,
     /// One of MLflow's endpoints.
     MlflowEndpoint,
+    /// A path of the Open Inference Protocol.
+    Oip(Oip),
     /// An RPC of ours over HTTP, by its place in [`Table::rpcs`].
     Native(usize),
+}
+
+/// What a path of the Open Inference Protocol asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oip {
+    /// Who answers.
+    Server,
+    /// Whether the gateway runs.
+    Live,
+    /// Whether it takes calls.
+    Ready,
+    /// What a model takes and gives.
+    Model,
+    /// Whether a model can be called.
+    ModelReady,
+    /// An inference.
+    Infer,
+    /// The models.
+    Index,
+    /// To load or unload a model.
+    Manage,
 }
 
 /// One HTTP path.
@@ -79,7 +124,7 @@ pub struct Row {
     pub door: Door,
 }
 
-/// An RPC of ours.
+/// An RPC of the embedded descriptors.
 #[derive(Clone, Debug)]
 pub struct Rpc {
     /// `/package.Service/Method`.
@@ -109,6 +154,8 @@ pub struct Found<'t> {
     pub row: &'t Row,
     /// `endpoint` of the template, percent-decoded; empty when the template has none.
     pub endpoint: String,
+    /// The same of `version`.
+    pub version: String,
 }
 
 impl Door {
@@ -117,6 +164,7 @@ impl Door {
         match self {
             Self::OpenAi(_) | Self::Named(_) | Self::Models | Self::Model => "openai",
             Self::Invocations | Self::DefaultInvocations | Self::MlflowEndpoints | Self::MlflowEndpoint => "mlflow",
+            Self::Oip(_) => "oip",
             Self::Native(_) => "json",
             Self::Health | Self::OpenApi => "http",
         }
@@ -182,9 +230,11 @@ impl Table {
             let allowed = allowed.join(", ");
             return Err(Error::new(ErrorReason::CallerMethodNotAllowed, format!("this path takes {allowed}")).allow(allowed));
         };
-        let endpoint = matched.params.get("endpoint").unwrap_or_default();
-        let endpoint = percent_encoding::percent_decode_str(endpoint).decode_utf8_lossy().into_owned();
-        Ok(Found { row, endpoint })
+        let named = |name: &str| {
+            let text = matched.params.get(name).unwrap_or_default();
+            percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+        };
+        Ok(Found { row, endpoint: named("endpoint"), version: named("version") })
     }
 
     /// What the caller of a gRPC path must be allowed to do; `None` for a path that is not served.
@@ -192,7 +242,7 @@ impl Table {
         self.grpc.get(path).copied().filter(|permission| *permission != Permission::Unspecified)
     }
 
-    /// The RPCs of ours.
+    /// The RPCs of the embedded descriptors.
     pub fn rpcs(&self) -> &[Rpc] {
         &self.rpcs
     }
@@ -217,12 +267,11 @@ fn rpc(pool: &DescriptorPool, descriptor: MethodDescriptor) -> Rpc {
                 _ => None,
             })
     });
-    Rpc {
-        path: format!("/{}/{}", descriptor.parent_service().full_name(), descriptor.name()),
-        permission: Permission::try_from(permission).unwrap_or_default(),
-        http,
-        descriptor,
-    }
+    let path = format!("/{}/{}", descriptor.parent_service().full_name(), descriptor.name());
+    // What others have defined declares nothing of ours.
+    let foreign = FOREIGN_RPCS.iter().find(|(foreign, _)| *foreign == path).map(|(_, permission)| *permission);
+    let declared = Permission::try_from(permission).unwrap_or_default();
+    Rpc { path, permission: foreign.unwrap_or(declared), http, descriptor }
 }
 
 fn broken(error: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -242,9 +291,10 @@ mod tests {
             assert!(table.permission(&rpc.path).is_some());
         }
         for row in table.rows() {
-            let path = row.path.replace("{endpoint}", "some.name-1");
+            let path = row.path.replace("{endpoint}", "some.name-1").replace("{version}", "7%201");
             let found = table.find(&row.method, &path).unwrap();
             assert_eq!(found.row.path, row.path);
+            assert_eq!(found.version, if row.path.contains("{version}") { "7 1" } else { "" });
             assert_eq!(found.endpoint.is_empty(), !row.path.contains("{endpoint}"), "{path}");
         }
     }
@@ -276,7 +326,12 @@ mod tests {
         /// Kept for what clients and browsers ask of such a server.
         const KEPT: [&str; 6] = ["/", "/docs", "/redoc", "/favicon.ico", "/api/2.0/gateway/**", "/api/3.0/gateway/**"];
         let table = Table::new().unwrap();
-        let paths: Vec<_> = table.rows().iter().map(|row| row.path.replace("{endpoint}", "x")).chain(table.grpc.keys().cloned()).collect();
+        let paths: Vec<_> = table
+            .rows()
+            .iter()
+            .map(|row| row.path.replace("{endpoint}", "x").replace("{version}", "1"))
+            .chain(table.grpc.keys().cloned())
+            .collect();
         for path in &paths {
             assert!(DOORS.iter().any(|door| covers(door, path)), "{path} is not among DOORS");
         }

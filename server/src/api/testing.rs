@@ -74,6 +74,7 @@ pub(crate) fn asked(endpoint: &str, body: &str) -> Asked {
         headers: headers(&[("content-type", "application/json")]),
         query: String::new(),
         endpoint: endpoint.to_owned(),
+        version: String::new(),
         body: Bytes::copy_from_slice(body.as_bytes()),
     }
 }

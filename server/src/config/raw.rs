@@ -298,7 +298,7 @@ pub(super) struct RawModel {
     /// A model of MLflow's that Flowgate runs itself: `models:/Name@alias`, `models:/Name/3`, `models:/Name/Production`, `runs:/…`,
     /// `s3://…` or a folder.
     pub uri: Option<At<String>>,
-    /// The address of a server of the Open Inference Protocol. Not served yet.
+    /// The address at which a server of the Open Inference Protocol speaks gRPC: KServe, MLServer or Triton.
     pub oip: Option<At<String>>,
     /// Credential, address and what else the provider needs.
     #[schemars(schema_with = "schema::config")]

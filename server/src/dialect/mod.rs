@@ -32,6 +32,7 @@ mod join;
 mod json;
 mod media;
 pub mod mlflow;
+pub mod oip;
 pub mod ollama;
 pub mod openai;
 pub mod openai_responses;

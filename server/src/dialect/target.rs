@@ -69,6 +69,8 @@ pub struct Quirks {
     pub default_max_tokens: Option<u32>,
     /// Where its usage tells what the call cost; `None`: it does not.
     pub cost: Option<ReportedCost>,
+    /// Whether it speaks HTTP/2 from the first byte on, also without TLS, and ends its answers with trailers: gRPC.
+    pub is_grpc: bool,
     /// What MLflow's gateway makes of `temperature` for this provider.
     pub mlflow_temperature: Rescale,
 }
@@ -162,6 +164,7 @@ impl Quirks {
         output_excludes: &[],
         cost: None,
         default_max_tokens: None,
+        is_grpc: false,
         mlflow_temperature: Rescale::NONE,
     };
 }

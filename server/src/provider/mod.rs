@@ -73,6 +73,11 @@ pub fn find(name: &str) -> Option<&'static Provider> {
     PROVIDERS.iter().find(|provider| provider.name == name || provider.aliases.contains(&name.as_str()))
 }
 
+/// The row of whoever stands at an `oip` address.
+pub fn inference() -> Option<&'static Provider> {
+    find(registry::INFERENCE)
+}
+
 impl Provider {
     /// What a field of `config` sets: one of the row's own, or `api_key` and `api_base` with or without the provider's name before them.
     pub fn field(&self, name: &str) -> Option<Sets> {

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     dialect::{
-        Habit, Quirks, ReasoningField, ReportedCost, Rescale, azure, bedrock, cohere, databricks, gemini, ollama, openai, openai_responses,
-        sagemaker, scoring, templated, tgi, vertex,
+        Habit, Quirks, ReasoningField, ReportedCost, Rescale, azure, bedrock, cohere, databricks, gemini, oip, ollama, openai,
+        openai_responses, sagemaker, scoring, templated, tgi, vertex,
     },
     event::Task,
 };
@@ -56,6 +56,9 @@ const fn azure(name: &'static str, auth: Auth) -> Provider {
         ..compatible(name, "", "AZURE_OPENAI_API_KEY")
     }
 }
+
+/// Who speaks the Open Inference Protocol.
+pub(super) const INFERENCE: &str = "oip";
 
 /// Every provider that a configuration may name.
 pub static PROVIDERS: &[Provider] = &[
@@ -395,6 +398,17 @@ pub static PROVIDERS: &[Provider] = &[
     compatible("nscale", "https://inference.api.nscale.com/v1", "NSCALE_API_KEY"),
     // https://docs.api.nvidia.com/nim/reference/llm-apis
     Provider { aliases: &["nvidia-nim", "nim"], ..compatible("nvidia", "https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY") },
+    // https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol
+    Provider {
+        needs_key: false,
+        llm: None,
+        predict: Some(&oip::OIP),
+        tasks: &[Task::Predict],
+        fields: &[API_KEY, API_BASE, setting(oip::VERSION, &settings::OIP_VERSION)],
+        quirks: Quirks { is_grpc: true, ..Quirks::NONE },
+        capabilities: &[],
+        ..compatible(INFERENCE, "", "")
+    },
     // https://github.com/ollama/ollama/blob/main/docs/openai.md
     Provider { quirks: Quirks { fetches_media: false, ..MAX_TOKENS }, ..local("ollama", "http://localhost:11434/v1", "OLLAMA_API_KEY") },
     // https://github.com/ollama/ollama/blob/main/docs/api.md

@@ -1,7 +1,7 @@
 //! The settings that rows have in their `config`.
 
 use super::Setting;
-use crate::dialect::{mlflow, templated};
+use crate::dialect::{mlflow, oip, templated};
 
 pub(super) static AWS_REGION: Setting =
     Setting { env: &["AWS_REGION", "AWS_DEFAULT_REGION"], in_host: Some(aws_region), ..Setting::new("aws_region") };
@@ -25,6 +25,7 @@ pub(super) static HTTP_PATH: Setting =
     Setting { check: Some((is_path, "a path below the address, for example `/predict`")), ..Setting::new(templated::PATH) };
 pub(super) static HTTP_CONTENT_TYPE: Setting =
     Setting { check: Some((is_media_type, "a media type, for example `text/csv`")), ..Setting::new(templated::CONTENT_TYPE) };
+pub(super) static OIP_VERSION: Setting = Setting::new(oip::VERSION);
 pub(super) static BASE_MODEL: Setting = Setting::new("base_model");
 pub(super) static SAGEMAKER_MODEL: Setting = Setting::new("served_model");
 pub(super) static SAGEMAKER_STREAM: Setting = Setting { words: &["sse", "lines"], default: "sse", ..Setting::new("stream_format") };

@@ -10,6 +10,8 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream::BoxStream};
 
+use http::HeaderMap;
+
 use super::pool::Received;
 
 /// Any error of a transport.
@@ -46,8 +48,17 @@ impl Body {
         Self(Source::Made(pieces.boxed()))
     }
 
-    /// The whole body, if it has at most `most` bytes.
-    pub(super) async fn collect(mut self, most: usize) -> Result<Bytes, Unread> {
+    /// The whole body, if it has at most `most` bytes, and its trailers.
+    pub(super) async fn collect(mut self, most: usize) -> Result<(Bytes, HeaderMap), Unread> {
+        let whole = self.read(most).await?;
+        let trailers = match self.0 {
+            Source::Socket(body) => body.trailers(),
+            Source::Made(_) => HeaderMap::new(),
+        };
+        Ok((whole, trailers))
+    }
+
+    async fn read(&mut self, most: usize) -> Result<Bytes, Unread> {
         let Some(first) = self.next().await.transpose().map_err(Unread::Cut)? else {
             return Ok(Bytes::new());
         };

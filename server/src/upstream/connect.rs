@@ -32,6 +32,8 @@ pub(super) struct Connector {
     pinned: Option<IpAddr>,
     /// For DNS, TCP, proxy and TLS together.
     limit: Duration,
+    /// Whether HTTP/2 is spoken without being agreed on.
+    h2: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -57,11 +59,12 @@ pub(super) struct Socket {
 }
 
 impl Connector {
-    /// Connections straight, or through `proxy`, to http upstreams, or by `tls` to https ones.
+    /// Connections straight, or through `proxy`, to http upstreams, or by `tls` to https ones; to those that are known to speak `h2` no proxy
+    /// reads what is said.
     ///
     /// # Errors
     /// An internal error when the proxy is not an address.
-    pub(super) fn new(proxy: Option<&Uri>, tls: Option<Arc<ClientConfig>>, limit: Duration) -> Result<Self> {
+    pub(super) fn new(proxy: Option<&Uri>, tls: Option<Arc<ClientConfig>>, limit: Duration, h2: bool) -> Result<Self> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -72,8 +75,8 @@ impl Connector {
         tcp.set_connect_timeout(Some(limit));
         let way = match (proxy, &tls) {
             (None, _) => Way::Direct(tcp),
-            (Some(proxy), None) => Way::Forward(tcp, without_userinfo(proxy)?),
-            (Some(proxy), Some(_)) => {
+            (Some(proxy), None) if !h2 => Way::Forward(tcp, without_userinfo(proxy)?),
+            (Some(proxy), _) => {
                 let tunnel = Tunnel::new(without_userinfo(proxy)?, tcp);
                 Way::Tunnel(match authorization(proxy)? {
                     Some(value) => tunnel.with_auth(value),
@@ -81,12 +84,12 @@ impl Connector {
                 })
             }
         };
-        Ok(Self { way, tls, pinned: None, limit })
+        Ok(Self { way, tls, pinned: None, limit, h2 })
     }
 
     /// Connections to a Unix socket.
     pub(super) fn unix(path: &Path, limit: Duration) -> Self {
-        Self { way: Way::Unix(path.into()), tls: None, pinned: None, limit }
+        Self { way: Way::Unix(path.into()), tls: None, h2: false, pinned: None, limit }
     }
 
     /// Connections to one of the addresses of the server's name.
@@ -114,6 +117,11 @@ impl Connector {
         }
     }
 
+    /// Whether a server may speak HTTP/2, so that one connection may do for many calls.
+    pub(super) fn may_share(&self) -> bool {
+        self.h2 || self.tls.is_some()
+    }
+
     /// Whether a proxy reads the requests, which then name the server in full.
     pub(super) fn is_forwarded(&self) -> bool {
         matches!(self.way, Way::Forward(..))
@@ -131,11 +139,11 @@ impl Connector {
         };
         let tcp = tcp.into_inner();
         let Some(tls) = &self.tls else {
-            return Ok(Socket { io: Either::Left(tcp), h2: false });
+            return Ok(Socket { io: Either::Left(tcp), h2: self.h2 });
         };
         let host = target.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let tls = TlsConnector::from(Arc::clone(tls)).connect(ServerName::try_from(host)?, tcp).await?;
-        let h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+        let h2 = self.h2 || tls.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok(Socket { io: Either::Right(Either::Left(tls)), h2 })
     }
 }

@@ -67,6 +67,8 @@ pub(super) struct Origin {
     /// The certificate authorities themselves, so that a changed file makes new connections, and where they are from.
     pub(super) ca: Option<(PathBuf, Bytes)>,
     pub(super) connect: Duration,
+    /// Whether HTTP/2 is spoken from the first byte on.
+    pub(super) h2: bool,
     /// Which of the addresses of its name; `None` for all.
     pub(super) address: Option<IpAddr>,
 }
@@ -128,8 +130,8 @@ impl Shared {
         if let Some(replica) = known.replicas.get(definition).and_then(Weak::upgrade) {
             return Ok(replica);
         }
-        let Origin { https, proxy, .. } = &definition.origin;
-        let forwarded = proxy.as_ref().filter(|_| !https);
+        let Origin { https, h2, proxy, .. } = &definition.origin;
+        let forwarded = proxy.as_ref().filter(|_| !https && !h2);
         let authorization = forwarded.map(connect::authorization).transpose()?.flatten();
         let pool = self.pool(&mut known, definition)?;
         let series = self.metrics.series(pool.name(), definition.health.is_some());
@@ -156,7 +158,7 @@ impl Shared {
         } else {
             None
         };
-        let connector = Connector::new(origin.proxy.as_ref(), tls, origin.connect)?.pinned(origin.address);
+        let connector = Connector::new(origin.proxy.as_ref(), tls, origin.connect, origin.h2)?.pinned(origin.address);
         let pool = Pool::new(connector, &definition.base, self.tasks.clone())?;
         known.pools.retain(|_, pool| pool.strong_count() > 0);
         known.pools.insert(origin.clone(), Arc::downgrade(&pool));

@@ -1,6 +1,11 @@
 //! One attempt carried out: ask, request, response, reply. What an answer means is for the dialect to say.
 
-use std::{error::Error as StdError, sync::Arc, time::SystemTime};
+use std::{
+    borrow::Cow,
+    error::Error as StdError,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use flowgate_proto::v1::ErrorReason;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -27,6 +32,8 @@ const MOST_ANSWER: usize = 256 << 20;
 const MOST_ERROR: usize = 64 << 10;
 
 const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const MOST_GRPC_TIME: u128 = 99_999_999;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
 
@@ -147,10 +154,14 @@ impl Exchange<'_> {
     /// A whole answer, also to a streamed ask: some providers answer short calls at once, or fail with status 200, which the
     /// dialect finds out.
     async fn whole(&self, parts: &http::response::Parts, body: Body, wait: Wait) -> Result<Reply> {
-        let body = body.collect(MOST_ANSWER).await.map_err(|error| self.unread(error))?;
+        let (body, trailers) = body.collect(MOST_ANSWER).await.map_err(|error| self.unread(error))?;
         drop(wait);
         let ask = Ask { streaming: false, ..self.ask };
-        let answer = self.dialect.decode(&ask, self.target, &parts.headers, body)?;
+        let mut headers = Cow::Borrowed(&parts.headers);
+        if !trailers.is_empty() {
+            headers.to_mut().extend(trailers);
+        }
+        let answer = self.dialect.decode(&ask, self.target, &headers, body)?;
         batches::judge(self.upstream, &ask, &answer)?;
         Ok(Reply::one(self.head(&parts.headers), answer))
     }
@@ -188,12 +199,21 @@ fn not_granted(error: Error) -> Error {
 
 /// The headers that the gateway adds; those of the dialect stand.
 fn dress(headers: &mut HeaderMap, call: &Call) {
+    let left = |unit: &str, of: fn(&Duration) -> u128| {
+        call.remaining().and_then(|left| HeaderValue::try_from(format!("{}{unit}", of(&left))).ok())
+    };
+    // gRPC has its own name for it, and takes no more than eight digits.
+    let is_grpc = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/grpc");
     let own = [
         (REQUEST_ID, HeaderValue::from_str(&call.id).ok()),
         // Without it any coding would do.
         (header::ACCEPT_ENCODING, Some(HeaderValue::from_static("identity"))),
         (header::USER_AGENT, Some(HeaderValue::from_static(concat!("flowgate/", env!("CARGO_PKG_VERSION"))))),
-        (REQUEST_TIMEOUT, call.remaining().and_then(|left| HeaderValue::try_from(format!("{}ms", left.as_millis())).ok())),
+        if is_grpc {
+            (GRPC_TIMEOUT, left("m", |left| left.as_millis().min(MOST_GRPC_TIME)))
+        } else {
+            (REQUEST_TIMEOUT, left("ms", Duration::as_millis))
+        },
     ];
     for name in call.headers.keys() {
         if !headers.contains_key(name) {

@@ -157,6 +157,7 @@ impl Site {
             proxy: config.proxy.clone(),
             ca: authorities(config)?,
             connect: timeouts.connect,
+            h2: config.provider.quirks.is_grpc,
             address: None,
         };
         // Behind a proxy it is the proxy that looks names up.

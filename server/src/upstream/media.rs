@@ -157,7 +157,7 @@ impl Fetcher {
         };
         let tls = place.is_https.then(|| Arc::clone(&self.tls));
         for address in found.into_iter().filter(|address| (self.gate.address)(*address)).take(MOST_ADDRESSES) {
-            let connector = Connector::new(None, tls.clone(), CONNECT).map_err(|error| unreachable(&error))?;
+            let connector = Connector::new(None, tls.clone(), CONNECT, false).map_err(|error| unreachable(&error))?;
             match connector.pinned(Some(address)).open(&place.uri).await {
                 Ok(socket) => return Ok(socket.io),
                 Err(error) => tracing::debug!(%error, "media that a request names cannot be fetched from one of its addresses"),

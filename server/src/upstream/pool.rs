@@ -14,7 +14,7 @@ use futures_util::{
     FutureExt as _, Stream,
     future::{BoxFuture, Shared, WeakShared},
 };
-use http::{HeaderValue, Request, Response, Uri, header::HOST, uri::Scheme};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, header::HOST, uri::Scheme};
 use http_body_util::Full;
 use hyper::{
     body::{Body as _, Incoming, SizeHint},
@@ -71,6 +71,8 @@ pub(super) enum Unsent {
 /// The body of a response off a socket.
 pub(super) struct Received {
     body: Incoming,
+    /// What came behind it.
+    trailers: HeaderMap,
     carrier: Carrier,
 }
 
@@ -190,11 +192,13 @@ impl Pool {
         match way {
             Way::Line(mut line) => {
                 let response = line.send(request).await?;
-                Ok(response.map(|body| Received { body, carrier: Carrier::Line(Some(line), Arc::clone(self)) }.settled()))
+                Ok(response.map(|body| {
+                    Received { body, trailers: HeaderMap::new(), carrier: Carrier::Line(Some(line), Arc::clone(self)) }.settled()
+                }))
             }
             Way::H2(mut sender, call) => {
                 let response = sender.try_send_request(request).await?;
-                Ok(response.map(|body| Received { body, carrier: Carrier::H2 { _call: call } }))
+                Ok(response.map(|body| Received { body, trailers: HeaderMap::new(), carrier: Carrier::H2 { _call: call } }))
             }
         }
     }
@@ -256,7 +260,7 @@ impl Pool {
     /// The connection that is being opened for all; `None` if each call opens its own.
     fn opening(self: &Arc<Self>) -> Option<Opening> {
         let mut state = self.open();
-        if self.origin.scheme() != Some(&Scheme::HTTPS) || state.chose_h1 {
+        if !self.connector.may_share() || state.chose_h1 {
             return None;
         }
         if let Some(opening) = state.opening.as_ref().and_then(WeakShared::upgrade) {
@@ -394,6 +398,11 @@ impl Received {
         self.body.size_hint()
     }
 
+    /// What came behind the body, once that has been read, over HTTP/2.
+    pub(super) fn trailers(self) -> HeaderMap {
+        self.trailers
+    }
+
     /// Gives the connection back if the answer is complete.
     fn settled(mut self) -> Self {
         if self.body.is_end_stream() {
@@ -419,11 +428,10 @@ impl Stream for Received {
             Carrier::Line(None, _) => None,
             Carrier::H2 { .. } => loop {
                 match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
-                    Some(Ok(frame)) => {
-                        if let Ok(piece) = frame.into_data() {
-                            break Some(Ok(piece));
-                        }
-                    }
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(piece) => break Some(Ok(piece)),
+                        Err(frame) => this.trailers = frame.into_trailers().unwrap_or_default(),
+                    },
                     Some(Err(error)) => break Some(Err(error)),
                     None => break None,
                 }

@@ -26,6 +26,7 @@ where
     let none = GrpcService::new(|_| async { tonic::Status::unimplemented("none").into_http() });
     let grpc = admitted(&gate, &table, none);
     Edge(Arc::new(Inner {
+        health: grpc::Health::new(),
         gate,
         openapi: openapi::document(&table),
         table,

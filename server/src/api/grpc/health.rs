@@ -8,8 +8,9 @@ use std::{
     },
 };
 
-use flowgate_proto::v1::{
-    chat_service_server, completion_service_server, embedding_service_server, endpoint_service_server, prediction_service_server,
+use flowgate_proto::{
+    inference::grpc_inference_service_server,
+    v1::{chat_service_server, completion_service_server, embedding_service_server, endpoint_service_server, prediction_service_server},
 };
 use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
@@ -25,8 +26,9 @@ use tonic_health::{
 use crate::catalog::Catalog;
 
 /// The services that serve whenever the gateway does; the empty name stands for all of it.
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 7] = [
     "",
+    grpc_inference_service_server::SERVICE_NAME,
     chat_service_server::SERVICE_NAME,
     completion_service_server::SERVICE_NAME,
     embedding_service_server::SERVICE_NAME,
@@ -87,6 +89,11 @@ impl Health {
         let names = published.statuses.keys().cloned().chain([String::new()]);
         let now = names.map(|name| (name, ServingStatus::NotServing)).collect();
         self.take_over(&mut published, now).await;
+    }
+
+    /// Whether calls are taken.
+    pub async fn serves(&self) -> bool {
+        !self.published.lock().await.draining
     }
 
     /// Ends all watches, and lets none begin: one that goes on would keep its connection, and the gateway with it, until the grace is

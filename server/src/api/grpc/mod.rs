@@ -6,10 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use flowgate_proto::v1::{
-    ErrorReason, chat_service_server::ChatServiceServer, completion_service_server::CompletionServiceServer,
-    embedding_service_server::EmbeddingServiceServer, endpoint_service_server::EndpointServiceServer,
-    prediction_service_server::PredictionServiceServer,
+use flowgate_proto::{
+    inference::grpc_inference_service_server::GrpcInferenceServiceServer,
+    v1::{
+        ErrorReason, chat_service_server::ChatServiceServer, completion_service_server::CompletionServiceServer,
+        embedding_service_server::EmbeddingServiceServer, endpoint_service_server::EndpointServiceServer,
+        prediction_service_server::PredictionServiceServer,
+    },
 };
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
@@ -27,7 +30,9 @@ mod convert;
 mod embedding;
 mod endpoint;
 mod health;
+mod oip;
 pub(super) mod prediction;
+mod series;
 mod service;
 mod stream;
 #[cfg(test)]
@@ -58,9 +63,9 @@ pub fn service(gate: &Arc<Gate>, table: &Table, health: &Health, most_bytes: usi
     let doors = Doors { gate: Arc::clone(gate) };
     let mut services = Services { by_name: HashMap::new(), streamed: HashSet::new() };
     macro_rules! add_ours {
-        ($($server:ident),+) => {
+        ($($server:ident($doors:expr)),+) => {
             $(services.add(
-                $server::new(doors.clone())
+                $server::new($doors)
                     .accept_compressed(CompressionEncoding::Gzip)
                     .accept_compressed(CompressionEncoding::Zstd)
                     .send_compressed(CompressionEncoding::Gzip)
@@ -69,7 +74,14 @@ pub fn service(gate: &Arc<Gate>, table: &Table, health: &Health, most_bytes: usi
             );)+
         };
     }
-    add_ours!(ChatServiceServer, CompletionServiceServer, EmbeddingServiceServer, EndpointServiceServer, PredictionServiceServer);
+    add_ours!(
+        ChatServiceServer(doors.clone()),
+        CompletionServiceServer(doors.clone()),
+        EmbeddingServiceServer(doors.clone()),
+        EndpointServiceServer(doors.clone()),
+        PredictionServiceServer(doors.clone()),
+        GrpcInferenceServiceServer(oip::Inference { doors, health: health.clone() })
+    );
     services.add(health.server());
     services.add(reflection().build_v1().map_err(unreflected)?);
     services.add(reflection().build_v1alpha().map_err(unreflected)?);

@@ -22,6 +22,7 @@ pub fn document(table: &Table) -> Bytes {
     let comments = Comments::new(&pool);
     let mut schemas = Schemas::new(&comments);
     let error = schemas.add("Error", error());
+    let brief = schemas.add("InferenceError", inference_error());
     let mut paths = Map::new();
     for row in table.rows() {
         let operation = match row.door {
@@ -29,7 +30,8 @@ pub fn document(table: &Table) -> Bytes {
             door => foreign::words(door).map(|words| other(words, row)),
         };
         let Some(mut operation) = operation else { continue };
-        operation["responses"]["default"] = json!({"description": "A failure.", "content": {"application/json": {"schema": error}}});
+        let failure = if matches!(row.door, Door::Oip(_)) { &brief } else { &error };
+        operation["responses"]["default"] = json!({"description": "A failure.", "content": {"application/json": {"schema": failure}}});
         operation["security"] = security(row.permission);
         let item = paths.entry(row.path.clone()).or_insert_with(|| json!({}));
         item[row.method.as_str().to_ascii_lowercase()] = operation;
@@ -110,11 +112,14 @@ fn other(words: foreign::Words, row: &Row) -> Value {
     operation
 }
 
-/// The names in a path's template; all are endpoints' names so far.
+/// The names in a path's template.
 fn path_parameters(row: &Row) -> Vec<Value> {
     let names = row.path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
     names
-        .map(|name| json!({"name": name, "in": "path", "required": true, "description": "The endpoint's name.", "schema": {"type": "string"}}))
+        .map(|name| {
+            let about = if name == "version" { "A version, of which an endpoint has none." } else { "The endpoint's name." };
+            json!({"name": name, "in": "path", "required": true, "description": about, "schema": {"type": "string"}})
+        })
         .collect()
 }
 
@@ -157,6 +162,19 @@ fn error() -> Value {
                     },
                 },
             },
+        },
+    })
+}
+
+/// The body of a failure in the words of the Open Inference Protocol.
+fn inference_error() -> Value {
+    json!({
+        "type": "object",
+        "description": "Why a call failed, in the words of the Open Inference Protocol.",
+        "required": ["error", "reason"],
+        "properties": {
+            "error": {"type": "string", "description": "What is wrong and what to do next."},
+            "reason": {"type": "string", "description": "The reason, of the closed set `flowgate.v1.ErrorReason`."},
         },
     })
 }

@@ -42,6 +42,7 @@ where
         headers,
         query: query.to_owned(),
         endpoint: found.endpoint.clone(),
+        version: String::new(),
         body: Bytes::copy_from_slice(body.as_bytes()),
     };
     serve(&gate, &services(&gate), &table.rpcs()[place], asked).await
@@ -96,6 +97,7 @@ async fn what_a_client_says_of_grpc_ends_at_the_door_but_for_its_patience() {
         headers: crate::api::testing::headers(&told),
         query: String::new(),
         endpoint: "chat".to_owned(),
+        version: String::new(),
         body: Bytes::from_static(CHAT.as_bytes()),
     };
     let rpc = &table.rpcs()[place];

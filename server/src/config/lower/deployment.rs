@@ -50,6 +50,7 @@ pub(super) fn lower(at: &At<RawDeployment>, common: &Common, reading: &mut Readi
     own::check_upstream(model, raw.upstream.as_ref(), reading);
     let bases = bases(model, reading);
     let provider = fields::flavoured(model.value.config.as_ref(), find_provider(model, reading)?, reading);
+    let provider = at_oip(model, provider, reading);
     let (fields, place) = locate(model, common.task, provider, bases, reading)?;
     let place = match upstream.manager {
         Some(manager) if !matches!(place, Place::Mock(_) | Place::Model(_)) => nowhere(fields::in_manager(manager)),
@@ -127,7 +128,8 @@ fn bases(model: &At<RawModel>, reading: &mut Reading<'_>) -> Vec<(Spot, Uri)> {
         reading.damage(model.spot);
     }
     let mut bases = Vec::new();
-    for (key, url) in raw.url.iter().map(|url| ("url", url)).chain(raw.urls.iter().flatten().map(|url| ("urls", url))) {
+    let several = raw.urls.iter().flatten().map(|url| ("urls", url));
+    for (key, url) in raw.oip.iter().map(|url| ("oip", url)).chain(raw.url.iter().map(|url| ("url", url))).chain(several) {
         match units::url(&url.value) {
             Ok(uri) => bases.push((url.spot, uri)),
             Err(what) => {
@@ -176,30 +178,33 @@ fn locate(
     Some((fields, place))
 }
 
-/// What a `uri` or an `oip` address means.
+/// The row that is meant: an `oip` address stands for another protocol than that of the provider it is written beside.
+fn at_oip(model: &At<RawModel>, provider: &'static Provider, reading: &mut Reading<'_>) -> &'static Provider {
+    let (Some(oip), Some(row)) = (&model.value.oip, provider::inference()) else { return provider };
+    let beside =
+        [model.value.uri.as_ref().map(|_| "uri"), model.value.url.as_ref().map(|_| "url"), model.value.urls.as_ref().map(|_| "urls")];
+    if let Some(key) = beside.into_iter().flatten().next() {
+        reading.error(oip.spot, Diagnostic::new(format!("`oip` stands beside `{key}`")).expected("one of the two"));
+    }
+    if provider.kind != Kind::Models && provider.name != row.name {
+        let diagnostic = Diagnostic::new(format!("`oip` does not go with `provider: {}`", provider.name));
+        reading.error(oip.spot, diagnostic.expected("`provider: mlflow`"));
+    }
+    row
+}
+
+/// What a `uri` means.
 fn check_uri(model: &At<RawModel>, provider: &Provider, bases: &[(Spot, Uri)], reading: &mut Reading<'_>) -> Option<Place> {
-    let (key, at) = match (&model.value.uri, &model.value.oip) {
-        (Some(uri), None) => ("uri", uri),
-        (None, Some(oip)) => ("oip", oip),
-        (Some(_), Some(oip)) => {
-            reading.error(oip.spot, Diagnostic::new("`oip` stands beside `uri`").expected("one of the two"));
-            return None;
-        }
-        (None, None) => return None,
-    };
+    let at = model.value.uri.as_ref().filter(|_| model.value.oip.is_none())?;
     if provider.kind != Kind::Models {
-        let diagnostic = Diagnostic::new(format!("`{key}` does not go with `provider: {}`", provider.name));
+        let diagnostic = Diagnostic::new(format!("`uri` does not go with `provider: {}`", provider.name));
         reading.error(at.spot, diagnostic.expected("`provider: mlflow`"));
     }
     if let Some((spot, _)) = bases.first() {
-        let diagnostic = Diagnostic::new(format!("an address stands beside `{key}`")).expected("one of the two");
-        reading.error(*spot, diagnostic);
+        reading.error(*spot, Diagnostic::new("an address stands beside `uri`").expected("one of the two"));
     }
-    Some(if key == "uri" {
-        own::lower(at, &model.value.run, reading).map_or_else(|| nowhere("its `uri` names no model"), |model| Place::Model(Box::new(model)))
-    } else {
-        nowhere(format!("this build does not speak the Open Inference Protocol to {} yet; set the `url` of a scoring server", at.value))
-    })
+    let model = own::lower(at, &model.value.run, reading);
+    Some(model.map_or_else(|| nowhere("its `uri` names no model"), |model| Place::Model(Box::new(model))))
 }
 
 fn place(model: &At<RawModel>, provider: &Provider, uris: Vec<Uri>, fields: &Fields, reading: &mut Reading<'_>) -> Option<Place> {

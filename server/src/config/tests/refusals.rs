@@ -94,6 +94,10 @@ fn every_other_mistake_is_refused() {
         (x("model: { provider: mlflow }"), "`mlflow` needs an address\n    expected `url` or `urls`, or `uri`"),
         (x("model: { provider: mlflow, url: 'http://a', urls: ['http://b'] }"), "`urls` stands beside `url`"),
         (x("model: { provider: mlflow, url: 'http://a', uri: 'models:/x/1' }"), "an address stands beside `uri`"),
+        (x("model: { provider: mlflow, oip: 'http://a', uri: 'models:/x/1' }"), "`oip` stands beside `uri`"),
+        (x("model: { provider: mlflow, oip: 'http://a', url: 'http://b' }"), "`oip` stands beside `url`"),
+        (x("model: { provider: openai, oip: 'http://a', config: { api_key: k } }"), "`oip` does not go with `provider: openai`"),
+        (x("model: { provider: mlflow, oip: 'a:8001' }"), "expected an address, for example `http://10.0.0.5:5001`"),
         (x("model: { provider: openai, uri: 'models:/x/1', config: { api_key: k } }"), "`uri` does not go with `provider: openai`"),
         (
             x("model: { provider: mlflow, url: 'http://a', config: { model_server_url: 'http://b' } }"),

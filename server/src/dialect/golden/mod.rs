@@ -33,9 +33,11 @@ pub(super) mod generated;
 pub(super) mod hostile;
 pub(super) mod round;
 mod storm;
+mod table;
 mod text;
 
 pub(super) use asked::{ask, chat, sent, target, wire};
+pub(super) use table::table;
 use text::request_json;
 pub(super) use text::{answer_json, event_json, frames, indented, pretty, request_from, said, task};
 

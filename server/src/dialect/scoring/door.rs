@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use flowgate_proto::{
-    v1::{DataframeSplit, ErrorReason, PredictRequest, PredictResponse, Raw, predict_request::Input, predict_response::Output},
+    v1::{DataframeSplit, ErrorReason, PredictRequest, PredictResponse, Raw, Tensors, predict_request::Input, predict_response::Output},
     wkt::{ListValue, Struct, Value, value::Kind},
 };
 use http::HeaderValue;
@@ -63,7 +63,7 @@ pub fn encode_answer(answer: &PredictResponse) -> Result<(HeaderValue, Bytes)> {
         Some(Output::Frame(frame)) if frame.columns.is_empty() => out.extend_from_slice(b"[]"),
         Some(Output::Frame(frame)) => frame::write_records(&mut out, frame).map_err(inconsistent)?,
         Some(Output::Tensors(tensors)) if tensors.tensors.is_empty() => out.extend_from_slice(b"{}"),
-        Some(Output::Tensors(tensors)) => tensors::write(&mut out, tensors, Infinite::Null).map_err(inconsistent)?,
+        Some(Output::Tensors(tensors)) => tensors::write(&mut out, tensors, &[""], Infinite::Null).map_err(inconsistent)?,
         Some(Output::Raw(raw)) => {
             let content_type = HeaderValue::from_str(&raw.content_type)
                 .map_err(|error| Error::internal("an answer's content type is none").because(error))?;
@@ -72,6 +72,17 @@ pub fn encode_answer(answer: &PredictResponse) -> Result<(HeaderValue, Bytes)> {
     }
     out.push(b'}');
     Ok((JSON, out.into()))
+}
+
+/// Tensors as the JSON value that predictions are.
+///
+/// # Errors
+/// An internal error when the tensors are not consistent.
+pub fn json_of(tensors: Tensors) -> Result<Value> {
+    let (_, body) = encode_answer(&PredictResponse { output: Some(Output::Tensors(tensors)), ..PredictResponse::default() })?;
+    let broken = |error: serde_json::Error| Error::internal("predictions were written as no JSON").because(error);
+    let predictions = super::predictions(&body)?;
+    value::read(&predictions, Whole::Rounded).map_err(broken)
 }
 
 fn decode(wire: &Wire) -> Result<Request> {

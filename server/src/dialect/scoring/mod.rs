@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod answer;
+pub mod columns;
 pub mod door;
 pub mod drift;
 mod errors;
@@ -34,7 +35,7 @@ pub fn predictions(body: &Bytes) -> Result<Bytes> {
 }
 
 pub use request::json_view;
-pub(super) use request::{JSON, post, written};
+pub(super) use request::{JSON, form, post, predict, written};
 
 /// JSON text in which the tokens that only Python writes (`NaN`, `Infinity`) are `null`, as MLflow reads them; as wrong as it was in every
 /// other respect.

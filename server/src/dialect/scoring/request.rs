@@ -50,7 +50,7 @@ pub fn json_view(request: &PredictRequest) -> Option<Bytes> {
 }
 
 /// The typed request.
-pub(super) fn predict(payload: &Payload) -> Result<&PredictRequest> {
+pub(in crate::dialect) fn predict(payload: &Payload) -> Result<&PredictRequest> {
     match payload.typed()? {
         Request::Predict(request) => Ok(request),
         Request::Chat(_) | Request::Complete(_) | Request::Embed(_) => {
@@ -60,7 +60,7 @@ pub(super) fn predict(payload: &Payload) -> Result<&PredictRequest> {
 }
 
 /// The form of the answer, never unspecified.
-pub(super) fn form(request: &PredictRequest) -> Result<PredictionForm> {
+pub(in crate::dialect) fn form(request: &PredictRequest) -> Result<PredictionForm> {
     Ok(match (PredictionForm::try_from(request.prediction_form), &request.input) {
         (Err(_), _) => return Err(Error::invalid("prediction_form", "must be one of the named forms")),
         (Ok(PredictionForm::Unspecified), Some(Input::Frame(_))) => PredictionForm::Frame,
@@ -71,7 +71,8 @@ pub(super) fn form(request: &PredictRequest) -> Result<PredictionForm> {
     })
 }
 
-fn body(request: &PredictRequest) -> Result<(HeaderValue, Bytes)> {
+/// The body, and its content type.
+pub(super) fn body(request: &PredictRequest) -> Result<(HeaderValue, Bytes)> {
     form(request)?;
     let Some(input) = &request.input else {
         return Err(Error::invalid(
@@ -104,7 +105,7 @@ fn body(request: &PredictRequest) -> Result<(HeaderValue, Bytes)> {
         }
         Input::Tensors(tensors) => {
             out.extend_from_slice(b"{\"inputs\":");
-            tensors::write(&mut out, tensors, Infinite::Refused)?;
+            tensors::write(&mut out, tensors, &tensors::UNNAMED, Infinite::Refused)?;
         }
     }
     if let Some(params) = &request.params {

@@ -1,7 +1,8 @@
 //! Tensors as JSON: written as nested lists, and read from predictions.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use flowgate_proto::v1::{DataType, Tensor, Tensors};
 use serde::Serialize;
@@ -26,13 +27,16 @@ pub(super) enum Infinite {
     Null,
 }
 
-/// Appends tensors as the value of `inputs` or of `predictions`: one without a name as nested lists, else an object.
+/// What clients of other protocols, in which every tensor has a name, call the input of a model that has no name for it.
+pub(super) const UNNAMED: [&str; 3] = ["", "predict", "input-0"];
+
+/// Appends tensors as the value of `inputs` or of `predictions`: a sole one with one of the names `unnamed` as nested lists, else an object.
 ///
 /// # Errors
 /// What is wrong with the tensors, by field.
-pub(super) fn write(out: &mut Vec<u8>, tensors: &Tensors, infinite: Infinite) -> Result<()> {
+pub(super) fn write(out: &mut Vec<u8>, tensors: &Tensors, unnamed: &[&str], infinite: Infinite) -> Result<()> {
     if let [tensor] = tensors.tensors.as_slice()
-        && tensor.name.is_empty()
+        && unnamed.contains(&tensor.name.as_str())
     {
         return write_tensor(out, tensor, 0, infinite);
     }
@@ -65,23 +69,27 @@ fn write_tensor(out: &mut Vec<u8>, tensor: &Tensor, n: usize, infinite: Infinite
     let data_type = DataType::try_from(tensor.data_type).unwrap_or_default();
     let count: usize = shape.iter().product();
     let Some(size) = size(data_type) else { return Err(at(n, ".data_type", "must be one of the named types")) };
+    sole_field(tensor, n, data_type)?;
+    let counted = |field: &str, held: usize| {
+        let fits = held == count;
+        if fits { Ok(()) } else { Err(at(n, field, format!("holds {held} elements where the shape asks for {count}"))) }
+    };
     if data_type == DataType::String {
-        if tensor.strings.len() != count || !tensor.data.is_empty() {
-            let held = tensor.strings.len();
-            return Err(at(n, ".strings", format!("holds {held} elements where the shape asks for {count}, and `data` must be empty")));
-        }
+        counted(".strings", tensor.strings.len())?;
         out.reserve(tensor.strings.iter().map(|text| text.len() + 3).sum());
         let mut strings = tensor.strings.iter();
         nest(out, &shape, &mut |out| put(out, strings.next().map_or("", String::as_str)));
         return Ok(());
     }
-    if Some(tensor.data.len()) != count.checked_mul(size) || !tensor.strings.is_empty() {
+    if data_type == DataType::Bytes {
+        counted(".byte_strings", tensor.byte_strings.len())?;
+        let mut elements = tensor.byte_strings.iter();
+        nest(out, &shape, &mut |out| put(out, &elements.next().map(|bytes| BASE64_STANDARD.encode(bytes))));
+        return Ok(());
+    }
+    if Some(tensor.data.len()) != count.checked_mul(size) {
         let held = tensor.data.len();
-        return Err(at(
-            n,
-            ".data",
-            format!("holds {held} bytes where shape and type ask for {count} × {size}, and `strings` must be empty"),
-        ));
+        return Err(at(n, ".data", format!("holds {held} bytes where shape and type ask for {count} × {size}")));
     }
     if let Some(flaw) = flaw(data_type, &tensor.data, infinite) {
         return Err(at(n, ".data", flaw));
@@ -89,6 +97,19 @@ fn write_tensor(out: &mut Vec<u8>, tensor: &Tensor, n: usize, infinite: Infinite
     out.reserve(count.saturating_mul(12));
     write_elements(out, &shape, data_type, &tensor.data);
     Ok(())
+}
+
+/// Refuses elements in another field than that of their type.
+fn sole_field(tensor: &Tensor, n: usize, data_type: DataType) -> Result<()> {
+    let fields = [
+        (".data", tensor.data.is_empty() || !matches!(data_type, DataType::String | DataType::Bytes)),
+        (".strings", tensor.strings.is_empty() || data_type == DataType::String),
+        (".byte_strings", tensor.byte_strings.is_empty() || data_type == DataType::Bytes),
+    ];
+    match fields.iter().find(|(_, is_right)| !is_right) {
+        Some((field, _)) => Err(at(n, field, "must be empty, since elements of this type stand in another field")),
+        None => Ok(()),
+    }
 }
 
 /// The shape as sizes, once it is known to be no trap.
@@ -113,13 +134,13 @@ fn shape(tensor: &Tensor, n: usize) -> Result<Vec<usize>> {
     Ok(shape)
 }
 
-/// The size of one element in bytes, 0 for strings; `None` when the type is none.
+/// The size of one element in bytes, 0 for those that have none; `None` when the type is none.
 fn size(data_type: DataType) -> Option<usize> {
     Some(match data_type {
         DataType::Unspecified => return None,
-        DataType::String => 0,
+        DataType::String | DataType::Bytes => 0,
         DataType::Bool | DataType::Int8 | DataType::Uint8 => 1,
-        DataType::Int16 | DataType::Uint16 => 2,
+        DataType::Int16 | DataType::Uint16 | DataType::Float16 => 2,
         DataType::Int32 | DataType::Uint32 | DataType::Float32 => 4,
         DataType::Int64 | DataType::Uint64 | DataType::Float64 => 8,
     })
@@ -128,6 +149,7 @@ fn size(data_type: DataType) -> Option<usize> {
 /// What the bytes hold that JSON cannot say.
 fn flaw(data_type: DataType, data: &[u8], infinite: Infinite) -> Option<&'static str> {
     let has_infinity = || match data_type {
+        DataType::Float16 => elements(data).any(|bytes| from_half(bytes).is_infinite()),
         DataType::Float32 => elements(data).any(|bytes| f32::from_le_bytes(bytes).is_infinite()),
         DataType::Float64 => elements(data).any(|bytes| f64::from_le_bytes(bytes).is_infinite()),
         _ => false,
@@ -138,6 +160,18 @@ fn flaw(data_type: DataType, data: &[u8], infinite: Infinite) -> Option<&'static
     (infinite == Infinite::Refused && has_infinity()).then_some("holds an infinity, which JSON lacks; send NaN, or a `raw` body")
 }
 
+/// A 16-bit float, which every 32-bit one holds exactly.
+fn from_half(bytes: [u8; 2]) -> f32 {
+    let bits = u16::from_le_bytes(bytes);
+    let (sign, exponent, fraction) = (u32::from(bits >> 15) << 31, u32::from(bits >> 10 & 0x1f), u32::from(bits & 0x3ff));
+    match exponent {
+        // 2^-24 is the least there is.
+        0 => f32::from_bits(sign | (f32::from(bits & 0x3ff) * 2.0_f32.powi(-24)).to_bits()),
+        31 => f32::from_bits(sign | 0x7f80_0000 | fraction << 13),
+        _ => f32::from_bits(sign | (exponent + 112) << 23 | fraction << 13),
+    }
+}
+
 /// The elements of `N` bytes each.
 fn elements<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> {
     data.as_chunks().0.iter().copied()
@@ -145,7 +179,7 @@ fn elements<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> {
 
 fn write_elements(out: &mut Vec<u8>, shape: &[usize], data_type: DataType, data: &[u8]) {
     match data_type {
-        DataType::Unspecified | DataType::String => {}
+        DataType::Unspecified | DataType::String | DataType::Bytes => {}
         DataType::Bool => write_all(out, shape, elements(data).map(|[byte]| byte != 0)),
         DataType::Int8 => write_all(out, shape, elements(data).map(i8::from_le_bytes)),
         DataType::Int16 => write_all(out, shape, elements(data).map(i16::from_le_bytes)),
@@ -155,6 +189,7 @@ fn write_elements(out: &mut Vec<u8>, shape: &[usize], data_type: DataType, data:
         DataType::Uint16 => write_all(out, shape, elements(data).map(u16::from_le_bytes)),
         DataType::Uint32 => write_all(out, shape, elements(data).map(u32::from_le_bytes)),
         DataType::Uint64 => write_all(out, shape, elements(data).map(u64::from_le_bytes)),
+        DataType::Float16 => write_all(out, shape, elements(data).map(from_half)),
         DataType::Float32 => write_all(out, shape, elements(data).map(f32::from_le_bytes)),
         DataType::Float64 => write_all(out, shape, elements(data).map(f64::from_le_bytes)),
     }
@@ -177,34 +212,77 @@ fn nest(out: &mut Vec<u8>, shape: &[usize], leaf: &mut impl FnMut(&mut Vec<u8>))
     out.push(b']');
 }
 
-/// Reads predictions as tensors: an object is one named tensor per key, anything else one without a name.
+/// Reads predictions as tensors: an object is one named tensor per key, a list of records one per column, anything else one without a
+/// name.
 pub(super) fn read(predictions: &Json<'_>) -> Result<Tensors, Unfit> {
     let tensors = match predictions {
         Json::Object(fields) => fields.iter().map(|(name, value)| read_tensor(name, value)).collect::<Result<_, Unfit>>()?,
+        Json::List(rows) if matches!(rows.first(), Some(Json::Object(_))) => read_columns(rows)?,
         value => vec![read_tensor("", value)?],
     };
     Ok(Tensors { tensors })
 }
 
+/// The columns of records, in the order of the first.
+fn read_columns(rows: &[Json<'_>]) -> Result<Vec<Tensor>, Unfit> {
+    const RAGGED: Unfit = Unfit::Shape("are records of different columns");
+    let records: Option<Vec<_>> = rows.iter().map(|row| if let Json::Object(fields) = row { Some(fields) } else { None }).collect();
+    let records = records.ok_or(RAGGED)?;
+    let Some((first, others)) = records.split_first() else { return Ok(Vec::new()) };
+    let mut columns: Vec<Vec<&Json<'_>>> = first.iter().map(|(_, value)| vec![value]).collect();
+    let places: HashMap<&str, usize> = first.iter().zip(0..).map(|((name, _), place)| (&**name, place)).collect();
+    for record in others {
+        if record.len() != columns.len() {
+            return Err(RAGGED);
+        }
+        for (name, value) in *record {
+            let column = places.get(&**name).and_then(|place| columns.get_mut(*place)).ok_or(RAGGED)?;
+            column.push(value);
+        }
+    }
+    if columns.iter().any(|column| column.len() != records.len()) {
+        return Err(RAGGED);
+    }
+    first.iter().zip(columns).map(|((name, _), column)| read_items(name, &column)).collect()
+}
+
 fn read_tensor(name: &str, value: &Json<'_>) -> Result<Tensor, Unfit> {
+    let shape = shape_of(value);
+    let mut cells = Vec::new();
+    flatten(value, &shape, &mut cells)?;
+    typed(name, &shape, &cells)
+}
+
+/// A tensor whose first dimension is that of `items`.
+fn read_items(name: &str, items: &[&Json<'_>]) -> Result<Tensor, Unfit> {
+    let inner = items.first().map(|item| shape_of(item)).unwrap_or_default();
+    let mut cells = Vec::with_capacity(items.len());
+    items.iter().try_for_each(|item| flatten(item, &inner, &mut cells))?;
+    typed(name, &[&[items.len()], &inner[..]].concat(), &cells)
+}
+
+/// The shape that a value has if its lists are all alike.
+fn shape_of(value: &Json<'_>) -> Vec<usize> {
     let mut shape = Vec::new();
     let mut corner = Some(value);
     while let Some(Json::List(items)) = corner {
         shape.push(items.len());
         corner = items.first();
     }
-    let mut cells = Vec::new();
-    flatten(value, &shape, &mut cells)?;
+    shape
+}
+
+fn typed(name: &str, shape: &[usize], cells: &[&Json<'_>]) -> Result<Tensor, Unfit> {
     let mut kind = Kind::Null;
     let mut nulls = cells.is_empty();
-    for cell in &cells {
+    for cell in cells {
         let next = cell.kind().ok_or(Unfit::Shape("hold objects inside lists"))?;
         nulls |= next == Kind::Null;
         kind = kind.join(next).ok_or(Unfit::Shape("mix kinds in one tensor"))?;
     }
     let mut tensor =
         Tensor { name: name.to_owned(), shape: shape.iter().filter_map(|size| i64::try_from(*size).ok()).collect(), ..Tensor::default() };
-    let data_type = fill(&mut tensor, &cells, kind, nulls)?;
+    let data_type = fill(&mut tensor, cells, kind, nulls)?;
     tensor.set_data_type(data_type);
     Ok(tensor)
 }

@@ -1,6 +1,6 @@
 //! Golden tables of the scoring dialect, and properties that no table shows. `UPDATE=1` rewrites the tables.
 
-use std::{fmt::Write as _, fs, path::PathBuf};
+use std::fmt::Write as _;
 
 use bytes::Bytes;
 use flowgate_proto::v1::{
@@ -17,31 +17,8 @@ use crate::{
     event::{Answer, Lane, Payload, Request, Task},
 };
 
-/// Runs every case of a table: `# name`, `> input`, `< output`.
 fn check(table: &str, run: impl Fn(Value) -> String) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/dialect/scoring/testdata").join(table);
-    let before = fs::read_to_string(&path).unwrap();
-    let (mut after, mut name, mut output) = (String::new(), "", String::new());
-    for line in before.lines() {
-        if let Some(case) = line.strip_prefix("# ") {
-            name = case;
-        }
-        if let Some(input) = line.strip_prefix("> ") {
-            output = run(serde_json::from_str(input).unwrap_or_else(|error| panic!("{table}: {name}: {error}")));
-            assert!(!output.contains("SECRETVALUE") && !output.contains("7777777"), "{table}: {name}: an input is echoed: {output}");
-        }
-        match line.strip_prefix("<") {
-            Some(_) => writeln!(after, "< {output}").unwrap(),
-            None => writeln!(after, "{line}").unwrap(),
-        }
-    }
-    if std::env::var_os("UPDATE").is_some() {
-        fs::write(&path, after).unwrap();
-    } else {
-        for (got, want) in after.lines().zip(before.lines()) {
-            assert_eq!(got, want, "{table}; UPDATE=1 accepts what is new");
-        }
-    }
+    golden::table("scoring", table, run);
 }
 
 fn text(input: &Value, key: &str) -> Option<String> {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Native, Scored, Unfit};
 use crate::{
-    dialect::{Dialect as _, Quirks, Settings, Templates, Target, scoring::SCORING},
+    dialect::{Dialect as _, Quirks, Settings, Target, scoring::SCORING, templated::Templates},
     mlflow::model_file::ModelFile,
 };
 

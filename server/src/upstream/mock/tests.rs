@@ -14,7 +14,7 @@ fn request(path: &str, body: &Value) -> http::Request<Bytes> {
 }
 
 async fn text(response: Response<Body>) -> String {
-    String::from_utf8(response.into_body().collect(1 << 20).await.unwrap().to_vec()).unwrap()
+    String::from_utf8(response.into_body().collect(1 << 20).await.unwrap().0.to_vec()).unwrap()
 }
 
 async fn answer(mock: &Mock, path: &str, body: Value) -> Value {
@@ -219,7 +219,7 @@ async fn failures_come_as_configured() {
 
     let collect = async |mode| {
         let response = failing(1, None, mode).answer(request("/v1/chat/completions", &body)).await;
-        response.into_body().collect(1 << 20).await.map(|body| String::from_utf8(body.to_vec()).unwrap())
+        response.into_body().collect(1 << 20).await.map(|(body, _)| String::from_utf8(body.to_vec()).unwrap())
     };
     assert!(collect(MockFailureMode::Cut).await.is_err());
     let ended = collect(MockFailureMode::NoEnd).await.unwrap();

@@ -53,7 +53,7 @@ async fn connections_outlive_a_reload_that_does_not_change_them() {
 #[tokio::test]
 async fn sockets_send_at_once() {
     let url = answering(String::new(), false).await;
-    let connector = Connector::new(None, None, SOON).unwrap();
+    let connector = Connector::new(None, None, SOON, false).unwrap();
     let socket = connector.open(&url.parse().unwrap()).await.unwrap();
     assert!(socket.nodelay().unwrap());
 }
@@ -78,7 +78,7 @@ async fn a_forward_proxy_gets_the_whole_address_and_its_credential() {
     assert!(head.starts_with("post http://model.invalid:81/base/x http/1.1\r\n"), "{head}");
     assert!(head.contains("proxy-authorization: basic dxnlcjpwqhnz\r\n"), "user:p@ss, in lower case as all of the head: {head}");
     assert!(head.contains("host: model.invalid:81"), "{head}");
-    let told = format!("{:?}", Connector::new(Some(&proxy.parse().unwrap()), None, SOON).unwrap());
+    let told = format!("{:?}", Connector::new(Some(&proxy.parse().unwrap()), None, SOON, false).unwrap());
     assert!(!told.contains("p%40ss"), "{told}");
 }
 

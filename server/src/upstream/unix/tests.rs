@@ -76,7 +76,7 @@ async fn a_connection_is_used_again() {
     });
     for _ in 0..3 {
         let response = server.client.send(get("http://elsewhere.test/ping?x=1")).await.unwrap();
-        assert_eq!(response.into_body().collect(10).await.unwrap(), "hi");
+        assert_eq!(response.into_body().collect(10).await.unwrap().0, "hi");
     }
     assert_eq!(server.connections.load(SeqCst), 1);
     let head = heads.recv().await.unwrap();

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::{api::table::Door, event::Task};
+use crate::{
+    api::table::{Door, Oip},
+    event::Task,
+};
 
 /// What the document says of a door.
 pub(super) struct Words {
@@ -47,6 +50,7 @@ pub(super) fn words(door: Door) -> Option<Words> {
         Door::MlflowEndpoint => {
             Words { tag: "MLflow", summary: "Returns one endpoint as MLflow's gateway does.", request: vec![], answer: whole() }
         }
+        Door::Oip(path) => inference(path),
         Door::Native(_) => return None,
     })
 }
@@ -71,6 +75,42 @@ fn open_ai(task: Task, by_model: bool) -> Words {
     }
     let body = json!({"type": "object", "properties": properties, "required": required, "additionalProperties": true});
     Words { tag, summary, request: vec![(JSON, body)], answer }
+}
+
+fn inference(path: Oip) -> Words {
+    let tag = "Open Inference Protocol";
+    let tensor = json!({
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "datatype": {"type": "string", "description": "BOOL, UINT8 to UINT64, INT8 to INT64, FP16, FP32, FP64 or BYTES."},
+            "shape": {"type": "array", "items": {"type": "integer"}},
+            "data": {"type": "array", "items": {}, "description": "The elements, row-major, in one list or nested ones."},
+        },
+        "required": ["name", "datatype", "shape"],
+        "additionalProperties": true,
+    });
+    let body = json!({
+        "type": "object",
+        "properties": {"id": {"type": "string"}, "inputs": {"type": "array", "items": tensor}},
+        "required": ["inputs"],
+        "additionalProperties": true,
+    });
+    let binary = ("application/octet-stream", json!({"type": "string", "description": "JSON, and binary data behind it."}));
+    let (summary, request) = match path {
+        Oip::Server => ("Says who answers.", vec![]),
+        Oip::Live => ("Says whether the gateway runs.", vec![]),
+        Oip::Ready => ("Says whether the gateway takes calls.", vec![]),
+        Oip::Model => ("Says what a model takes and gives.", vec![]),
+        Oip::ModelReady => ("Says whether a model can be called.", vec![]),
+        Oip::Infer => ("Asks a predict endpoint with tensors.", vec![(JSON, body), binary.clone()]),
+        Oip::Index => ("Lists the predict endpoints as models.", vec![(JSON, object())]),
+        Oip::Manage => ("Loads or unloads a model that Flowgate runs itself.", vec![(JSON, object())]),
+    };
+    let list = || json!({"type": "array", "items": object()});
+    let mut answer = vec![(JSON, if path == Oip::Index { list() } else { object() })];
+    answer.extend((path == Oip::Infer).then_some(binary));
+    Words { tag, summary, request, answer }
 }
 
 fn invocation() -> Vec<(&'static str, Value)> {

@@ -1,0 +1,118 @@
+//! The protocol's REST form.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::{
+    Gate, Knock,
+    body::Body,
+    edge::{Asked, json as json_answer, whole},
+    grpc::Health,
+    table::Oip,
+};
+use crate::{
+    dialect::oip::{
+        door,
+        rest::{self, Written},
+    },
+    error::{Error, Result},
+    event::{Answer, Payload, Request, Task},
+};
+
+/// How long the JSON of a body is that goes on with binary data.
+const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// What is asked of a repository.
+#[derive(Debug, Default, Deserialize)]
+struct Repository {
+    #[serde(default)]
+    ready: bool,
+}
+
+/// Answers a path.
+///
+/// # Errors
+/// `CALLER_ENDPOINT_NOT_FOUND`, `CALLER_WRONG_TASK`, and what an inference fails with.
+pub async fn answer(gate: &Arc<Gate>, health: &Health, path: Oip, asked: Asked) -> Result<Response<Body>> {
+    door::no_version("version", &asked.version)?;
+    let name = &asked.endpoint;
+    Ok(match path {
+        Oip::Server => {
+            let server = super::server();
+            told(&json!({"name": server.name, "version": server.version, "extensions": server.extensions}))
+        }
+        Oip::Live => told(&json!({"live": true})),
+        Oip::Ready => {
+            let ready = health.serves().await;
+            readiness(ready, &json!({"ready": ready}))
+        }
+        Oip::Model => {
+            let model = super::metadata(gate, name)?;
+            // Empty where nothing is known of them.
+            let (inputs, outputs) = (json!([]), json!([]));
+            told(&json!({"name": model.name, "versions": model.versions, "platform": model.platform, "inputs": inputs, "outputs": outputs}))
+        }
+        Oip::ModelReady => {
+            let ready = super::is_ready(gate, name)?;
+            readiness(ready, &json!({"name": name, "ready": ready}))
+        }
+        Oip::Infer => return infer(gate, asked).await,
+        Oip::Index => index(gate, &asked.body)?,
+        Oip::Manage => {
+            super::manage(gate, name)?;
+            told(&json!({}))
+        }
+    })
+}
+
+async fn infer(gate: &Arc<Gate>, asked: Asked) -> Result<Response<Body>> {
+    let Asked { visit, headers, endpoint, body, .. } = asked;
+    let (request, form) = rest::read(&endpoint, &body, json_length(&headers)?)?;
+    let knock = Knock { task: Task::Predict, streaming: false, payload: Payload::typed_only(Request::Predict(request)) };
+    let mut reply = gate.call(&visit, &headers, &endpoint, knock).await.map_err(door::in_its_words)?;
+    let crossed = std::mem::take(&mut reply.head.headers);
+    let Answer::Predict(answer) = reply.answer().await? else {
+        return Err(Error::internal("a call got an answer to another task"));
+    };
+    let Written { body, json } = rest::write(answer, &form)?;
+    let kind = if json.is_some() { "application/octet-stream" } else { "application/json" };
+    let mut response = whole(crossed, HeaderValue::from_static(kind), body);
+    if let Some(length) = json {
+        response.headers_mut().insert(JSON_LENGTH, HeaderValue::from(length));
+    }
+    Ok(response)
+}
+
+fn json_length(headers: &HeaderMap) -> Result<Option<usize>> {
+    let Some(value) = headers.get(JSON_LENGTH) else { return Ok(None) };
+    let length = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    length.map(Some).ok_or_else(|| Error::invalid(JSON_LENGTH.as_str(), "must be the length of the body's JSON in bytes"))
+}
+
+fn index(gate: &Gate, body: &Bytes) -> Result<Response<Body>> {
+    let asked: Repository = if body.is_empty() {
+        Repository::default()
+    } else {
+        serde_json::from_slice(body).map_err(|_| Error::invalid("body", "must be a JSON object in which `ready` may be true or false"))?
+    };
+    let models = super::index(gate, asked.ready).into_iter();
+    let models = models.map(|model| json!({"name": model.name, "version": model.version, "state": model.state, "reason": model.reason}));
+    Ok(told(&models.collect()))
+}
+
+fn told(body: &Value) -> Response<Body> {
+    json_answer(Bytes::from(body.to_string()))
+}
+
+/// Whoever only looks at the status sees the answer, too.
+fn readiness(ready: bool, body: &Value) -> Response<Body> {
+    let mut response = told(body);
+    if !ready {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response
+}
