@@ -21,6 +21,8 @@ pub struct Principal {
     pub name: Arc<str>,
     /// Whether the caller may name the deployment that serves a call.
     pub may_choose_deployment: bool,
+    /// Whether the caller may load and unload models that Flowgate runs.
+    pub may_load_models: bool,
     /// The tags that a deployment must have to serve its calls.
     pub require: config::Tags,
 }
@@ -52,7 +54,7 @@ struct Known {
 impl Principal {
     /// Somebody without any permission beyond calling.
     pub fn named(name: &str) -> Self {
-        Self { name: name.into(), may_choose_deployment: false, require: config::Tags::new() }
+        Self { name: name.into(), may_choose_deployment: false, may_load_models: false, require: config::Tags::new() }
     }
 
     /// Whoever calls without a credential.
@@ -79,6 +81,7 @@ impl Identity {
             let principal = Principal {
                 name: key.name.as_str().into(),
                 may_choose_deployment: key.may_choose_deployment,
+                may_load_models: key.may_load_models,
                 require: key.require.clone(),
             };
             (*hash.as_bytes(), Known { hash, principal: Arc::new(principal) })

@@ -39,8 +39,8 @@ const FOREIGN: &[(Method, &str, Permission, Door)] = &[
     (Method::POST, "/v2/models/{endpoint}/infer", Permission::Invoke, Door::Oip(Oip::Infer)),
     (Method::POST, "/v2/models/{endpoint}/versions/{version}/infer", Permission::Invoke, Door::Oip(Oip::Infer)),
     (Method::POST, "/v2/repository/index", Permission::List, Door::Oip(Oip::Index)),
-    (Method::POST, "/v2/repository/models/{endpoint}/load", Permission::Invoke, Door::Oip(Oip::Manage)),
-    (Method::POST, "/v2/repository/models/{endpoint}/unload", Permission::Invoke, Door::Oip(Oip::Manage)),
+    (Method::POST, "/v2/repository/models/{endpoint}/load", Permission::Invoke, Door::Oip(Oip::Load)),
+    (Method::POST, "/v2/repository/models/{endpoint}/unload", Permission::Invoke, Door::Oip(Oip::Unload)),
 ];
 
 /// RPCs that others have defined, which are served beside ours.
@@ -107,8 +107,10 @@ pub enum Oip {
     Infer,
     /// The models.
     Index,
-    /// To load or unload a model.
-    Manage,
+    /// To load a model.
+    Load,
+    /// To unload one.
+    Unload,
 }
 
 /// One HTTP path.

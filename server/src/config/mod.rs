@@ -134,6 +134,8 @@ pub struct Key {
     pub secret: SecretString,
     /// `may_choose_deployment`: whether `x-flowgate-deployment` is obeyed. Default no.
     pub may_choose_deployment: bool,
+    /// `may_load_models`: whether it may load and unload models that Flowgate runs. Default no.
+    pub may_load_models: bool,
     /// `require`: the tags that a deployment must have to serve its calls.
     pub require: Tags,
 }
@@ -364,7 +366,7 @@ impl Default for Config {
 impl Key {
     /// A key that may do what any caller may.
     pub fn new(name: String, secret: SecretString) -> Self {
-        Self { name, secret, may_choose_deployment: false, require: Tags::new() }
+        Self { name, secret, may_choose_deployment: false, may_load_models: false, require: Tags::new() }
     }
 }
 

@@ -127,6 +127,8 @@ pub(super) struct RawKey {
     pub key: Option<At<String>>,
     /// Whether it may name the deployment that serves a call. Default `false`.
     pub may_choose_deployment: Option<At<bool>>,
+    /// Whether it may load and unload models that Flowgate runs, by the Open Inference Protocol. Default `false`.
+    pub may_load_models: Option<At<bool>>,
     /// Tags that a deployment must have to serve its calls.
     #[schemars(schema_with = "schema::labels")]
     pub require: Option<Tree>,

@@ -14,7 +14,10 @@ use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    super::{Visit, oip},
+    super::{
+        Visit,
+        oip::{self, Act},
+    },
     Health,
     call::{Ask, Caller, Doors},
     convert, refusal,
@@ -104,24 +107,27 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<RepositoryModelLoadRequest>,
     ) -> Result<Response<RepositoryModelLoadResponse>, Status> {
-        told(request, |asked| {
-            oip::only_repository(&asked.repository_name)?;
-            oip::manage(&self.doors.gate, &asked.model_name).map(|()| RepositoryModelLoadResponse {})
-        })
+        let (caller, asked) = Caller::of(request);
+        let done = self.manage(&caller, &asked.repository_name, &asked.model_name, Act::Load).await;
+        caller.respond(done.map(|()| (HeaderMap::new(), RepositoryModelLoadResponse {})))
     }
 
     async fn repository_model_unload(
         &self,
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
-        told(request, |asked| {
-            oip::only_repository(&asked.repository_name)?;
-            oip::manage(&self.doors.gate, &asked.model_name).map(|()| RepositoryModelUnloadResponse {})
-        })
+        let (caller, asked) = Caller::of(request);
+        let done = self.manage(&caller, &asked.repository_name, &asked.model_name, Act::Unload).await;
+        caller.respond(done.map(|()| (HeaderMap::new(), RepositoryModelUnloadResponse {})))
     }
 }
 
 impl Inference {
+    async fn manage(&self, caller: &Caller, repository: &str, model: &str, act: Act) -> Result<()> {
+        oip::only_repository(repository)?;
+        oip::manage(&self.doors.gate, &caller.visit.principal, model, act).await
+    }
+
     async fn infer(&self, visit: &Visit, headers: &HeaderMap, message: ModelInferRequest) -> Result<(HeaderMap, ModelInferResponse)> {
         let (request, wanted) = door::read(message)?;
         let ask = Ask { endpoint: wanted.model.clone(), task: Task::Predict, request: event::Request::Predict(request) };

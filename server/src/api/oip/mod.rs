@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use flowgate_proto::{
-    inference::{ModelMetadataResponse, ServerMetadataResponse, repository_index_response::ModelIndex},
-    v1::ErrorReason,
+    inference::{
+        ModelMetadataResponse, ServerMetadataResponse, model_metadata_response::TensorMetadata, repository_index_response::ModelIndex,
+    },
+    v1::{ErrorReason, ModelField},
 };
 
 use super::Gate;
 use crate::{
     catalog::Endpoint,
+    config::Place,
     error::{Error, Result},
     event::Task,
+    identity::Principal,
 };
 
 pub mod rest;
@@ -33,14 +37,22 @@ pub(super) fn is_ready(gate: &Gate, name: &str) -> Result<bool> {
     Ok(model(gate, name)?.not_serving().is_none())
 }
 
-/// What a model takes and gives.
+/// What a model takes and gives, as far as that is known: of models that Flowgate runs, once they are loaded.
 ///
 /// # Errors
 /// As [`is_ready`].
 pub(super) fn metadata(gate: &Gate, name: &str) -> Result<ModelMetadataResponse> {
     let endpoint = model(gate, name)?;
     let platform = endpoint.deployments.first().map_or("", |deployment| deployment.provider);
-    Ok(ModelMetadataResponse { name: endpoint.name.to_string(), platform: platform.to_owned(), ..ModelMetadataResponse::default() })
+    let described = gate.snapshot.load().describe(&endpoint);
+    let signature = described.signature.unwrap_or_default();
+    Ok(ModelMetadataResponse {
+        name: endpoint.name.to_string(),
+        platform: platform.to_owned(),
+        versions: described.models.into_iter().map(|model| model.version).filter(|version| !version.is_empty()).collect(),
+        inputs: signature.inputs.iter().map(tensor).collect(),
+        outputs: signature.outputs.iter().map(tensor).collect(),
+    })
 }
 
 /// The models, or only those that can be called.
@@ -66,14 +78,65 @@ pub(super) fn only_repository(name: &str) -> Result<()> {
     Err(Error::invalid("repository_name", "names a repository, and there is only the gateway's configuration; leave it out"))
 }
 
-/// Loads or unloads a model: the one place for it, once there are deployments whose models Flowgate runs itself.
+/// What becomes of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    /// Loaded, or looked up anew.
+    Load,
+    /// Let go once its calls are done.
+    Unload,
+}
+
+/// Loads or unloads all models of an endpoint that Flowgate runs itself.
 ///
 /// # Errors
-/// As [`is_ready`]; `GATEWAY_UNSUPPORTED_TASK` for a model that is run by somebody else.
-pub(super) fn manage(gate: &Gate, name: &str) -> Result<()> {
-    model(gate, name)?;
-    let message = "the endpoint's model is run by the server that its deployments name, not by this gateway; load or unload it there";
-    Err(Error::new(ErrorReason::GatewayUnsupportedTask, message))
+/// As [`is_ready`]; `CALLER_FORBIDDEN` for who has no key for that; `GATEWAY_UNSUPPORTED_TASK` for a model that is run by somebody else; what
+/// keeps it from being loaded.
+pub(super) async fn manage(gate: &Gate, principal: &Principal, name: &str, act: Act) -> Result<()> {
+    let endpoint = model(gate, name)?;
+    if !principal.may_load_models {
+        let message = "the key may not load or unload models; the operator lets it by `may_load_models`, or does it by `flowgate models`";
+        return Err(Error::new(ErrorReason::CallerForbidden, message));
+    }
+    let places = endpoint.deployments.iter().filter_map(|deployment| match &deployment.config.place {
+        Place::Model(model) => Some(model),
+        Place::Http(_) | Place::Mock(_) | Place::Nowhere(_) => None,
+    });
+    let own: Vec<_> = places.filter_map(|model| gate.snapshot.load().models().known(model)).collect();
+    if own.is_empty() {
+        let message = "the endpoint's model is run by the server that its deployments name, not by this gateway; load or unload it there";
+        return Err(Error::new(ErrorReason::GatewayUnsupportedTask, message));
+    }
+    for hosted in own {
+        match act {
+            Act::Load => drop(hosted.refresh().await?),
+            Act::Unload => drop(hosted.unload()),
+        }
+    }
+    Ok(())
+}
+
+/// A field of a signature as this protocol names it: columns are tensors of any length.
+fn tensor(field: &ModelField) -> TensorMetadata {
+    let inner = field.r#type.strip_prefix("tensor(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(&field.r#type);
+    let datatype = match inner {
+        "boolean" | "bool" => "BOOL",
+        "integer" | "int32" => "INT32",
+        "long" | "int64" => "INT64",
+        "float" | "float32" => "FP32",
+        "double" | "float64" => "FP64",
+        "int8" => "INT8",
+        "int16" => "INT16",
+        "uint8" => "UINT8",
+        "uint16" => "UINT16",
+        "uint32" => "UINT32",
+        "uint64" => "UINT64",
+        "float16" => "FP16",
+        _ => "BYTES",
+    };
+    let shape = if field.shape.is_empty() { vec![-1] } else { field.shape.clone() };
+    let name = if field.name.is_empty() { "predict".to_owned() } else { field.name.clone() };
+    TensorMetadata { name, datatype: datatype.to_owned(), shape }
 }
 
 fn model(gate: &Gate, name: &str) -> Result<Arc<Endpoint>> {

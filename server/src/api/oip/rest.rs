@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use flowgate_proto::inference::model_metadata_response::TensorMetadata;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::{
-    Gate, Knock,
-    body::Body,
-    edge::{Asked, json as json_answer, whole},
-    grpc::Health,
-    table::Oip,
+use super::{
+    super::{
+        Gate, Knock,
+        body::Body,
+        edge::{Asked, json as json_answer, whole},
+        grpc::Health,
+        table::Oip,
+    },
+    Act,
 };
 use crate::{
     dialect::oip::{
@@ -52,8 +56,10 @@ pub async fn answer(gate: &Arc<Gate>, health: &Health, path: Oip, asked: Asked) 
         }
         Oip::Model => {
             let model = super::metadata(gate, name)?;
-            // Empty where nothing is known of them.
-            let (inputs, outputs) = (json!([]), json!([]));
+            let tensors = |all: &[TensorMetadata]| -> Vec<Value> {
+                all.iter().map(|one| json!({"name": one.name, "datatype": one.datatype, "shape": one.shape})).collect()
+            };
+            let (inputs, outputs) = (tensors(&model.inputs), tensors(&model.outputs));
             told(&json!({"name": model.name, "versions": model.versions, "platform": model.platform, "inputs": inputs, "outputs": outputs}))
         }
         Oip::ModelReady => {
@@ -62,8 +68,9 @@ pub async fn answer(gate: &Arc<Gate>, health: &Health, path: Oip, asked: Asked) 
         }
         Oip::Infer => return infer(gate, asked).await,
         Oip::Index => index(gate, &asked.body)?,
-        Oip::Manage => {
-            super::manage(gate, name)?;
+        Oip::Load | Oip::Unload => {
+            let act = if path == Oip::Load { Act::Load } else { Act::Unload };
+            super::manage(gate, &asked.visit.principal, name, act).await?;
             told(&json!({}))
         }
     })

@@ -17,7 +17,7 @@ pub(super) fn lower(uri: &At<String>, run: &RawRun, reading: &mut Reading<'_>) -
     let known = match uri.value.parse::<ModelUri>() {
         Ok(known) => Some(beside(known, uri, reading)),
         Err(error) => {
-            reading.wrong(uri.spot, "uri", error.to_string());
+            reading.error(uri.spot, Diagnostic::new(error.to_string()));
             None
         }
     };

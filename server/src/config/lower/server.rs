@@ -104,7 +104,7 @@ fn origins(raw: &RawConfig, reading: &mut Reading<'_>) -> Vec<String> {
 fn lower_keys(raw: &[At<RawKey>], reading: &mut Reading<'_>) -> Vec<Key> {
     let mut names: HashMap<&str, Spot> = HashMap::new();
     let mut keys: Vec<Key> = Vec::new();
-    for RawKey { name, key, may_choose_deployment, require } in raw.iter().map(|key| &key.value) {
+    for RawKey { name, key, may_choose_deployment, may_load_models, require } in raw.iter().map(|key| &key.value) {
         let require = require.as_ref().map(|tags| traits::required(tags, "require", reading)).unwrap_or_default();
         if let Some(name) = name {
             if name.value.trim().is_empty() || name.value.len() > 128 || name.value.contains(char::is_control) {
@@ -120,7 +120,8 @@ fn lower_keys(raw: &[At<RawKey>], reading: &mut Reading<'_>) -> Vec<Key> {
             continue;
         }
         let may_choose_deployment = may_choose_deployment.as_ref().is_some_and(|may| may.value);
-        keys.push(Key { may_choose_deployment, require, ..Key::new(name.value.clone(), secret) });
+        let may_load_models = may_load_models.as_ref().is_some_and(|may| may.value);
+        keys.push(Key { may_choose_deployment, may_load_models, require, ..Key::new(name.value.clone(), secret) });
     }
     keys
 }

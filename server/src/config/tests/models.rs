@@ -22,8 +22,8 @@ fn a_model_is_as_the_file_says() {
     assert_eq!((model.runtime, model.idle, model.min, model.max, model.env_manager), (Runtime::Python, None, 2, 2, PythonEnv::Uv));
     assert_eq!(model.resources, Resources { threads: Some(2), memory: Some(1 << 30), devices: Some("0".to_owned()) });
     let env: Vec<_> = model.env.0.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
-    assert_eq!(env, [("KEY", "app-value"), ("LANGUAGE", "de")]);
-    assert!(!format!("{model:?}").contains("app-value"));
+    assert_eq!(env, [("KEY", "app-key-value"), ("LANGUAGE", "de")]);
+    assert!(!format!("{model:?}").contains("app-key-value"));
     assert_eq!(lowered("uri: /models/a, idle: 90s, max: 3").idle, Some(Duration::from_secs(90)));
 }
 
@@ -49,7 +49,7 @@ fn what_holds_for_all_models() {
 #[test]
 fn what_makes_no_sense_is_refused() {
     let cases = [
-        ("uri: \"models:/a\"", "`uri` is `models:/a`"),
+        ("uri: \"models:/a\"", "`models:/a` names no version of a model; write"),
         ("uri: \"gs://a/b\"", "nothing is read from `gs:`"),
         ("uri: \"models:/a/1\", url: \"http://h:1\"", "an address stands beside `uri`"),
         ("uri: \"models:/a/1\", config: { api_key: k }", "`api_key` does nothing beside `uri`"),

@@ -105,7 +105,8 @@ fn inference(path: Oip) -> Words {
         Oip::ModelReady => ("Says whether a model can be called.", vec![]),
         Oip::Infer => ("Asks a predict endpoint with tensors.", vec![(JSON, body), binary.clone()]),
         Oip::Index => ("Lists the predict endpoints as models.", vec![(JSON, object())]),
-        Oip::Manage => ("Loads or unloads a model that Flowgate runs itself.", vec![(JSON, object())]),
+        Oip::Load => ("Loads a model that Flowgate runs itself.", vec![(JSON, object())]),
+        Oip::Unload => ("Unloads a model that Flowgate runs itself.", vec![(JSON, object())]),
     };
     let list = || json!({"type": "array", "items": object()});
     let mut answer = vec![(JSON, if path == Oip::Index { list() } else { object() })];
