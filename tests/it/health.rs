@@ -28,7 +28,7 @@ const SERVICES: [&str; 5] = [
 const LATER: &str = "  - name: later
     endpoint_type: mlflow/predict
     path: /own/later
-    model: { provider: mlflow, uri: \"models:/x/1\" }
+    model: { provider: mlflow, url: \"http://127.0.0.1:1\", config: { api_key: \"{{ secrets.vault:a#b }}\" } }
   - name: foreign
     endpoint_type: llm/v1/chat
     path: /own/foreign
@@ -69,7 +69,7 @@ async fn an_endpoint_that_does_not_serve_says_why() {
         let refusal = door.ask(&running, "later").await.unwrap_err();
         assert_eq!(refusal.reason, reason, "{door:?}: {refusal:?}");
         assert!(refusal.http.is_none_or(|status| status == 503) && refusal.code.is_none_or(|code| code == Code::FailedPrecondition));
-        assert!(refusal.message.contains("models:/"), "{door:?}: {}", refusal.message);
+        assert!(refusal.message.contains("vault"), "{door:?}: {}", refusal.message);
     }
     for door in doors::doors(Task::Chat) {
         let refusal = door.ask(&running, "foreign").await.unwrap_err();
@@ -81,7 +81,7 @@ async fn an_endpoint_that_does_not_serve_says_why() {
     }
     let endpoint = running.client().get_endpoint("later").await.unwrap();
     assert_eq!(endpoint.state().as_str_name(), "ENDPOINT_STATE_NOT_SERVING");
-    assert!(endpoint.state_reason.contains("models:/"), "{}", endpoint.state_reason);
+    assert!(endpoint.state_reason.contains("vault"), "{}", endpoint.state_reason);
 }
 
 #[tokio::test]

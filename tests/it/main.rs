@@ -20,6 +20,7 @@ mod limits;
 mod load;
 mod metrics;
 mod mirrors;
+mod models;
 mod oip;
 mod openapi;
 mod predict;

@@ -131,7 +131,7 @@ async fn a_stream_answers_in_order_and_outlives_its_failures() {
 
 #[tokio::test]
 async fn models_are_listed_and_are_not_the_gateways_to_load() {
-    let unserved = "  - { name: away, endpoint_type: mlflow/predict, model: { provider: mlflow, uri: 'models:/m/1' } }\n";
+    let unserved = "  - { name: away, endpoint_type: mlflow/predict, model: { provider: mlflow, url: 'http://127.0.0.1:1', config: { api_key: '{{ secrets.vault:a#b }}' } } }\n";
     let running = Running::start(&format!("{MODELS}{unserved}")).await;
     let mut client = client(&running);
     assert!(client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);
@@ -149,7 +149,7 @@ async fn models_are_listed_and_are_not_the_gateways_to_load() {
     }
     let load = |name: &str| RepositoryModelLoadRequest { model_name: name.to_owned(), ..Default::default() };
     let status = client.repository_model_load(load("numbers")).await.unwrap_err();
-    assert_eq!((status.code(), &reason(&status)[..]), (Code::Unimplemented, "GATEWAY_UNSUPPORTED_TASK"));
+    assert_eq!((status.code(), &reason(&status)[..]), (Code::PermissionDenied, "CALLER_FORBIDDEN"));
     assert_eq!(client.repository_model_load(load("nobody")).await.unwrap_err().code(), Code::NotFound);
 }
 

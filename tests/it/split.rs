@@ -82,7 +82,7 @@ async fn what_cannot_be_called_is_passed_over() {
     let iris = |first: &str, second: &str| {
         format!(
             "endpoints:\n  - name: iris\n    endpoint_type: mlflow/predict\n    path: /own/iris\n    deployments:\n\
-             \x20     - {{ alias: later, {first} model: {{ provider: mlflow, uri: \"models:/x/1\" }} }}\n\
+             \x20     - {{ alias: later, {first} model: {{ provider: mlflow, url: \"http://127.0.0.1:1\", config: {{ api_key: \"{{{{ secrets.vault:a#b }}}}\" }} }} }}\n\
              \x20     - {{ alias: now, {second} model: {{ provider: mlflow, url: \"{}\" }} }}\n",
             upstream.url
         )
