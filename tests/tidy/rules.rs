@@ -55,6 +55,7 @@ const NAMED: &[(&str, &str, &str)] = &[
     ("server/src/api/", "openai", "the door's own name"),
     ("server/src/api/", "anthropic", "the door's own name"),
     ("server/src/api/", "mlflow", "the door's own name"),
+    ("server/src/cli/start.rs", "mlflow", "a key of the file"),
     ("server/src/api/", "oip", "the door's own name"),
     ("server/src/config/lower/deployment.rs", "oip", "a key of the file, which stands for the provider"),
     ("server/src/upstream/mock/", "mock", "what the made-up model calls itself"),
