@@ -1,8 +1,8 @@
 //! Models of MLflow's that are answered in this process, in its scoring protocol: a body in, a status and a body out.
 //!
 //! A folder becomes an engine (ONNX, XGBoost's or LightGBM's own trees) and a plan, which says once and for all where each column or
-//! tensor of a request goes. A request is read in one pass into untyped values ([`request`], [`csv`]), laid out as the model's inputs and
-//! checked on the way ([`feed`], [`want`]), and answered ([`engine`], [`answer`]). It answers as MLflow's own server does, except where
+//! tensor of a request goes. A request is read in one pass into untyped values (`request`, `csv`), laid out as the model's inputs and
+//! checked on the way (`feed`, `want`), and answered (`engine`, `answer`). It answers as MLflow's own server does, except where
 //! that one is wrong: no number is changed silently, binary is base64 in every form, NaN is null, a failure of the model is 500, and no
 //! text repeats the input.
 //!
