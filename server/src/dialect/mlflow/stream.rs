@@ -76,7 +76,7 @@ fn form(piece: &[u8]) -> Result<Box<dyn Decoder>> {
     let text = |name| fields.get(name).and_then(|raw| serde_json::from_str::<Str<'_>>(raw.get()).ok()).unwrap_or_default();
     let kind = text("type");
     Ok(if kind.starts_with("response.") || *kind == *"error" {
-        openai_responses::decoder_to_done(&QUIRKS)
+        openai_responses::decoder_until_done(&QUIRKS)
     } else if fields.get("delta").is_some_and(|delta| delta.get().starts_with('{')) {
         Box::<Chunks>::default()
     } else if text("object").ends_with(".chunk") || fields.get("choices").is_some_and(answer::of_objects) {

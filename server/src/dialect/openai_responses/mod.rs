@@ -74,8 +74,8 @@ impl Dialect for OpenAiResponses {
 
 /// Reads the events of speakers who end a stream with `[DONE]`, whether or not they told the response begun and complete. Signatures are
 /// left unmarked.
-pub(super) fn decoder_to_done(quirks: &'static Quirks) -> Box<dyn Decoder> {
-    Box::new(stream::Typed::new(openai::errors(quirks)).to_done())
+pub(super) fn decoder_until_done(quirks: &'static Quirks) -> Box<dyn Decoder> {
+    Box::new(stream::Typed::new(openai::errors(quirks)).until_done())
 }
 
 /// The body of an ask, for this protocol and for those that only address it in another way.

@@ -131,7 +131,7 @@ impl Typed {
     }
 
     /// The same for speakers whose end mark is `[DONE]`, and who may say nothing of the response but its pieces.
-    pub(super) fn to_done(self) -> Self {
+    pub(super) fn until_done(self) -> Self {
         Self { ends_at_done: true, ..self }
     }
 
