@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     config::{self, Config, Place, suggest::nearest},
-    dialect::{Dialect, Target},
+    dialect::{Dialect, Target, mlflow},
     error::{Error, Result},
     event::{Protocol, Tariff, Task},
     provider::models,
@@ -317,7 +317,7 @@ impl Deployment {
             headers: config.headers.clone(),
             settings: config.settings.clone(),
             templates: config.templates.clone(),
-            quirks: &config.provider.quirks,
+            quirks: if matches!(config.place, Place::Model(_)) { &mlflow::OWN } else { &config.provider.quirks },
         };
         let twin = match task {
             Task::Chat => Task::Complete,

@@ -40,6 +40,7 @@ pub fn build(reason: ErrorReason, status: StatusCode, headers: &HeaderMap, said:
         ErrorReason::ProviderRateLimited => "the provider's rate limit is reached; try again later",
         ErrorReason::ProviderUnavailable => "the provider is unavailable; try again later",
         ErrorReason::ProviderFailed => "the provider failed; try again",
+        ErrorReason::ProviderModelFailed => "the model raised an exception on this input; check the input, or ask the model's owner",
         ErrorReason::CallerTooLarge => "the provider takes no request of this size",
         ErrorReason::CallerContextTooLong => "the input does not fit the model's context window; shorten it",
         ErrorReason::ProviderRejectedRequest => "the provider refused the request",

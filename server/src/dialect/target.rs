@@ -137,6 +137,8 @@ pub enum Habit {
     OwnSignatures,
     /// Its models think in the open: what they thought goes back unsigned, where the protocol's owner takes it only signed.
     OpenReasoning,
+    /// It streams if the headers ask for it, where the protocol itself has only whole answers.
+    StreamsByHeader,
 }
 
 impl Quirks {

@@ -127,7 +127,7 @@ pub(super) const fn scored(name: &'static str, fields: &'static [Field]) -> Prov
         tasks: ALL,
         fields,
         quirks: Quirks::NONE,
-        // A streamed call gets a whole answer as a stream. What a model of one's own knows, nobody else does.
+        // A streamed call gets at least a whole answer as a stream. What a model of one's own knows, nobody else does.
         capabilities: CAN_ALL,
         ..compatible(name, "", "")
     }

@@ -63,15 +63,29 @@ object! {
 /// A message of an answer.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct MessageIn<'a> {
+pub(super) struct MessageIn<'a> {
+    #[serde(borrow)]
+    pub(super) id: Option<Str<'a>>,
     #[serde(borrow)]
     role: Option<Str<'a>>,
     #[serde(borrow)]
-    content: Option<Str<'a>>,
+    pub(super) content: Option<Str<'a>>,
     #[serde(borrow)]
-    tool_calls: Option<Vec<CallIn<'a>>>,
+    pub(super) tool_calls: Option<Vec<CallIn<'a>>>,
     #[serde(borrow)]
-    tool_call_id: Option<Str<'a>>,
+    pub(super) tool_call_id: Option<Str<'a>>,
+}
+
+impl<'a> MessageIn<'a> {
+    /// Reads a message.
+    pub(super) fn of(raw: &'a RawValue) -> Result<Self> {
+        serde_json::from_str(raw.get()).map_err(|error| bad_answer(format!("a message at {}", place(&error))))
+    }
+
+    /// Whether the model says it.
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self.role.as_deref(), None | Some("" | ASSISTANT))
+    }
 }
 
 /// The body of a call.
@@ -179,9 +193,7 @@ pub(super) fn decode(json: &[u8]) -> Result<ChatResponse> {
     let answer: AnswerIn<'_> = serde_json::from_slice(json).map_err(|error| bad_answer(format!("the answer at {}", place(&error))))?;
     let mut messages = Vec::with_capacity(answer.messages.len());
     for raw in answer.messages {
-        let message: MessageIn<'_> =
-            serde_json::from_str(raw.get()).map_err(|error| bad_answer(format!("a message at {}", place(&error))))?;
-        messages.push((raw, message));
+        messages.push((raw, MessageIn::of(raw)?));
     }
     if messages.is_empty() {
         return Err(bad_answer("the answer has no messages"));
@@ -190,12 +202,10 @@ pub(super) fn decode(json: &[u8]) -> Result<ChatResponse> {
     let is_done = |call: &CallIn<'_>| answered.iter().any(|known| **known == *call.id);
     let mut parts = Vec::new();
     for (raw, message) in messages {
-        let is_own = matches!(message.role.as_deref(), None | Some("" | "assistant"));
-        if is_own && !message.tool_calls.iter().flatten().any(is_done) {
+        if message.is_own() && !message.tool_calls.iter().flatten().any(is_done) {
             parts.extend(parts_of(message));
         } else {
-            let raw = RawPart { provider: SHAPE.protocol.to_owned(), json: raw.get().to_owned() };
-            parts.push(Part { kind: Some(Kind::Raw(raw)), cache_hint: None });
+            parts.push(Part { kind: Some(Kind::Raw(kept_as(raw.get()))), cache_hint: None });
         }
     }
     let word = answer.finish_reason.to_string();
@@ -207,6 +217,11 @@ pub(super) fn decode(json: &[u8]) -> Result<ChatResponse> {
     };
     let usage = openai::read_usage(answer.usage, &QUIRKS);
     Ok(ChatResponse { choices: vec![choice], usage, provider_fields: kept(&answer.rest), ..ChatResponse::default() })
+}
+
+/// A message as the agent told it.
+pub(super) fn kept_as(json: &str) -> RawPart {
+    RawPart { provider: SHAPE.protocol.to_owned(), json: json.to_owned() }
 }
 
 fn parts_of(message: MessageIn<'_>) -> Vec<Part> {

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use flowgate_proto::v1::{CompleteResponse, CompletionChoice, EmbedResponse, Embedding};
+use http::StatusCode;
 use serde_json::value::RawValue;
 
-use super::agent;
+use super::{QUIRKS, RAISED, agent, raised};
 use crate::{
     dialect::{
         asked::wrong_task,
@@ -42,7 +43,7 @@ pub(super) fn decode(task: Task, body: &Bytes) -> Result<Read> {
     let json: &RawValue = serde_json::from_slice(&predictions).map_err(|_| bad_answer("the answer is not JSON"))?;
     let answer = match (tell(json)?, task) {
         (_, Task::Predict) => Err(wrong_task()),
-        (Told::OpenAi, task) => openai::decode_answer(task, &predictions),
+        (Told::OpenAi, task) => openai::read_answer(task, &predictions, &QUIRKS),
         (Told::Responses | Told::Agent, Task::Embed) => Err(bad_answer("the answer has no vectors")),
         (Told::Responses, _) => return Ok(Read::Responses(predictions)),
         (Told::Agent, _) => agent::decode(&predictions).map(Answer::Chat),
@@ -58,6 +59,9 @@ fn tell(json: &RawValue) -> Result<Told<'_>> {
         return Ok(Told::Bare(json));
     }
     let fields: Fields<'_> = serde_json::from_str(json.get()).map_err(|_| bad_answer("the answer is not JSON"))?;
+    if fields.get("error_code").is_some_and(|code| code.get().trim_matches('"') == RAISED) {
+        return Err(raised(StatusCode::OK));
+    }
     let holds_objects = |name: &str| fields.get(name).is_some_and(of_objects);
     if ["choices", "data"].into_iter().any(holds_objects) || ["error", "error_code"].into_iter().any(|name| fields.get(name).is_some()) {
         return Ok(Told::OpenAi);
@@ -76,12 +80,12 @@ fn tell(json: &RawValue) -> Result<Told<'_>> {
 }
 
 /// Whether a list begins with an object.
-fn of_objects(list: &RawValue) -> bool {
+pub(super) fn of_objects(list: &RawValue) -> bool {
     list.get().strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with('{'))
 }
 
 /// Predictions that are a text, or a list of texts, or of objects that each hold one. Nobody says why they end.
-fn texts(json: &RawValue) -> Result<CompleteResponse> {
+pub(super) fn texts(json: &RawValue) -> Result<CompleteResponse> {
     let no_texts = || bad_answer("the predictions are no texts");
     let list: Vec<&RawValue> =
         if json.get().starts_with('[') { serde_json::from_str(json.get()).map_err(|_| no_texts())? } else { vec![json] };

@@ -6,16 +6,18 @@
 //! - `agent`: a `ChatAgent`;
 //! - `responses`: a `ResponsesAgent`.
 //!
-//! Answers are told apart by what they hold, whatever was set. The server never streams: a streamed call gets a whole answer too.
+//! Answers are told apart by what they hold, whatever was set. MLflow's own server never streams: a streamed call gets a whole answer too.
+//! A server of ours ([`OWN`]) streams, if the model can. It is asked by a header: a field of the body would be input to models that know
+//! none of that name. Its streams end with `[DONE]`; an event `{"error": …}` in its place says what a status would have said.
 
 use bytes::Bytes;
 use flowgate_proto::v1::ErrorReason;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{
-    Ask, Decoder, Dialect, Habit, Quirks, Target,
+    Ask, Decoder, Dialect, Framing, Habit, Quirks, Target,
     asked::wrong_task,
-    openai,
+    failure, openai,
     openai_responses::OPENAI_RESPONSES,
     params::{Rules, Shape},
     scoring::{self, NeverStreams, SCORING},
@@ -28,7 +30,9 @@ use crate::{
 
 mod agent;
 mod answer;
+mod chunks;
 mod plain;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -53,7 +57,19 @@ const RESPONSES: &str = "responses";
 static SHAPE: Shape = Shape { protocol: "mlflow", reserved: &["model", "stream", "messages", "prompt", "input", "inputs"], same: &[] };
 
 /// What OpenAI's bodies are like for these models, which store nothing and sign nothing.
-static QUIRKS: Quirks = Quirks { max_tokens_field: "max_tokens", lacks: &["store"], habits: &[Habit::OpenReasoning], ..Quirks::NONE };
+static QUIRKS: Quirks = Quirks {
+    max_tokens_field: "max_tokens",
+    lacks: &["store"],
+    errors: &[(RAISED, ErrorReason::ProviderModelFailed)],
+    habits: &[Habit::OpenReasoning],
+    ..Quirks::NONE
+};
+
+/// The word of MLflow's errors for what a model raised.
+const RAISED: &str = "INTERNAL_ERROR";
+
+/// What a scoring server that Flowgate runs does beyond the protocol.
+pub static OWN: Quirks = Quirks { habits: &[Habit::StreamsByHeader], ..Quirks::NONE };
 
 /// The scoring protocol for models of language.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +82,11 @@ impl Dialect for Mlflow {
 
     fn encode(&self, ask: &Ask<'_>, target: &Target) -> Result<http::Request<Bytes>> {
         let whole = Ask { streaming: false, ..*ask };
-        scoring::post(target, scoring::JSON, body(&whole, target)?)
+        let mut request = scoring::post(target, scoring::JSON, body(&whole, target)?)?;
+        if ask.streaming && target.quirks.has(Habit::StreamsByHeader) {
+            request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(Framing::Sse.media_type()));
+        }
+        Ok(request)
     }
 
     fn decode(&self, ask: &Ask<'_>, target: &Target, headers: &HeaderMap, body: Bytes) -> Result<Answer> {
@@ -76,24 +96,37 @@ impl Dialect for Mlflow {
         }
     }
 
-    fn decoder(&self, _ask: &Ask<'_>, _target: &Target) -> Box<dyn Decoder> {
-        Box::new(NeverStreams)
+    fn decoder(&self, _ask: &Ask<'_>, target: &Target) -> Box<dyn Decoder> {
+        if target.quirks.has(Habit::StreamsByHeader) {
+            Family::of(target).decoder(Box::<stream::Stream>::default())
+        } else {
+            Box::new(NeverStreams)
+        }
     }
 
     fn classify(&self, target: &Target, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
-        let error = SCORING.classify(target, status, headers, body);
-        let is_too_large = error.reason() == ErrorReason::CallerTooLarge;
-        if error.origin() != Origin::Caller || is_too_large {
-            return error;
-        }
-        // The caller wrote no such body; we did.
-        let what = match error.violations().first() {
-            Some(violation) => format!("`{}` {}", violation.field, violation.description),
-            None => "it takes no JSON".to_owned(),
-        };
-        let message = format!("the model's server refused the request: {what}; if it wants another form, the operator must set `schema`");
-        Error::new(ErrorReason::ProviderRejectedRequest, message).upstream_status(status)
+        told(SCORING.classify(target, status, headers, body), status)
     }
+}
+
+/// What the scoring protocol's error means for a caller who does not speak it.
+fn told(error: Error, status: StatusCode) -> Error {
+    let is_too_large = error.reason() == ErrorReason::CallerTooLarge;
+    if error.origin() != Origin::Caller || is_too_large {
+        return error;
+    }
+    // The caller wrote no such body; we did.
+    let what = match error.violations().first() {
+        Some(violation) => format!("`{}` {}", violation.field, violation.description),
+        None => "it takes no JSON".to_owned(),
+    };
+    let message = format!("the model's server refused the request: {what}; if it wants another form, the operator must set `schema`");
+    Error::new(ErrorReason::ProviderRejectedRequest, message).upstream_status(status)
+}
+
+/// The error for what the model raised.
+fn raised(status: StatusCode) -> Error {
+    failure::build(ErrorReason::ProviderModelFailed, status, &HeaderMap::new(), None)
 }
 
 fn body(ask: &Ask<'_>, target: &Target) -> Result<Bytes> {

@@ -1,8 +1,8 @@
 //! Golden fixtures of the dialect.
 
-use super::{MLFLOW, SCHEMA, SCHEMAS};
+use super::{MLFLOW, OWN, SCHEMA, SCHEMAS};
 use crate::dialect::{
-    Settings, Target,
+    Quirks, Settings, Target,
     golden::{Case, Suite, checks, target},
 };
 
@@ -12,5 +12,10 @@ checks!(SUITE, Chat, Complete, Embed);
 fn target_of(case: &Case) -> Target {
     let schema = case.settings.get(SCHEMA).cloned().unwrap_or_default();
     assert!(schema.is_empty() || SCHEMAS.contains(&&*schema), "{schema}");
-    Target { settings: Settings(vec![(SCHEMA, schema)]), ..target("mlflow", "http://models:5000", "ours") }
+    let quirks = match &*case.quirks {
+        "" => &Quirks::NONE,
+        "own" => &OWN,
+        other => panic!("no quirks {other}"),
+    };
+    Target { settings: Settings(vec![(SCHEMA, schema)]), quirks, ..target("mlflow", "http://models:5000", "ours") }
 }

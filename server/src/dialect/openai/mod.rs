@@ -96,7 +96,7 @@ impl Dialect for OpenAi {
     fn decoder(&self, ask: &Ask<'_>, target: &Target) -> Box<dyn Decoder> {
         match ask.lane {
             Lane::Byte => Box::new(byte_lane::Frames::new(ask, errors(target.quirks))),
-            Lane::Typed => Family::of(target).decoder(Box::new(stream::Typed::new(target.quirks))),
+            Lane::Typed => Family::of(target).decoder(chunks_decoder(target.quirks)),
         }
     }
 
@@ -140,7 +140,11 @@ pub fn decode_answer(task: Task, body: &[u8]) -> Result<Answer> {
     read_answer(task, body, &Quirks::NONE)
 }
 
-fn read_answer(task: Task, body: &[u8], quirks: &'static Quirks) -> Result<Answer> {
+/// As [`decode_answer`], of a speaker with these quirks.
+///
+/// # Errors
+/// As [`decode_answer`].
+pub(super) fn read_answer(task: Task, body: &[u8], quirks: &'static Quirks) -> Result<Answer> {
     let errors = errors(quirks);
     match task {
         Task::Chat => answer::decode_chat(body, errors).map(Answer::Chat),
@@ -148,6 +152,11 @@ fn read_answer(task: Task, body: &[u8], quirks: &'static Quirks) -> Result<Answe
         Task::Embed => embed::decode(body, errors).map(Answer::Embed),
         Task::Predict => Err(wrong_task()),
     }
+}
+
+/// Reads a stream's chunks, for this protocol and for those that only carry them in another way. Signatures are left unmarked.
+pub(super) fn chunks_decoder(quirks: &'static Quirks) -> Box<dyn Decoder> {
+    Box::new(stream::Typed::new(quirks))
 }
 
 /// A typed request as the body that the protocol's owner would get, for whoever only looks at it. What the protocol lacks is left out; the

@@ -70,7 +70,7 @@ pub(super) fn must_rewrite(body: &[u8], fields: &Fields<'_>, quirks: &Quirks) ->
         Habit::NoDeveloper => says("\"developer\""),
         Habit::AnyForRequired => has("tool_choice"),
         Habit::AutoOnly => fields.get("tool_choice").is_some_and(|choice| choice.get() != "\"auto\""),
-        Habit::OwnSignatures | Habit::OpenReasoning => false,
+        Habit::OwnSignatures | Habit::OpenReasoning | Habit::StreamsByHeader => false,
     };
     has_marked_signature(body)
         || quirks.lacks.iter().any(|name| has(name) || stands_in_messages(name, body, fields))

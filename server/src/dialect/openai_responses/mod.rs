@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::{
-    Ask, Decoder, Dialect, Target,
+    Ask, Decoder, Dialect, Quirks, Target,
     asked::{self, wrong_task},
     openai,
     params::{Rules, Shape},
@@ -70,6 +70,12 @@ impl Dialect for OpenAiResponses {
     fn classify(&self, target: &Target, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
         openai::errors(target.quirks).classify(status, headers, body)
     }
+}
+
+/// Reads the events of speakers who end a stream with `[DONE]`, whether or not they told the response begun and complete. Signatures are
+/// left unmarked.
+pub(super) fn decoder_until_done(quirks: &'static Quirks) -> Box<dyn Decoder> {
+    Box::new(stream::Typed::new(openai::errors(quirks)).until_done())
 }
 
 /// The body of an ask, for this protocol and for those that only address it in another way.

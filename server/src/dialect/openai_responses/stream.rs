@@ -83,6 +83,8 @@ pub(super) struct Typed {
     is_started: bool,
     wants_tools: bool,
     items: Items,
+    /// Whether `[DONE]` is an end too, and nobody need have said that the response is begun.
+    ends_at_done: bool,
 }
 
 /// A whole answer.
@@ -99,6 +101,11 @@ pub(super) fn whole(body: &[u8], errors: Errors) -> Result<ChatResponse> {
 impl Decoder for Typed {
     fn frame(&mut self, frame: Frame, events: &mut Vec<Event>) -> Result<()> {
         let bytes = frame.data.trim_ascii();
+        if self.ends_at_done && bytes == b"[DONE]" {
+            self.end(&ResponseIn::default(), events)?;
+            events.push(Event::End);
+            return Ok(());
+        }
         if bytes.is_empty() || bytes == b"[DONE]" {
             events.push(Event::Ping);
             return Ok(());
@@ -120,12 +127,20 @@ impl Decoder for Typed {
 impl Typed {
     /// A decoder of one answer.
     pub(super) fn new(errors: Errors) -> Self {
-        Self { errors, pieces: Pieces::new(0), is_started: false, wants_tools: false, items: Items::default() }
+        Self { errors, pieces: Pieces::new(0), is_started: false, wants_tools: false, items: Items::default(), ends_at_done: false }
+    }
+
+    /// The same for speakers whose end mark is `[DONE]`, and who may say nothing of the response but its pieces.
+    pub(super) fn until_done(self) -> Self {
+        Self { ends_at_done: true, ..self }
     }
 
     fn event(&mut self, kind: &str, event: &EventIn<'_>, events: &mut Vec<Event>) -> Result<()> {
         if self.items.are_too_many() {
             return Err(bad_answer("the answer has more than 4,096 items"));
+        }
+        if self.ends_at_done && !matches!(kind, "response.created" | "response.completed" | "response.incomplete") {
+            self.start(&ResponseIn::default(), events);
         }
         match kind {
             "response.created" => self.start(&response(event)?, events),

@@ -101,7 +101,7 @@ const RULES: &[Rule] = &[
 ];
 
 /// The error for an answer that is not a success.
-pub(super) fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
+pub(in crate::dialect) fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
     if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
         let message = "the scoring server does not take this content type; send `application/json`, `text/csv` or \
                        `application/vnd.apache.parquet`, in UTF-8";

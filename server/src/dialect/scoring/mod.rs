@@ -34,6 +34,7 @@ pub fn predictions(body: &Bytes) -> Result<Bytes> {
     answer::predictions(body).map(|predictions| predictions.json)
 }
 
+pub(super) use errors::classify;
 pub use request::json_view;
 pub(super) use request::{JSON, form, post, predict, written};
 
@@ -71,7 +72,7 @@ impl Dialect for Scoring {
     }
 
     fn classify(&self, _target: &Target, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
-        errors::classify(status, headers, body)
+        classify(status, headers, body)
     }
 }
 

@@ -171,6 +171,10 @@ class Served:
             # The model's own `finally` runs now, and not when somebody collects the generator.
             getattr(pieces, "close", lambda: None)()
 
+    def has_no_stream(self, error):
+        """Whether the model has whole answers only. MLflow takes its own kinds of models for streamable, and they say so when asked."""
+        return isinstance(error, NotImplementedError) or isinstance(error.__context__, NotImplementedError)
+
     def failed(self, error):
         """The answer to a call that came to an exception: 4xx for bad input, 500 for the model's fault."""
         is_told = isinstance(error, self.MlflowException)
@@ -295,6 +299,8 @@ class Connection(asyncio.Protocol):
         except Gone:
             pass
         except BaseException as error:
+            if not is_begun and self.served.has_no_stream(error):
+                return self.served.predict(request)
             answer = self.served.failed(error)
             if not is_begun:
                 return answer
