@@ -1,4 +1,4 @@
-"""Models that Flowgate runs itself, through their lives: looked up in a real registry, brought, loaded, moved, lost, crashed and let go."""
+"""Models that Flowgate runs itself, through their lives: looked up in a real registry, loaded, moved, crashed and let go."""
 
 import json
 import os
@@ -25,6 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import rpc
+from conftest import mock_endpoint
 from gateway import Gateway, binary
 from processes import ROOT, Program, environment, free_port, poll
 
@@ -34,6 +35,7 @@ COLUMNS = list("abcd")
 ROWS = [[0.5, -1.25, 3.0, 0.1], [-0.5, 0.75, 1.5, -2.0]]
 BODY = {"dataframe_split": {"columns": COLUMNS, "data": ROWS}}
 RATE, MOVED = 50, 15  # calls a second, and seconds within which they have moved
+HANGING = 10  # seconds that a registry may hold up a call; the first of three tries to ask it takes as long
 RESIDENCE = 2  # seconds for which a model that was just loaded does not make way
 NATIVE, PYTHON = "MODEL_RUNTIME_NATIVE", "MODEL_RUNTIME_PYTHON"
 
@@ -46,9 +48,17 @@ def golden(folder):
 
 def same(answer, expected):
     """Whether two predictions are equal but for the last digit of a float."""
-    flat = [[value for row in told for value in (row.values() if isinstance(row, dict) else [row])] for told in (answer, expected)]
-    is_shaped = [type(row) for row in answer] == [type(row) for row in expected]
-    return is_shaped and flat[0] == pytest.approx(flat[1], rel=1e-6)
+    return kinds(answer) == kinds(expected) and numbers(answer) == pytest.approx(numbers(expected), rel=1e-6)
+
+
+def kinds(predictions):
+    """What each row is: a number, or an object with these keys."""
+    return [list(row) if isinstance(row, dict) else None for row in predictions]
+
+
+def numbers(predictions):
+    """The numbers of all rows."""
+    return [value for row in predictions for value in (row.values() if isinstance(row, dict) else [row])]
 
 
 class Slow(PythonModel):
@@ -180,7 +190,8 @@ class Home:
     def models(self, *act):
         """What `flowgate models` says, by endpoint."""
         command = [binary(), "models", *act, "--json", "--admin", self.gateway.admin]
-        said = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60, env=environment())
+        command = [str(word) for word in command]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment(), check=False)
         assert said.returncode == 0, said.stderr
         return {name: model for model in json.loads(said.stdout) for name in model["endpoints"]}
 
@@ -215,7 +226,8 @@ def family(pid):
 
 def sidecars(pid):
     """Those of them that are Python with a model."""
-    return [child for child in family(pid) if (words := command_line(child)) and "python" in words[0] and "sidecar.py" in words[1]]
+    lines = {child: [Path(word).name for word in command_line(child)[:2]] for child in family(pid)}
+    return [child for child, names in lines.items() if len(names) == 2 and "python" in names[0] and names[1] == "sidecar.py"]
 
 
 def command_line(pid):
@@ -255,7 +267,7 @@ def test_a_registered_model_answers(home, name, runtime):
 
 
 class Callers:
-    """Steady calls; each answer is kept as the version that it says and the one whose answer it is."""
+    """Steady calls. Each answer is kept as the version that it names and the one whose answer it is."""
 
     def __init__(self, home, name, versions):
         self.home, self.name, self.versions = home, name, versions
@@ -286,11 +298,16 @@ class Callers:
 
 @pytest.mark.parametrize("by", ["alias", "stage"])
 def test_a_promotion_loses_no_call(registry, home, by):
-    """Calls go on while the reference moves; each answer is of one version, the one that it names, and soon of the new one alone."""
+    """Calls go on while the reference moves. Each answer is of the version that it names, and soon all are of the new one."""
     name = f"moving-{by}"
     reference = f"models:/{name}@champion" if by == "alias" else f"models:/{name}/Production"
-    promote = (lambda version: registry.client.set_registered_model_alias(name, "champion", version)) if by == "alias" else None
-    promote = promote or (lambda version: registry.stage(name, version))
+
+    def promote(version):
+        if by == "alias":
+            registry.client.set_registered_model_alias(name, "champion", version)
+        else:
+            registry.stage(name, version)
+
     versions = {registry.register(name, XGB): golden(XGB), registry.register(name, ONNX): golden(ONNX)}
     promote("1")
     cache = registry.folder / f"cache-{by}"
@@ -309,6 +326,22 @@ def test_a_promotion_loses_no_call(registry, home, by):
     assert all(meant == [said] for said, meant in callers.answers)
     assert {said for said, _ in callers.answers[first + len(callers.threads) :]} == {"2"}
     assert took < MOVED
+
+
+def test_a_broken_promotion_changes_nothing(registry, tmp_path):
+    """The version before it goes on, and the log says why."""
+    registry.register("fragile", XGB, "champion")
+    broken = Path(shutil.copytree(XGB, tmp_path / "broken"))
+    (broken / "MLmodel").write_text("flavors: {}")
+    endpoints = [endpoint("fragile", "models:/fragile@champion")]
+    with Home("fragile", tmp_path / "cache", endpoints, tracking_uri=registry.url, refresh="1s") as home:
+        assert home.told("fragile")[1] == "1"
+        registry.register("fragile", broken, "champion")
+        poll(lambda: "a model cannot be loaded" in home.gateway.program.output(), 15, "a word in the log")
+        assert home.told("fragile")[1] == "1"
+        registry.register("fragile", ONNX, "champion")
+        poll(lambda: home.told("fragile")[1] == "3", MOVED, "the version that mends it")
+        assert same(home.told("fragile")[0], golden(ONNX))
 
 
 def test_found_models_become_endpoints(registry, tmp_path):
@@ -341,7 +374,7 @@ def test_a_damaged_file_is_fetched_again(registry, tmp_path):
 def test_a_model_too_large_for_the_cache_says_so(registry, tmp_path):
     """It names what to do, leaves nothing behind, and harms no other."""
     cache = {"folder": str(tmp_path), "max_bytes": 1000}
-    endpoints = [endpoint("trees", "models:/trees@champion"), {"name": "mock", "endpoint_type": "mlflow/predict", "model": {"provider": "mock", "name": "m"}}]
+    endpoints = [endpoint("trees", "models:/trees@champion"), mock_endpoint("mock", "mlflow/predict")]
     with Home("full", cache, endpoints, tracking_uri=registry.url, refresh="1s") as home:
         answer = home.post("trees")
         assert answer.status_code == 503, answer.text
@@ -440,15 +473,26 @@ def test_models_share_a_budget(tmp_path):
             poll(lambda: home.youngest() > RESIDENCE, 10, "models that may make way")
 
 
+def test_a_registry_that_hangs_holds_up_no_known_model(registry, home):
+    """Loaded ones go on, and one that is loaded anew takes the last version soon."""
+    home.told("trees")
+    os.killpg(registry.program.process.pid, signal.SIGSTOP)
+    try:
+        assert home.told("trees")[1] == "1"
+        home.models("unload", "trees")
+        begun = time.monotonic()
+        assert home.told("trees")[1] == "1"
+        assert time.monotonic() - begun < HANGING
+    finally:
+        os.killpg(registry.program.process.pid, signal.SIGCONT)
+
+
 def test_models_outlive_their_registry(registry, home):
-    """Loaded ones go on, and so does a gateway that starts with the same files and no registry."""
+    """Loaded ones go on, and so does a gateway that starts with the same files and no registry. The last test: it ends the registry."""
     for name in ("flower", "trees", "graph"):
         home.told(name)
     registry.program.stop()
-    try:
-        before = {name: home.told(name) for name in ("flower", "trees", "graph", "trees-stage")}
-        with Home("alone", home.cache, ENDPOINTS, tracking_uri=registry.url, refresh="1s") as alone:
-            assert {name: alone.told(name) for name in before} == before
-            assert before["trees"][1] == "1"
-    finally:
-        registry.start()
+    before = {name: home.told(name) for name in ("flower", "trees", "graph", "trees-stage")}
+    assert before["trees"][1] == "1"
+    with Home("alone", home.cache, ENDPOINTS, tracking_uri=registry.url, refresh="1s") as alone:
+        assert {name: alone.told(name) for name in before} == before
