@@ -489,10 +489,10 @@ def test_a_registry_that_hangs_holds_up_no_known_model(registry, home):
 
 def test_models_outlive_their_registry(registry, home):
     """Loaded ones go on, and so does a gateway that starts with the same files and no registry. The last test: it ends the registry."""
-    for name in ("flower", "trees", "graph"):
-        home.told(name)
-    registry.program.stop()
-    before = {name: home.told(name) for name in ("flower", "trees", "graph", "trees-stage")}
+    names = ("flower", "trees", "graph", "trees-stage")
+    before = {name: home.told(name) for name in names}
     assert before["trees"][1] == "1"
+    registry.program.stop()
+    assert {name: home.told(name) for name in names} == before
     with Home("alone", home.cache, ENDPOINTS, tracking_uri=registry.url, refresh="1s") as alone:
-        assert {name: alone.told(name) for name in before} == before
+        assert {name: alone.told(name) for name in names} == before
