@@ -71,12 +71,12 @@ impl Ground {
         })
     }
 
-    /// What a reference means now, or meant last while the registry is away; tells which.
+    /// What a reference means now, or meant last while the registry is away; tells which. Sooner when a call waits for it.
     ///
     /// # Errors
     /// What the registry says.
-    pub(super) async fn resolve(&self, uri: &ModelUri) -> Result<(Resolved, bool)> {
-        self.memory.resolve(&self.registry, uri).await
+    pub(super) async fn resolve(&self, uri: &ModelUri, is_awaited: bool) -> Result<(Resolved, bool)> {
+        self.memory.resolve(&self.registry, uri, is_awaited).await
     }
 
     /// The files of a model.

@@ -42,6 +42,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a model stays that was just loaded, however much others want its room: else two that do not fit together would do nothing but
 /// load.
 const RESIDENCE: Duration = Duration::from_secs(2);
+/// How long a version must have answered for what failed before it to count no more.
+const STEADY: Duration = Duration::from_secs(30);
 
 /// One load under way, for all who wait for it.
 type Flight = Shared<oneshot::Receiver<Result<Arc<Generation>>>>;
@@ -188,6 +190,7 @@ impl Hosted {
     pub fn unload(&self) -> bool {
         let was = self.current.swap(None).is_some();
         if was {
+            self.desk().settle();
             tracing::info!(model = %self.name, "a model is unloaded");
             self.meter.unloaded();
             self.meter.holds(0, 0);
@@ -298,6 +301,7 @@ impl Hosted {
         match loaded {
             Ok(Loaded::Same(generation)) => {
                 desk.failed = None;
+                desk.settle();
                 Ok(generation)
             }
             Ok(Loaded::New(generation)) => {
@@ -326,6 +330,15 @@ impl Hosted {
 }
 
 impl Desk {
+    /// Forgets the failures before the version that answers, or did until now, when that has done so for long. Whether it has.
+    pub(super) fn settle(&mut self) -> bool {
+        let steady = self.loaded.is_some_and(|loaded| loaded.elapsed() >= STEADY);
+        if steady {
+            self.failures = 0;
+        }
+        steady
+    }
+
     /// Takes in a failure; the next try waits longer than the last.
     pub(super) fn fail(&mut self, error: Error) -> Failed {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);

@@ -15,8 +15,6 @@ use tokio::time::{Instant, sleep};
 use super::{engine::Engine, generation::Generation, hosted::Hosted};
 use crate::error::{Error, Result};
 
-/// How long a version must have answered for its end to be no failure to load.
-const STEADY: Duration = Duration::from_secs(30);
 /// How often it is looked what is due, at least and at most.
 const LOOK: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_millis(50);
@@ -59,10 +57,8 @@ impl Hosted {
         }
         self.current.store(None);
         self.meter.holds(0, 0);
-        let steady = desk.loaded.is_some_and(|loaded| loaded.elapsed() >= STEADY);
-        if steady {
-            desk.failures = 0;
-        } else {
+        // The end of one that was just started is a failure to load.
+        if !desk.settle() {
             let error = Error::new(ErrorReason::GatewayNotServing, "the model's process ended soon after it was started");
             desk.fail(error);
         }

@@ -47,7 +47,7 @@ impl Load<'_> {
     /// # Errors
     /// What kept it from being loaded.
     pub(super) async fn run(self) -> Result<Loaded> {
-        let (resolved, _) = self.ground.resolve(&self.model.uri).await?;
+        let (resolved, _) = self.ground.resolve(&self.model.uri, self.current.is_none()).await?;
         let lease = self.ground.files(&resolved).await?;
         if let Some(current) = self.current.as_ref().filter(|current| current.lease.digest() == lease.digest()) {
             current.is_now(resolved);

@@ -265,6 +265,34 @@ async fn what_cannot_be_loaded_says_why_and_is_tried_again_ever_more_seldom() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn failures_are_forgotten_once_a_version_has_answered_for_long() {
+    let world = World::new();
+    let hosted = world.models(Settings::default()).hosted(&Model { idle: None, ..local(&world.folder("a")) });
+    let fails = async |again_in: f64| {
+        world.engines().0.fail.store(true, SeqCst);
+        let after = call(&hosted, "").await.unwrap_err().retry_after_hint().unwrap();
+        assert!((0.85..1.15).contains(&(after.as_secs_f64() / again_in)), "{after:?}");
+        world.engines().0.fail.store(false, SeqCst);
+        tokio::time::sleep(after).await;
+    };
+    fails(1.0).await;
+    fails(2.0).await;
+    // One that is let go at once proves nothing.
+    call(&hosted, "").await.unwrap();
+    assert!(hosted.unload());
+    fails(4.0).await;
+    call(&hosted, "").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert!(hosted.unload());
+    fails(1.0).await;
+    call(&hosted, "").await.unwrap();
+    assert_eq!(hosted.desk().failures, 1);
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    hosted.refresh().await.unwrap();
+    assert_eq!(hosted.desk().failures, 0, "it is looked up, and still answers");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_alias_is_followed_and_the_version_before_it_ends_its_calls() {
     let world = World::new();
     let models = world.models(Settings::default());

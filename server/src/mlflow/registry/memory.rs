@@ -6,9 +6,11 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use flowgate_proto::v1::ErrorReason;
+use tokio::time::timeout;
 
 use super::{Registry, Resolved};
 use crate::{
@@ -18,6 +20,8 @@ use crate::{
 
 /// How large the file may be: a few hundred bytes for each reference.
 const MOST: u64 = 16 << 20;
+/// How long a call waits for a registry that does not answer, where its last word is known.
+const ENOUGH: Duration = Duration::from_secs(3);
 
 /// What each reference meant last. Shared by all who ask.
 #[derive(Debug)]
@@ -58,12 +62,20 @@ impl Memory {
         }
     }
 
-    /// What a reference means now, or meant last when the registry is away; tells which. Blocks for as long as a small file is written.
+    /// What a reference means now, or meant last when the registry is away; tells which. When a call waits for it and its last meaning is
+    /// known, the registry must be quick. Blocks for as long as a small file is written.
     ///
     /// # Errors
     /// As [`Registry::resolve`].
-    pub async fn resolve(&self, registry: &Registry, uri: &ModelUri) -> Result<(Resolved, bool)> {
-        match registry.resolve(uri).await {
+    pub async fn resolve(&self, registry: &Registry, uri: &ModelUri, is_awaited: bool) -> Result<(Resolved, bool)> {
+        let asked = registry.resolve(uri);
+        let answer = if is_awaited && self.recall(uri).is_some() {
+            let late = || Error::new(ErrorReason::ProviderTimeout, format!("the registry gave no answer within {} s", ENOUGH.as_secs()));
+            timeout(ENOUGH, asked).await.unwrap_or_else(|_| Err(late()))
+        } else {
+            asked.await
+        };
+        match answer {
             Ok(resolved) => {
                 self.keep(&resolved);
                 Ok((resolved, true))

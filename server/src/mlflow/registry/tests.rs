@@ -1,6 +1,7 @@
 //! What is asked of a registry and what its answers, its refusals and its absence mean.
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{Request, StatusCode};
 
 use super::*;
@@ -160,23 +161,41 @@ async fn a_registry_that_is_away_is_remembered() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("versions.json");
     let uri: ModelUri = "models:/Iris@champion".parse().unwrap();
-    let (fresh, is_fresh) = Memory::open(&path).resolve(&registry(), &uri).await.unwrap();
+    let (fresh, is_fresh) = Memory::open(&path).resolve(&registry(), &uri, true).await.unwrap();
     assert!(is_fresh);
 
     let away = |status: u16, body: &'static str| Registry::new(servers(&Fake::default()), fetch(move |_| Ok((status, body.to_owned()))).0);
     let memory = Memory::open(&path);
-    assert_eq!(memory.resolve(&away(503, ""), &uri).await.unwrap(), (fresh.clone(), false));
+    assert_eq!(memory.resolve(&away(503, ""), &uri, true).await.unwrap(), (fresh.clone(), false));
     // The registry's own word counts.
-    memory.resolve(&away(404, r#"{"error_code":"RESOURCE_DOES_NOT_EXIST"}"#), &uri).await.unwrap_err();
-    memory.resolve(&away(401, ""), &uri).await.unwrap_err();
-    memory.resolve(&away(503, ""), &"models:/Iris/3".parse().unwrap()).await.unwrap_err();
+    memory.resolve(&away(404, r#"{"error_code":"RESOURCE_DOES_NOT_EXIST"}"#), &uri, true).await.unwrap_err();
+    memory.resolve(&away(401, ""), &uri, true).await.unwrap_err();
+    memory.resolve(&away(503, ""), &"models:/Iris/3".parse().unwrap(), true).await.unwrap_err();
 
     std::fs::write(&path, r#"{"models:/Iris@champion":"#).unwrap();
     let damaged = Memory::open(&path);
-    damaged.resolve(&away(503, ""), &uri).await.unwrap_err();
+    damaged.resolve(&away(503, ""), &uri, true).await.unwrap_err();
     damaged.keep(&fresh);
     assert_eq!(Memory::open(&path).recall(&uri), Some(fresh));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside the file");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_does_not_wait_long_for_a_registry_that_hangs() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = Memory::open(&folder.path().join("versions.json"));
+    let uri: ModelUri = "models:/Iris@champion".parse().unwrap();
+    let (fresh, _) = memory.resolve(&registry(), &uri, true).await.unwrap();
+    let hanging = Registry::new(servers(&Fake::default()), Arc::new(|_| std::future::pending().boxed()));
+    for (is_awaited, least, most) in [(true, 3, 4), (false, 30, 40)] {
+        let begun = tokio::time::Instant::now();
+        assert_eq!(memory.resolve(&hanging, &uri, is_awaited).await.unwrap(), (fresh.clone(), false));
+        assert!((least..most).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    }
+    // Without a last word there is nothing but to wait.
+    let begun = tokio::time::Instant::now();
+    memory.resolve(&hanging, &"models:/Iris/2".parse().unwrap(), true).await.unwrap_err();
+    assert!(begun.elapsed().as_secs() >= 30);
 }
 
 #[tokio::test(start_paused = true)]
