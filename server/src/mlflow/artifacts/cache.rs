@@ -200,12 +200,12 @@ impl Room {
         made.map_err(|in_use| {
             let needed = self.taken.load(Relaxed);
             if needed > budget {
-                let message = format!("the model needs {needed} bytes, and the models' cache has {budget}; raise its budget");
+                let message = format!("the model needs {needed} bytes, and the models' cache has {budget}; raise its budget, `mlflow.cache.max_bytes`");
                 return Error::new(ErrorReason::GatewayNotServing, message);
             }
             let message = format!(
                 "the model needs {needed} bytes, and of the {budget} of the models' cache {in_use} are in use and {coming} coming; raise its \
-                 budget, or unload models"
+                 budget, `mlflow.cache.max_bytes`, or unload models"
             );
             Error::new(ErrorReason::GatewayOverloaded, message)
         })

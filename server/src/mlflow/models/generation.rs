@@ -165,10 +165,20 @@ impl Generation {
         self.change(|instances| instances.push(Arc::new(instance)));
     }
 
-    /// Lets an instance go that has ended. How many are left.
-    pub(super) fn remove(&self, engine: &Weak<dyn Engine>) -> usize {
-        self.change(|instances| instances.retain(|instance| !Weak::ptr_eq(&Arc::downgrade(&instance.engine), engine)));
-        self.count()
+    /// Lets an instance go that has ended. How many are left; `None` when it was let go before.
+    pub(super) fn remove(&self, engine: &Weak<dyn Engine>) -> Option<usize> {
+        let mut was = false;
+        self.change(|instances| {
+            let before = instances.len();
+            instances.retain(|instance| !Weak::ptr_eq(&Arc::downgrade(&instance.engine), engine));
+            was = instances.len() < before;
+        });
+        was.then(|| self.count())
+    }
+
+    /// Takes in how much memory the instances take by now.
+    pub(super) fn measure(&self) {
+        self.instances.load().iter().for_each(|instance| instance.measure());
     }
 
     /// Lets the youngest instance go, once its calls are done.
@@ -200,10 +210,17 @@ impl Meant {
 
 impl Instance {
     pub(super) fn new(engine: Arc<dyn Engine>, taken: Taken) -> Self {
-        if let Some(bytes) = engine.bytes() {
-            taken.correct(bytes);
+        let instance = Self { engine, calls: AtomicUsize::new(0), taken };
+        instance.measure();
+        instance
+    }
+}
+
+impl Instance {
+    fn measure(&self) {
+        if let Some(bytes) = self.engine.bytes() {
+            self.taken.correct(bytes);
         }
-        Self { engine, calls: AtomicUsize::new(0), taken }
     }
 }
 

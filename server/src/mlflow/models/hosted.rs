@@ -146,8 +146,8 @@ impl Hosted {
                 return Ok(current);
             }
             let mut desk = self.desk();
-            if let Some(flight) = &desk.flight {
-                flight.clone()
+            if let Some(flight) = desk.flight() {
+                flight
             } else if let Some(current) = self.current.load_full() {
                 return Ok(current);
             } else {
@@ -168,8 +168,8 @@ impl Hosted {
     pub async fn refresh(&self) -> Result<Arc<Generation>> {
         let flight = {
             let mut desk = self.desk();
-            match &desk.flight {
-                Some(flight) => flight.clone(),
+            match desk.flight() {
+                Some(flight) => flight,
                 None => self.take_off(&mut desk, self.current.load_full()),
             }
         };
@@ -181,7 +181,7 @@ impl Hosted {
         let current = self.current.load_full();
         let mut desk = self.desk();
         let pausing = desk.failed.as_ref().is_some_and(|failed| failed.until > Instant::now());
-        if self.moves() && current.is_some() && desk.flight.is_none() && !pausing {
+        if self.moves() && current.is_some() && desk.flight().is_none() && !pausing {
             drop(self.take_off(&mut desk, current));
         }
     }
@@ -223,7 +223,7 @@ impl Hosted {
         }
         let desk = self.desk();
         match &desk.failed {
-            _ if desk.flight.is_some() => State::Loading,
+            _ if desk.flight().is_some() => State::Loading,
             Some(failed) => State::Failed(failed.error.clone(), failed.until.saturating_duration_since(Instant::now())),
             None => State::Unloaded,
         }
@@ -330,6 +330,11 @@ impl Hosted {
 }
 
 impl Desk {
+    /// The load under way. One that is done and still there has panicked.
+    fn flight(&self) -> Option<Flight> {
+        self.flight.clone().filter(|flight| flight.peek().is_none())
+    }
+
     /// Forgets the failures before the version that answers, or did until now, when that has done so for long. Whether it has.
     pub(super) fn settle(&mut self) -> bool {
         let steady = self.loaded.is_some_and(|loaded| loaded.elapsed() >= STEADY);

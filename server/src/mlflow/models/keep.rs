@@ -38,11 +38,12 @@ impl Hosted {
         let (me, generation, engine) = (Weak::clone(&self.me), Arc::downgrade(generation), Arc::downgrade(engine));
         self.common.tasks.spawn(async move {
             let (exit, lines) = ended.await;
-            // One that was let go is not missed.
             let (Some(me), Some(generation)) = (me.upgrade(), generation.upgrade()) else { return };
+            // One that was let go is not missed.
+            let Some(left) = generation.remove(&engine) else { return };
             me.meter.crashed();
             tracing::warn!(model = %me.name, ?exit, last = lines.last(), "a model's process has ended");
-            if generation.remove(&engine) == 0 {
+            if left == 0 {
                 me.lost(&generation);
             }
         });
@@ -92,6 +93,7 @@ impl Hosted {
     /// Does what is due by now: loads what is to be there, lets go of what nobody calls.
     async fn look(&self) {
         if let Some(current) = self.current.load().as_deref() {
+            current.measure();
             self.meter.holds(u64::try_from(current.count()).unwrap_or(u64::MAX), current.bytes());
         }
         let min = usize::try_from(self.model.min).unwrap_or(0);

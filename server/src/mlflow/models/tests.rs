@@ -38,6 +38,7 @@ struct Inner {
     champion: AtomicUsize,
     away: AtomicBool,
     engines: Engines,
+    metrics: Metrics,
 }
 
 /// Makes engines; what becomes of them is for the test to say.
@@ -61,6 +62,21 @@ struct Fixed {
     words: String,
     doing: Arc<Doing>,
     alive: Option<watch::Receiver<bool>>,
+    /// Ends the process with it.
+    life: Option<watch::Sender<bool>>,
+}
+
+impl Drop for Fixed {
+    fn drop(&mut self) {
+        if let Some(life) = &self.life {
+            life.send_replace(false);
+        }
+    }
+}
+
+/// Lets time pass; the clock is the test's, so that nobody waits.
+async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
 }
 
 impl Start for Engines {
@@ -71,7 +87,7 @@ impl Start for Engines {
         Ok(match plan.model.runtime {
             Runtime::Native => {
                 self.0.started.fetch_add(1, SeqCst);
-                Prepared::Here(Arc::new(self.fixed(plan, None)))
+                Prepared::Here(Arc::new(self.fixed(plan, None, None)))
             }
             Runtime::Auto | Runtime::Python => Prepared::Process,
         })
@@ -82,26 +98,28 @@ impl Start for Engines {
             self.0.started.fetch_add(1, SeqCst);
             self.0.gate.acquire().await.unwrap().forget();
             let (life, alive) = watch::channel(true);
-            self.0.running.lock().unwrap().push(life);
-            Ok(Arc::new(self.fixed(plan, Some(alive))) as Arc<dyn Engine>)
+            self.0.running.lock().unwrap().push(life.clone());
+            Ok(Arc::new(self.fixed(plan, Some(alive), Some(life))) as Arc<dyn Engine>)
         }
         .boxed()
     }
 }
 
 impl Engines {
-    fn fixed(&self, plan: Plan<'_>, alive: Option<watch::Receiver<bool>>) -> Fixed {
+    fn fixed(&self, plan: Plan<'_>, alive: Option<watch::Receiver<bool>>, life: Option<watch::Sender<bool>>) -> Fixed {
         let words = std::fs::read_to_string(plan.folder.join("words")).unwrap();
-        Fixed { words, doing: Arc::clone(&self.0), alive }
+        Fixed { words, doing: Arc::clone(&self.0), alive, life }
     }
 
     fn started(&self) -> usize {
         self.0.started.load(SeqCst)
     }
 
-    /// Ends the process that was started last.
+    /// Ends the process that was started last, of those that run.
     fn crash(&self) {
-        self.0.running.lock().unwrap().pop().unwrap().send(false).unwrap();
+        let mut running = self.0.running.lock().unwrap();
+        running.retain(|life| *life.borrow());
+        running.pop().unwrap().send(false).unwrap();
     }
 }
 
@@ -147,7 +165,7 @@ impl World {
         };
         let engines = Engines(Arc::new(doing));
         let folder = tempfile::tempdir().unwrap();
-        Self(Arc::new(Inner { folder, champion: AtomicUsize::new(1), away: AtomicBool::new(false), engines }))
+        Self(Arc::new(Inner { folder, champion: AtomicUsize::new(1), away: AtomicBool::new(false), engines, metrics: Metrics::new() }))
     }
 
     fn engines(&self) -> &Engines {
@@ -183,7 +201,7 @@ impl World {
             };
             Ground::over(stores, &own, Arc::new(engines.clone()), &spawning)
         };
-        Models::with(settings, Metrics::new().models().clone(), (Arc::new(open), tasks))
+        Models::with(settings, self.0.metrics.models().clone(), (Arc::new(open), tasks))
     }
 
     fn answer(&self, path: &str, query: &str) -> Result<(u16, String)> {
@@ -273,7 +291,7 @@ async fn failures_are_forgotten_once_a_version_has_answered_for_long() {
         let after = call(&hosted, "").await.unwrap_err().retry_after_hint().unwrap();
         assert!((0.85..1.15).contains(&(after.as_secs_f64() / again_in)), "{after:?}");
         world.engines().0.fail.store(false, SeqCst);
-        tokio::time::sleep(after).await;
+        pass(after).await;
     };
     fails(1.0).await;
     fails(2.0).await;
@@ -282,12 +300,12 @@ async fn failures_are_forgotten_once_a_version_has_answered_for_long() {
     assert!(hosted.unload());
     fails(4.0).await;
     call(&hosted, "").await.unwrap();
-    tokio::time::sleep(Duration::from_secs(31)).await;
+    pass(Duration::from_secs(31)).await;
     assert!(hosted.unload());
     fails(1.0).await;
     call(&hosted, "").await.unwrap();
     assert_eq!(hosted.desk().failures, 1);
-    tokio::time::sleep(Duration::from_secs(31)).await;
+    pass(Duration::from_secs(31)).await;
     hosted.refresh().await.unwrap();
     assert_eq!(hosted.desk().failures, 0, "it is looked up, and still answers");
 }
@@ -302,7 +320,7 @@ async fn an_alias_is_followed_and_the_version_before_it_ends_its_calls() {
     world.0.champion.store(2, SeqCst);
     let (slow, ()) = tokio::join!(call(&hosted, "slow"), async {
         while hosted.current().is_some_and(|current| Arc::ptr_eq(&current, &first)) {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            pass(Duration::from_secs(1)).await;
         }
         assert_eq!(call(&hosted, "").await.unwrap(), "version-2");
         world.engines().0.calls.add_permits(1);
@@ -338,17 +356,17 @@ async fn it_is_let_go_when_nobody_calls_and_not_while_somebody_does() {
     let hosted = models.hosted(&definition);
     call(&hosted, "").await.unwrap();
     let (answer, ()) = tokio::join!(call(&hosted, "slow"), async {
-        tokio::time::sleep(Duration::from_secs(200)).await;
+        pass(Duration::from_secs(200)).await;
         assert!(matches!(hosted.state(), State::Loaded));
         world.engines().0.calls.add_permits(1);
     });
     answer.unwrap();
-    tokio::time::sleep(Duration::from_secs(50)).await;
+    pass(Duration::from_secs(50)).await;
     assert!(matches!(hosted.state(), State::Loaded));
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    pass(Duration::from_secs(30)).await;
     assert!(matches!(hosted.state(), State::Unloaded));
     hosted.pin(true);
-    tokio::time::sleep(Duration::from_secs(200)).await;
+    pass(Duration::from_secs(200)).await;
     assert!(matches!(hosted.state(), State::Loaded), "what is pinned is loaded");
 }
 
@@ -361,7 +379,7 @@ async fn the_model_that_was_called_least_recently_makes_way() {
     for (at, expected) in [(0, [true, false, false]), (1, [true, true, false]), (0, [true, true, false]), (2, [true, false, true])] {
         call(&all[at], "").await.unwrap();
         assert_eq!(loaded(), expected);
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        pass(Duration::from_secs(3)).await;
     }
     // `a` is in use, so that `c` goes, though it was called later.
     let (slow, ()) = tokio::join!(call(&all[0], "slow"), async {
@@ -394,7 +412,7 @@ async fn a_process_that_ends_is_started_again_by_the_next_call_and_not_at_once()
     let models = world.models(Settings::default());
     let hosted = models.hosted(&Model { runtime: Runtime::Python, ..local(&world.folder("a")) });
     call(&hosted, "").await.unwrap();
-    tokio::time::sleep(Duration::from_secs(40)).await;
+    pass(Duration::from_secs(40)).await;
     world.engines().crash();
     while hosted.current().is_some() {
         tokio::task::yield_now().await;
@@ -408,7 +426,7 @@ async fn a_process_that_ends_is_started_again_by_the_next_call_and_not_at_once()
     }
     let error = call(&hosted, "").await.unwrap_err();
     assert!(error.to_string().contains("ended soon after it was started"), "{error}");
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    pass(Duration::from_secs(2)).await;
     assert_eq!(call(&hosted, "").await.unwrap(), "a");
 }
 
@@ -417,21 +435,35 @@ async fn instances_are_kept_and_added_while_all_are_busy() {
     let world = World::new();
     let models = world.models(Settings::default());
     let hosted = models.hosted(&Model { runtime: Runtime::Python, min: 2, max: 3, ..local(&world.folder("a")) });
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    pass(Duration::from_secs(5)).await;
     let count = || hosted.current().map_or(0, |current| current.count());
     assert_eq!(count(), 2, "without a call");
     let calls = join_all((0..20).map(|_| call(&hosted, "slow")));
     let (answers, ()) = tokio::join!(calls, async {
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        pass(Duration::from_secs(5)).await;
         call(&hosted, "").await.unwrap();
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        pass(Duration::from_secs(5)).await;
         assert_eq!(count(), 3);
         world.engines().0.calls.add_permits(20);
     });
     assert!(answers.iter().all(Result::is_ok));
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    pass(Duration::from_secs(5)).await;
     assert_eq!(count(), 2, "there is little to do");
+    let crashes = || world.0.metrics.render().lines().filter(|line| line.starts_with("flowgate_model_crashes_total{")).count();
+    assert_eq!(crashes(), 0, "one that is let go has not crashed");
     world.engines().crash();
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(count(), 2, "one that ended is replaced");
+    pass(Duration::from_secs(5)).await;
+    assert_eq!((count(), crashes(), world.engines().started()), (2, 1, 4), "one that ended is replaced");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_panics_is_no_end_of_the_model() {
+    let world = World::new();
+    let folder = world.folder("a");
+    std::fs::remove_file(folder.join("words")).unwrap();
+    let models = world.models(Settings::default());
+    let hosted = models.hosted(&Model { runtime: Runtime::Python, ..local(&folder) });
+    assert_eq!(call(&hosted, "").await.unwrap_err().reason(), ErrorReason::GatewayInternal);
+    world.folder("a");
+    assert_eq!(call(&hosted, "").await.unwrap(), "a");
 }
