@@ -10,7 +10,7 @@ import cloudpickle
 import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.protos.databricks_pb2 import RESOURCE_EXHAUSTED
+from mlflow.protos.databricks_pb2 import CANCELLED, RESOURCE_EXHAUSTED
 from mlflow.pyfunc import ChatAgent, ChatModel, PythonModel, ResponsesAgent
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.agent import ChatAgentChunk, ChatAgentMessage, ChatAgentResponse
@@ -41,12 +41,14 @@ class Frame(PythonModel):
             sys.exit(1)
         if what == "limit":
             raise MlflowException("come back later", error_code=RESOURCE_EXHAUSTED)
+        if what == "cancel":
+            raise MlflowException("enough", error_code=CANCELLED)
         if what == "decimal":
             return [Decimal(1)]
         if what == "greedy":
             return [len(bytearray(7 << 30))]
         if what == "wait":
-            wait_for(rest)
+            wait_for(rest.split()[0])
         model_input["a"] = model_input["a"] * params["factor"]
         return model_input
 

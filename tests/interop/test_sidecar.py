@@ -28,6 +28,7 @@ FRAME = {"columns": ["a", "b"], "data": [[1.5, "x"], [-2, "y"]]}
 CHAT = {"messages": [{"role": "user", "content": "hello"}], "temperature": 0.5}
 AGENT = {"messages": [{"role": "user", "content": "hello", "id": "1"}]}
 RESPONSES = {"input": [{"role": "user", "content": "hello"}]}
+STREAMED = {"Accept": "text/event-stream"}
 CALLS = 4
 
 
@@ -92,9 +93,9 @@ class Sidecar:
         finally:
             connection.close()
 
-    def events(self, body, **headers):
+    def events(self, body):
         """The data of the events of a stream."""
-        status, content_type, told = self.call(body, **headers)
+        status, content_type, told = self.call(body, **STREAMED)
         assert (status, content_type) == (200, "text/event-stream"), told
         assert told.endswith(b"\n\n")
         return [event.removeprefix("data: ") for event in told.decode().removesuffix("\n\n").split("\n\n")]
@@ -245,8 +246,8 @@ def test_a_model_may_choose_its_error(sidecars):
 @pytest.mark.parametrize("model, body", [("chat", {"messages": [1]}), ("agent", {"messages": [{"role": "user"}]})])
 def test_what_an_agent_cannot_read_is_bad_input(sidecars, model, body):
     """Whoever finds it out, and whether it is asked for a stream."""
-    for body in (body, {**body, "stream": True}):
-        status, _, told = sidecars[model].call(body)
+    for headers in ({}, STREAMED):
+        status, _, told = sidecars[model].call(body, **headers)
         assert status == 400, told
 
 
@@ -261,40 +262,44 @@ STREAMS = {
 
 @pytest.mark.parametrize("case", STREAMS)
 def test_streams(sidecars, case):
-    """Asked for in the body or by a header; the shapes are MLflow's own."""
+    """The shapes are MLflow's own."""
     model, body, want = STREAMS[case]
-    for body, headers in (({**body, "stream": True}, {}), (body, {"Accept": "text/event-stream"})):
-        *events, end = sidecars[model].events(body, **headers)
-        assert end == "[DONE]"
-        events = [json.loads(event) for event in events]
-        if model == "chat":
-            assert {event["object"] for event in events} == {"chat.completion.chunk"}
-            events = [event["choices"][0]["delta"]["content"] for event in events]
-        elif model == "agent":
-            events = [event["delta"]["content"] for event in events]
-        elif model == "responses":
-            assert [event["type"] for event in events] == ["response.output_text.delta"] * 2 + ["response.output_item.done"]
-            events = [event.get("delta") for event in events]
-        assert events == want
+    *events, end = sidecars[model].events(body)
+    assert end == "[DONE]"
+    events = [json.loads(event) for event in events]
+    if model == "chat":
+        assert {event["object"] for event in events} == {"chat.completion.chunk"}
+        events = [event["choices"][0]["delta"]["content"] for event in events]
+    elif model == "agent":
+        events = [event["delta"]["content"] for event in events]
+    elif model == "responses":
+        assert [event["type"] for event in events] == ["response.output_text.delta"] * 2 + ["response.output_item.done"]
+        events = [event.get("delta") for event in events]
+    assert events == want
 
 
-def test_who_cannot_stream_answers_whole(sidecars):
-    """As MLflow's server does."""
-    status, content_type, told = sidecars["frame"].call({"dataframe_split": FRAME, "stream": True})
-    assert (status, content_type) == (200, JSON) and json.loads(told)["predictions"]
+def test_who_cannot_stream_or_is_not_asked_to_answers_whole(sidecars):
+    """As MLflow's server does, whatever the body says."""
+    for model, body, headers in (
+        ("frame", {"dataframe_split": FRAME}, STREAMED),
+        ("words", {"prompt": "one two", "stream": True}, {}),
+        ("chat", {**CHAT, "stream": True}, {}),
+    ):
+        status, content_type, told = sidecars[model].call(body, **headers)
+        assert (status, content_type) == (200, JSON) and json.loads(told)
 
 
 def test_a_failure_before_the_first_event_is_a_status(sidecars):
     """Nothing has been streamed yet."""
-    status, _, told = sidecars["words"].call({"prompt": "raise", "stream": True})
+    status, _, told = sidecars["words"].call({"prompt": "raise"}, **STREAMED)
     assert status == 500 and json.loads(told)["error_code"] == "INTERNAL_ERROR" and b"hush" not in told
-    status, _, _ = sidecars["words"].call(b'{"prompt": 1, "stream": true', Accept="text/event-stream")
+    status, _, _ = sidecars["words"].call(b'{"prompt": 1', **STREAMED)
     assert status == 400
 
 
 def test_a_failure_in_mid_stream_is_an_event(sidecars):
     """And no end mark follows."""
-    event, error = sidecars["words"].events({"prompt": "one raise two", "stream": True})
+    event, error = sidecars["words"].events({"prompt": "one raise two"})
     assert json.loads(event) == {"text": "one"}
     error = json.loads(error)["error"]
     assert error["type"] == "INTERNAL_ERROR" and error["code"] == 500 and "hush" not in error["message"]
@@ -304,7 +309,7 @@ def test_who_hangs_up_ends_the_stream(sidecars, tmp_path):
     """The model's own `finally` runs, soon."""
     marker = tmp_path / "ended"
     connection = sidecars["words"].connection()
-    answer = connection.send_call({"prompt": f"endless {marker}", "stream": True})
+    answer = connection.send_call({"prompt": f"endless {marker}"}, **STREAMED)
     assert answer.readline().strip() and not marker.exists()
     answer.close()
     connection.close()
@@ -314,8 +319,10 @@ def test_who_hangs_up_ends_the_stream(sidecars, tmp_path):
 def test_connections_are_kept(sidecars):
     """Over answers of all kinds."""
     connection, first = sidecars["words"].connection(), None
-    for body, want in (({"prompt": "x"}, 200), ({"prompt": "x y", "stream": True}, 200), (b"{", 400), ({"prompt": "x"}, 200)):
-        answer = connection.send_call(body)
+    for body, headers, want in (
+        ({"prompt": "x"}, {}, 200), ({"prompt": "x y"}, STREAMED, 200), (b"{", {}, 400), ({"prompt": "x"}, {}, 200)
+    ):
+        answer = connection.send_call(body, **headers)
         assert answer.status == want and answer.read()
         first = first or connection.sock
         assert connection.sock is first is not None
@@ -339,6 +346,32 @@ def test_a_stuck_model_holds_up_nobody_else(sidecars, tmp_path):
     for thread in threads:
         thread.join(30)
     assert answers == [200] * (CALLS + 3)
+
+
+def test_a_process_whose_threads_are_all_lost_ends(models, tmp_path):
+    """To be started anew; while one thread may still come back it goes on."""
+    sidecar, gate = Sidecar(models["frame"], "--calls", 2, "--patience", 0.2).ready(), tmp_path / "gate"
+    try:
+        given_up = []
+        for number in range(2):
+            connection = sidecar.connection()
+            body = json.dumps({"inputs": {"a": [1], "b": [f"wait {gate} {number}"]}})
+            connection.request("POST", "/invocations", body, {"Content-Type": JSON})
+            given_up.append(connection)
+            assert sidecar.ping()
+        given_up[0].close()
+        assert sidecar.ping() and sidecar.process.poll() is None
+        given_up[1].close()
+        assert sidecar.process.wait(10) == 70
+        assert "nobody waits for" in sidecar.output().splitlines()[-1] and not sidecar.folder.exists()
+    finally:
+        sidecar.stop()
+
+
+def test_a_status_of_no_name_is_answered(sidecars):
+    """MLflow has one for calls that were cancelled; the model raised it, so that it is the model's fault."""
+    status, _, told = sidecars["frame"].call({"inputs": {"a": [1], "b": ["cancel"]}})
+    assert status == 500 and b"the model raised" in told
 
 
 @pytest.mark.parametrize(

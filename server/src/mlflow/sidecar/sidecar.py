@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import fcntl
 import functools
-import http
+import http.client
 import json
 import os
 import shutil
@@ -32,6 +32,8 @@ CSV = "text/csv"
 EVENTS = "text/event-stream"
 # Bodies with one of these are the model's input as they are.
 LLM_FIELDS = ("messages", "prompt", "input")
+# What MLflow makes of a call that was cancelled: the model says so, not the caller.
+NOBODY_WAITS = 499
 # What a call is at, by which a failure is the caller's or the model's.
 READING, RUNNING, WRITING = "reading", "running", "writing"
 
@@ -128,19 +130,10 @@ class Served:
             return self.failed(error)
 
     def wants_stream(self, request):
-        """Whether an answer is asked for piece by piece that can be given so."""
-        if not self.is_streamable or not request.headers.get("content-type", "").startswith(JSON):
-            return False
-        if EVENTS in request.headers.get("accept", ""):
-            return True
-        # Bodies without the word need not be read twice.
-        if b'"stream"' not in request.body:
-            return False
-        try:
-            asked = json.loads(request.body)
-        except (ValueError, RecursionError):
-            return False
-        return isinstance(asked, dict) and asked.get("stream") is True
+        """Whether an answer is asked for piece by piece that can be given so. Only the gateway asks, and it knows what it can pass on: a
+        body's own `stream` is the model's business, as it is in MLflow's server."""
+        is_json = request.headers.get("content-type", "").startswith(JSON)
+        return self.is_streamable and is_json and EVENTS in request.headers.get("accept", "")
 
     def read(self, body):
         """The model's input and parameters."""
@@ -193,6 +186,8 @@ class Served:
         told.pop("stack_trace", None)
         if self.call.at == READING and status >= 500:
             status, told["error_code"] = 400, "BAD_REQUEST"
+        if not 400 <= status < 600 or status == NOBODY_WAITS:
+            return self.raised("an exception")
         return Answer(status, JSON, json.dumps(told).encode())
 
     def raised(self, what):
@@ -200,13 +195,49 @@ class Served:
         return failure(500, "INTERNAL_ERROR", f"Failed to predict data: the model raised {what}; its log says more")
 
 
+class Threads:
+    """What the model runs on. A call that nobody waits for any more keeps its thread, since Python cannot end one; when all are lost so,
+    only a new process helps."""
+
+    def __init__(self, calls, patience, leave):
+        self.pool = ThreadPoolExecutor(calls, thread_name_prefix="call")
+        self.calls, self.patience, self.leave = calls, patience, leave
+        self.loop = asyncio.get_running_loop()
+        self.stuck, self.alarm = 0, None
+
+    def run(self, work, *arguments):
+        """Has a thread do it, in its turn."""
+        return self.pool.submit(work, *arguments)
+
+    def abandon(self, call):
+        """Nobody waits for a call any more."""
+        # What waits for a thread never gets one.
+        if call.cancel() or call.done():
+            return
+        self.stuck += 1
+        call.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self.back))
+        if self.stuck == self.calls:
+            self.alarm = self.loop.call_later(self.patience, self.give_up)
+
+    def back(self):
+        """A thread has come back."""
+        self.stuck -= 1
+        if self.alarm is not None:
+            self.alarm.cancel()
+            self.alarm = None
+
+    def give_up(self):
+        sys.stderr.write(f"all {self.calls} threads are in calls that nobody waits for any more; the process ends, to be started anew\n")
+        self.leave(70)
+
+
 class Connection(asyncio.Protocol):
     """One connection of the gateway, with one request at a time."""
 
-    def __init__(self, served, calls):
-        self.served, self.calls = served, calls
+    def __init__(self, served, threads):
+        self.served, self.threads = served, threads
         self.loop = asyncio.get_running_loop()
-        self.transport, self.task = None, None
+        self.transport, self.task, self.call = None, None, None
         self.received = bytearray()
         self.head = None
         self.is_gone = False
@@ -224,9 +255,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error):
         self.is_gone = True
         self.writable.set()
-        if self.task is not None:
-            # What waits for a thread never gets one; what runs in one finds out when it writes.
-            self.task.cancel()
+        if self.call is not None:
+            # What runs finds out when it writes.
+            self.threads.abandon(self.call)
 
     def pause_writing(self):
         self.writable.clear()
@@ -261,7 +292,13 @@ class Connection(asyncio.Protocol):
 
     async def serve(self, request):
         """Answers a request, and goes on to the next."""
-        answer = await self.answer(request)
+        try:
+            answer = await self.answer(request)
+        except asyncio.CancelledError:
+            return
+        except Exception:
+            traceback.print_exc()
+            answer = self.served.raised("an exception")
         if answer is not None and not self.is_gone:
             self.transport.write(head(answer.status, answer.content_type, len(answer.body)) + answer.body)
         self.task = None
@@ -278,7 +315,11 @@ class Connection(asyncio.Protocol):
             return failure(404, "ENDPOINT_NOT_FOUND", "There is /invocations, /ping, /health and /version.")
         if request.method != "POST":
             return failure(405, "BAD_REQUEST", "Send a POST.")
-        return await self.loop.run_in_executor(self.calls, self.run, request)
+        self.call = self.threads.run(self.run, request)
+        try:
+            return await asyncio.wrap_future(self.call)
+        finally:
+            self.call = None
 
     def run(self, request):
         """Has the model answer, on a thread."""
@@ -360,21 +401,22 @@ def head(status, content_type, length):
     if content_type == "text/plain":
         content_type += "; charset=utf-8"
     how = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
-    phrase = http.HTTPStatus(status).phrase
+    phrase = http.client.responses.get(status, "Unknown")
     return f"HTTP/1.1 {status} {phrase}\r\ncontent-type: {content_type}\r\n{how}\r\n\r\n".encode("latin-1")
 
 
-async def serve(folder, served, calls):
+async def serve(folder, served, calls, patience):
     """Serves for ever."""
     loop = asyncio.get_running_loop()
 
-    def leave():
+    def leave(code=0):
         shutil.rmtree(folder, ignore_errors=True)
+        sys.stderr.flush()
         # Threads in a model's code cannot be ended otherwise.
-        os._exit(0)
+        os._exit(code)
 
     loop.add_signal_handler(signal.SIGTERM, leave)
-    threads = ThreadPoolExecutor(calls, thread_name_prefix="call")
+    threads = Threads(calls, patience, leave)
     listener = socket.socket(socket.AF_UNIX)
     # Under another name until it takes connections.
     listener.bind(os.path.join(folder, SOCKET + ".new"))
@@ -393,8 +435,6 @@ def into_environment(given):
         raise Unusable(f"{sys.executable} cannot import MLflow ({in_one_line(error)}), which makes environments; install it there") from error
     if given.env_manager not in (env_manager.VIRTUALENV, env_manager.CONDA, getattr(env_manager, "UV", None)):
         raise Unusable(f"the MLflow of {sys.executable} knows no `env_manager: {given.env_manager}`; install a newer one")
-    # What is half made is removed only on an exception, and taken for whole if it is not.
-    signal.signal(signal.SIGTERM, end_by_exception)
     try:
         flavor = Model.load(given.model).flavors["python_function"]
         with lock("flowgate-environments"):
@@ -402,13 +442,13 @@ def into_environment(given):
     except Exception as error:
         traceback.print_exc()
         raise Unusable(f"MLflow cannot make the environment of `env_manager: {given.env_manager}`: {in_one_line(error)}") from error
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     enter = " && ".join([*environment.get_activate_command(), 'exec python "$@"'])
     arguments = ["--model", given.model, "--folder", given.folder, "--calls", given.calls, "--memory", given.memory]
     os.execvp("bash", ["bash", "-c", enter, "bash", os.path.abspath(__file__), *map(str, arguments)])
 
 
 def end_by_exception(*_):
+    """Ends what goes on: an environment that is half made is removed only on an exception, and taken for whole if it is not."""
     raise RuntimeError("the gateway has ended it")
 
 
@@ -434,15 +474,23 @@ def bound(memory):
         raise Unusable(f"`resources.memory` of {memory} bytes cannot be set here ({in_one_line(error)}); change it, or leave it out") from error
 
 
+def leave_nothing(folder, why):
+    """Ends before anything is served. The gateway may be gone, so that nobody else removes the folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    sys.exit(why)
+
+
 def main():
     """Reads the command line and serves."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True, help="the folder of the model's files")
     parser.add_argument("--folder", required=True, help="the folder of the socket, which belongs to this process")
     parser.add_argument("--calls", type=int, default=32, help="how many calls run at once; more wait")
+    parser.add_argument("--patience", type=float, default=30, help="seconds that all threads may be in calls that nobody waits for")
     parser.add_argument("--memory", type=int, default=0, help="bytes of address space; 0 for no bound")
     parser.add_argument("--env-manager", default="local", help="local, virtualenv, uv or conda")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, end_by_exception)
     try:
         if given.env_manager != "local":
             into_environment(given)
@@ -450,11 +498,11 @@ def main():
             bound(given.memory)
         served = Served(given.model)
     except Unusable as error:
-        sys.exit(f"{error}")
+        leave_nothing(given.folder, f"{error}")
     except (Exception, SystemExit) as error:
         traceback.print_exc()
-        sys.exit(f"the model cannot be loaded: {in_one_line(error)}")
-    asyncio.run(serve(given.folder, served, given.calls))
+        leave_nothing(given.folder, f"the model cannot be loaded: {in_one_line(error)}")
+    asyncio.run(serve(given.folder, served, given.calls, given.patience))
 
 
 if __name__ == "__main__":
