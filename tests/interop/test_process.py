@@ -192,10 +192,25 @@ def test_a_shim_ends_with_its_program(script, want):
 
 
 def test_a_shim_ends_with_the_gateway():
-    """And all that it has started, itself included, whatever they do."""
+    """And all that it has started, whatever they do."""
     with shim("trap : TERM; while true; do sleep 60 & wait; done") as started:
         started.stdin.close()
-        assert started.wait(30) == -signal.SIGKILL
+        assert started.wait(30) == 128 + signal.SIGKILL
+
+
+@pytest.mark.parametrize("ends", ["the program", "the gateway"])
+def test_nothing_escapes_a_shim(tmp_path, ends):
+    """Not by a session of its own, and not by parents that are gone."""
+    note = tmp_path / "pid"
+    away = f"setsid sh -c 'trap : TERM; echo $$ >{note}.new; mv {note}.new {note}; while true; do sleep 60 & wait; done' &"
+    rest = "while true; do sleep 60 & wait; done" if ends == "the gateway" else f"while ! [ -e {note} ]; do :; done"
+    with shim(f"({away}) ; {rest}") as started:
+        poll(note.exists, 10, "the process that goes away")
+        if ends == "the gateway":
+            started.stdin.close()
+        started.wait(30)
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(note.read_text()), 0)
 
 
 @contextlib.contextmanager

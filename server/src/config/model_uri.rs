@@ -67,7 +67,7 @@ pub enum Stage {
 }
 
 /// Where the files of a model are.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Location {
     /// `mlflow-artifacts:/path`: behind a tracking server.
@@ -370,7 +370,16 @@ impl fmt::Display for Location {
             Self::Proxied { server: Some(server), path } => write!(f, "mlflow-artifacts://{server}/{path}"),
             Self::S3 { bucket, prefix: None } => write!(f, "s3://{bucket}"),
             Self::S3 { bucket, prefix: Some(prefix) } => write!(f, "s3://{bucket}/{prefix}"),
-            Self::Http(uri) => uri.fmt(f),
+            // A query may be a token, and this is in metrics, logs and errors; its hash tells models apart.
+            Self::Http(uri) => match uri.query() {
+                None => uri.fmt(f),
+                Some(query) => {
+                    let whole = uri.to_string();
+                    let place = whole.split_once('?').map_or(whole.as_str(), |(place, _)| place);
+                    let hash = blake3::hash(query.as_bytes()).to_hex();
+                    write!(f, "{place}?***{}", hash.get(..8).unwrap_or_default())
+                }
+            },
             Self::BuiltIn(path) => write!(f, "flowgate:{path}"),
             // A scheme, so that a name with a colon is read as it was.
             Self::Local(path) => {
@@ -384,6 +393,12 @@ impl fmt::Display for Location {
     }
 }
 
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Location({self})")
+    }
+}
+
 impl TryFrom<String> for ModelUri {
     type Error = BadModelUri;
 
@@ -392,9 +407,13 @@ impl TryFrom<String> for ModelUri {
     }
 }
 
+/// As it was written, secrets included: for files that only the gateway reads.
 impl From<ModelUri> for String {
     fn from(uri: ModelUri) -> Self {
-        uri.to_string()
+        match uri {
+            ModelUri::Stored(location) => location.into(),
+            other => other.to_string(),
+        }
     }
 }
 
@@ -406,9 +425,13 @@ impl TryFrom<String> for Location {
     }
 }
 
+/// As it was written, secrets included: for files that only the gateway reads.
 impl From<Location> for String {
     fn from(location: Location) -> Self {
-        location.to_string()
+        match location {
+            Location::Http(uri) => uri.to_string(),
+            other => other.to_string(),
+        }
     }
 }
 

@@ -35,6 +35,7 @@ pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: Vec<u8>,
+    pub(super) is_unmeasured: bool,
     /// After how many bytes of the body the connection is closed.
     pub(super) cut: Option<usize>,
     /// What each answer takes one permit of before it goes on after the cut, or after all.
@@ -61,6 +62,12 @@ impl Reply {
         }
         reply.headers.push(("etag", etag.to_owned()));
         reply
+    }
+
+    /// Without a word of its length.
+    pub(super) fn unmeasured(mut self) -> Self {
+        self.is_unmeasured = true;
+        self
     }
 
     pub(super) fn cut(mut self, after: usize) -> Self {
@@ -91,7 +98,10 @@ impl Server {
                     let reply = answer(&seen);
                     let head_only = seen.method == "HEAD";
                     noted.lock().unwrap().push(seen);
-                    let mut text = format!("HTTP/1.1 {} X\r\nconnection: close\r\ncontent-length: {}\r\n", reply.status, reply.body.len());
+                    let mut text = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", reply.status);
+                    if !reply.is_unmeasured {
+                        text.push_str(&format!("content-length: {}\r\n", reply.body.len()));
+                    }
                     for (name, value) in &reply.headers {
                         text.push_str(&format!("{name}: {value}\r\n"));
                     }

@@ -127,16 +127,22 @@ impl Cache {
         {
             return Ok(lease);
         }
-        let brought = self.bring(wanted, &key).await;
-        match brought {
-            Err(error) if wanted.identity.is_none() && is_away(&error) => match self.by_key(&key).await? {
-                Some(lease) => {
-                    tracing::warn!(model = wanted.name, ?error, "the store of a model is away; the last files are taken");
-                    Ok(lease)
-                }
-                None => Err(error),
-            },
-            brought => brought,
+        // Held meanwhile, or it would be what makes way for the new files.
+        let last = if wanted.identity.is_none() { self.by_key(&key).await? } else { None };
+        match (self.bring(wanted, &key).await, last) {
+            (Err(error), Some(last)) if is_away(&error) => {
+                tracing::warn!(model = wanted.name, ?error, "the store of a model is away; the last files are taken");
+                Ok(last)
+            }
+            (Err(error), Some(last)) if error.reason() == ErrorReason::GatewayOverloaded => {
+                tracing::info!(
+                    model = wanted.name,
+                    "the models' cache has no room for the last files beside the new ones; the last ones go first"
+                );
+                drop(last);
+                self.bring(wanted, &key).await
+            }
+            (brought, _) => brought,
         }
     }
 

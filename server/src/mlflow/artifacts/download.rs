@@ -30,6 +30,8 @@ const AT_ONCE: usize = 4;
 const FRUITLESS: u32 = 4;
 const BROKEN: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(200);
+/// How much room a file takes at once whose size nobody tells.
+const STEP: u64 = 1 << 20;
 
 /// What a model consists of; its hash is the model's name in the cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,10 +132,10 @@ impl Download<'_> {
     /// One file, whole, however often it breaks off.
     async fn whole(&self, file: &Listed, takes_room: bool) -> Result<Written> {
         let mut writer = Writer::new(self.create, file.path.within(self.folder));
-        let (mut mark, mut fruitless, mut broken) = (None, 0, 0);
+        let (mut begun, mut fruitless, mut broken) = (Begun { mark: None, room: if takes_room { 0 } else { u64::MAX } }, 0, 0);
         loop {
             let before = writer.written();
-            let Err(error) = self.rest(file, &mut writer, &mut mark, takes_room).await else { return writer.finish().await };
+            let Err(error) = self.rest(file, &mut writer, &mut begun).await else { return writer.finish().await };
             fruitless = if writer.written() > before { 1 } else { fruitless + 1 };
             broken += 1;
             if error.again() != Again::Anywhere || fruitless >= FRUITLESS || broken >= BROKEN {
@@ -147,30 +149,34 @@ impl Download<'_> {
     }
 
     /// What is missing of a file, or all of it when the store has no parts, or has something else now.
-    async fn rest(&self, file: &Listed, writer: &mut Writer, mark: &mut Option<String>, takes_room: bool) -> Result<()> {
+    async fn rest(&self, file: &Listed, writer: &mut Writer, begun: &mut Begun) -> Result<()> {
         let asked = writer.written();
         let mut opened = self.source.open(file, asked).await?;
         // Without a mark nobody knows whether it is still the same content.
-        if opened.from > 0 && (mark.is_none() || opened.mark != *mark) {
+        if opened.from > 0 && (begun.mark.is_none() || opened.mark != begun.mark) {
             opened = self.source.open(file, 0).await?;
         }
         let Opened { mut body, from, size, mark: now, sums } = opened;
         let size = expected_size(file, size)?;
+        if let (Some(listed), Some(now)) = (&file.mark, &now)
+            && listed.trim_start_matches("W/") != now.trim_start_matches("W/")
+        {
+            return Err(changed(file));
+        }
         if from == 0 {
             self.progress.take_back(writer.written());
             writer.start(sums).await?;
-            *mark = now;
-            if let (true, Some(size)) = (takes_room, size) {
-                self.room.take(size).await?;
-            }
+            begun.mark = now;
+            self.claim(begun, size.unwrap_or_default()).await?;
         }
         while let Some(piece) = body.next().await {
             let piece = piece?;
-            if size.is_some_and(|size| writer.written() + piece.len() as u64 > size) {
+            let written = writer.written() + piece.len() as u64;
+            if size.is_some_and(|size| written > size) {
                 return Err(larger(file));
             }
-            if takes_room && size.is_none() {
-                self.room.take(piece.len() as u64).await?;
+            if written > begun.room {
+                self.claim(begun, written.next_multiple_of(STEP)).await?;
             }
             self.progress.add(piece.len() as u64);
             writer.write(piece).await?;
@@ -183,6 +189,24 @@ impl Download<'_> {
             Some(_) | None => Ok(()),
         }
     }
+
+    /// Takes room for so many bytes of one file; what it has already is part of them, however often the file is read anew.
+    async fn claim(&self, begun: &mut Begun, bytes: u64) -> Result<()> {
+        if bytes > begun.room {
+            let more = bytes - begun.room;
+            begun.room = bytes;
+            self.room.take(more).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A file that is being read.
+struct Begun {
+    /// Which content it is.
+    mark: Option<String>,
+    /// How many bytes it has room for.
+    room: u64,
 }
 
 /// What the list says, and what the answer says, where both speak.
@@ -194,6 +218,11 @@ fn expected_size(file: &Listed, size: Option<u64>) -> Result<Option<u64>> {
         }
         (listed, size) => Ok(listed.or(size)),
     }
+}
+
+fn changed(file: &Listed) -> Error {
+    let message = format!("file `{}` has changed since the store listed it: somebody writes the model; try again", file.path);
+    Error::new(ErrorReason::GatewayNotServing, message)
 }
 
 fn larger(file: &Listed) -> Error {

@@ -35,6 +35,15 @@ pub(super) struct S3 {
     fetch: Fetch,
 }
 
+/// An endpoint with its host as it is sent, which is signed: in small letters, and without the port that is the scheme's own.
+fn as_sent(endpoint: &str) -> String {
+    let Some((scheme, rest)) = endpoint.split_once("://") else { return endpoint.to_owned() };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (scheme, host) = (scheme.to_ascii_lowercase(), host.to_ascii_lowercase());
+    let own = if scheme == "https" { ":443" } else { ":80" };
+    format!("{scheme}://{}{path}", host.strip_suffix(own).unwrap_or(&host))
+}
+
 /// One page of a list.
 #[derive(Debug, Default, PartialEq)]
 struct Page {
@@ -49,7 +58,7 @@ impl S3 {
         let first = |names: &[&str]| names.iter().find_map(|name| environment.variable(name).filter(|value| !value.is_empty()));
         let region = first(&["AWS_REGION", "AWS_DEFAULT_REGION"]).unwrap_or_else(|| "us-east-1".to_owned());
         let place = match first(&["MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]) {
-            Some(endpoint) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
+            Some(endpoint) => format!("{}/{bucket}", as_sent(&endpoint).trim_end_matches('/')),
             // A certificate for all buckets covers no name with a dot in it.
             None if bucket.contains('.') => format!("https://s3.{region}.amazonaws.com/{bucket}"),
             None => format!("https://{bucket}.s3.{region}.amazonaws.com"),
@@ -175,6 +184,18 @@ fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_host_is_signed_as_it_is_sent() {
+        for (written, sent) in [
+            ("http://Rook-Ceph:80", "http://rook-ceph"),
+            ("HTTPS://S3.corp:443/Sub", "https://s3.corp/Sub"),
+            ("https://s3.corp:80", "https://s3.corp:80"),
+            ("http://127.0.0.1:9000/", "http://127.0.0.1:9000/"),
+        ] {
+            assert_eq!(as_sent(written), sent);
+        }
+    }
 
     #[test]
     fn pages_are_read() {

@@ -331,8 +331,7 @@ async fn s3_is_listed_signed_and_checked() {
     let damaged = Arc::new(AtomicUsize::new(0));
     let times = Arc::clone(&damaged);
     let server = Server::new(move |seen| {
-        let entry =
-            |key: &str, size: usize| format!("<Contents><Key>{key}</Key><ETag>&quot;{size}&quot;</ETag><Size>{size}</Size></Contents>");
+        let entry = |key: &str, size: usize| format!("<Contents><Key>{key}</Key><ETag>&quot;w&quot;</ETag><Size>{size}</Size></Contents>");
         let page = |inner: &str| Reply::new(200, format!("<ListBucketResult><EncodingType>url</EncodingType>{inner}</ListBucketResult>"));
         match &*seen.target {
             "/bucket/?list-type=2&encoding-type=url&prefix=a%2Fb%2F" => page(&format!(
@@ -341,7 +340,7 @@ async fn s3_is_listed_signed_and_checked() {
                 entry("a/b/MLmodel", MODEL.len())
             )),
             "/bucket/?list-type=2&encoding-type=url&continuation-token=n%3D&prefix=a%2Fb%2F" => page(&entry("a/b/sub%2Fw.bin", 100_000)),
-            "/bucket/a/b/MLmodel" => Reply::file(seen, MODEL, "\"m\""),
+            "/bucket/a/b/MLmodel" => Reply::file(seen, MODEL, "\"w\""),
             "/bucket/a/b/sub/w.bin" => {
                 let mut reply = Reply::file(seen, &weights(), "\"w\"");
                 reply.headers.push(("x-amz-checksum-crc32", STANDARD.encode(crc32fast::hash(&weights()).to_be_bytes())));
@@ -365,10 +364,39 @@ async fn s3_is_listed_signed_and_checked() {
     assert_eq!(damaged.load(SeqCst), 2, "a file without its checksum is brought once more");
     let seen = server.seen();
     assert!(seen.iter().all(|seen| seen.headers["authorization"].contains("/eu-central-1/s3/aws4_request")));
-    assert!(seen.iter().any(|seen| seen.headers.get("if-match").is_some_and(|mark| mark == "\"100000\"")));
+    assert!(seen.iter().any(|seen| seen.headers.get("if-match").is_some_and(|mark| mark == "\"w\"")));
     let files = |server: &Server| server.asked("/bucket/a/b/MLmodel");
     cache.get(&asked).await.unwrap();
     assert_eq!(files(&server), 1, "a list that says the same is enough");
+}
+
+#[tokio::test]
+async fn a_file_of_no_known_size_has_room_once_however_often_it_begins_anew() {
+    let (folder, times) = (tempfile::tempdir().unwrap(), AtomicUsize::new(0));
+    let weights = vec![3; 3 << 20];
+    let server = Server::new(move |seen| match (&*seen.method, &*seen.target) {
+        (_, "/m/MLmodel") => Reply::file(seen, MODEL, "\"m\""),
+        ("HEAD", "/m/model.onnx") => Reply::new(200, "").unmeasured(),
+        (_, "/m/model.onnx") if times.fetch_add(1, SeqCst) < 2 => Reply::new(200, weights.clone()).cut(1 << 20),
+        (_, "/m/model.onnx") => Reply::new(200, weights.clone()),
+        _ => Reply::new(404, ""),
+    })
+    .await;
+    let cache = Cache::open(folder.path(), 5 << 20, stores(Fake::default()), Tasks::default()).unwrap();
+    assert_eq!(cache.get(&wanted(&format!("{}/m", server.address))).await.unwrap().bytes(), (3 << 20) + MODEL.len() as u64);
+}
+
+#[tokio::test]
+async fn the_last_files_stay_until_there_are_new_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let is_up = Arc::new(AtomicUsize::new(1));
+    let up = Arc::clone(&is_up);
+    let server = tracking(move |seen| (seen.target.ends_with("w.bin") && up.load(SeqCst) == 0).then(|| Reply::new(503, "busy"))).await;
+    let cache = |budget| Cache::open(folder.path(), budget, stores(at(&server)), Tasks::default()).unwrap();
+    let asked = wanted("mlflow-artifacts:/a b");
+    let first = cache(250_000).get(&asked).await.unwrap().digest().to_owned();
+    is_up.store(0, SeqCst);
+    assert_eq!(cache(250_000).get(&asked).await.unwrap().digest(), first);
 }
 
 #[tokio::test]

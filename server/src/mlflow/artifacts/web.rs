@@ -25,7 +25,7 @@ impl Web {
     async fn get(&self, path: &RelativePath, from: u64, head: bool) -> Result<Answer> {
         let place = Location::Http(self.folder.clone()).join(path).map_err(|error| bad_answer(error.to_string()))?;
         let method = if head { http::Method::HEAD } else { http::Method::GET };
-        let request = Request::builder().method(method).uri(place.to_string()).body(Bytes::new());
+        let request = Request::builder().method(method).uri(String::from(place)).body(Bytes::new());
         let mut request = request.map_err(|error| Error::internal("the name of a file makes no address").because(error))?;
         range(&mut request, from);
         (self.fetch)(request).await

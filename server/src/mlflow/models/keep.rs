@@ -92,8 +92,10 @@ impl Hosted {
 
     /// Does what is due by now: loads what is to be there, lets go of what nobody calls.
     async fn look(&self) {
-        if let Some(current) = self.current.load().as_deref() {
-            current.measure();
+        if let Some(current) = self.current.load_full() {
+            let measured = Arc::clone(&current);
+            // It reads what the system says of all processes. Without it the last measure stands.
+            drop(tokio::task::spawn_blocking(move || measured.measure()).await);
             self.meter.holds(u64::try_from(current.count()).unwrap_or(u64::MAX), current.bytes());
         }
         let min = usize::try_from(self.model.min).unwrap_or(0);

@@ -25,6 +25,7 @@ use tokio::{
 use crate::{config::Variables, dialect::hide, task::Tasks};
 
 pub mod shim;
+pub mod table;
 
 /// Variables of the gateway's own environment that a program gets: where programs, homes, certificates and temporary files are. Nothing
 /// that could be a key.
@@ -51,6 +52,8 @@ const PASSED: &[&str] = &[
 /// How many of a program's last lines are kept, and how much of a line.
 const LINES: usize = 40;
 const LINE: usize = 2 << 10;
+/// How much of a line is looked at for secrets: of one that is cut, the end of what is kept must not be half of one.
+const LOOKED_AT: usize = 64 << 10;
 /// How long its end waits for what it wrote last to be read: what has its output too may live on.
 const LAST: Duration = Duration::from_secs(1);
 /// Shorter values of variables are part of too many other words to be hidden.
@@ -102,12 +105,13 @@ struct Tail {
 }
 
 impl Shim {
-    /// This binary.
+    /// This binary, also when another one has been put in its place since it was started.
     ///
     /// # Errors
     /// The operating system does not say which it is.
     pub fn this() -> io::Result<Self> {
-        Ok(Self(vec![std::env::current_exe()?.into(), "shim".into(), "--".into()]))
+        let own = if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { std::env::current_exe()? };
+        Ok(Self(vec![own.into(), "shim".into(), "--".into()]))
     }
 
     /// Another one: the words before the program's own.
@@ -207,7 +211,7 @@ async fn follow(stream: impl AsyncRead + Unpin, name: Arc<str>, tail: Arc<Tail>)
         for byte in chunk.iter().take(read) {
             match byte {
                 b'\n' => tail.add(&name, &mut line),
-                byte if line.len() < LINE => line.push(*byte),
+                byte if line.len() < LOOKED_AT => line.push(*byte),
                 _ => {}
             }
         }
@@ -219,7 +223,8 @@ async fn follow(stream: impl AsyncRead + Unpin, name: Arc<str>, tail: Arc<Tail>)
 
 impl Tail {
     fn add(&self, name: &str, line: &mut Vec<u8>) {
-        let text = self.without_secrets(Bytes::copy_from_slice(line.trim_ascii_end()));
+        let mut text = self.without_secrets(Bytes::copy_from_slice(line.trim_ascii_end()));
+        text.truncate(text.floor_char_boundary(LINE));
         line.clear();
         if text.is_empty() {
             return;

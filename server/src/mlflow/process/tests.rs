@@ -65,6 +65,18 @@ async fn what_may_be_secret_is_in_no_line() {
 }
 
 #[tokio::test]
+async fn half_a_secret_is_one() {
+    let tasks = Tasks::default();
+    let secrets = [("TOKEN".to_owned(), "hush".repeat(20).into())];
+    let script = format!("printf '%0{}d%s%05000d\\n' 0 $TOKEN 0", LINE - 10);
+    let program = Program { secrets: Variables(secrets.into()), ..program(&script) };
+    let process = Process::start(&program, &direct(), &tasks).unwrap();
+    process.ended().await;
+    let lines = process.last_lines();
+    assert!(lines.len() == 1 && lines[0].len() == LINE && !lines[0].contains("hus"), "{lines:?}");
+}
+
+#[tokio::test]
 async fn dropping_it_ends_what_it_has_started() {
     let tasks = Tasks::default();
     let shim = Shim::of(["sh", "-c", SHELL, "shim"].map(Into::into).into());

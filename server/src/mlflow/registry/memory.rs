@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
-    io::Write as _,
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -51,6 +52,10 @@ impl Memory {
 
     /// Keeps what a reference means. A file that cannot be written costs only the next cold start, so that it is logged and no error.
     pub fn keep(&self, resolved: &Resolved) {
+        // No registry was asked, and its query may be a secret.
+        if matches!(resolved.uri, ModelUri::Stored(_)) {
+            return;
+        }
         let mut known = self.lock();
         let key = resolved.uri.to_string();
         if known.get(&key) == Some(resolved) {
@@ -115,7 +120,8 @@ fn read(path: &Path) -> io::Result<BTreeMap<String, Resolved>> {
 /// Whole or not at all.
 fn write(path: &Path, known: &BTreeMap<String, Resolved>) -> io::Result<()> {
     let fresh = path.with_extension(format!("{}.tmp", uuid::Uuid::now_v7()));
-    let written = fs::File::create(&fresh).and_then(|mut file| {
+    // An address that a registry gives may hold a token.
+    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).and_then(|mut file| {
         file.write_all(&serde_json::to_vec_pretty(known)?)?;
         file.sync_all()?;
         fs::rename(&fresh, path)

@@ -79,7 +79,11 @@ impl Registry {
                 let identity = format!("{} models:/{id}", self.servers.tracking()?.address());
                 (None, location, Some(identity), path.as_ref())
             }
-            ModelUri::Run { id, path } => (None, self.files_of_run(id, path).await?, None, None),
+            ModelUri::Run { id, path } => {
+                let (location, logged) = self.files_of_run(id, path).await?;
+                let tracking = self.servers.tracking()?.address();
+                (None, location, logged.map(|id| format!("{tracking} models:/{id}")), None)
+            }
             ModelUri::Stored(location) => (None, location.clone(), None, None),
         };
         let (location, identity) = match path {
@@ -149,7 +153,7 @@ impl Registry {
             let (next, path) = match uri {
                 ModelUri::Stored(location) => return Ok(location),
                 ModelUri::Logged { id, path } => (self.logged(&id).await?.info.artifact_uri, path),
-                ModelUri::Run { id, path } => (self.run_files(&id, &path).await?, None),
+                ModelUri::Run { id, path } => (self.run_files(&id, &path).await?.0, None),
                 ModelUri::Registered { .. } => return Err(unusable(&"it names a registered model again")),
             };
             address = match path {
@@ -181,22 +185,23 @@ impl Registry {
         self.follow(&model.info.artifact_uri, &format!("logged model `{id}`")).await
     }
 
-    async fn files_of_run(&self, id: &str, path: &RelativePath) -> Result<Location> {
-        let address = self.run_files(id, path).await?;
-        self.follow(&address, &format!("`{path}` of run `{id}`")).await
+    /// Where they are, and which logged model it is.
+    async fn files_of_run(&self, id: &str, path: &RelativePath) -> Result<(Location, Option<String>)> {
+        let (address, logged) = self.run_files(id, path).await?;
+        Ok((self.follow(&address, &format!("`{path}` of run `{id}`")).await?, logged))
     }
 
     /// Since MLflow 3 a run's models are logged models of that name, and only older ones are folders of the run.
-    async fn run_files(&self, id: &str, path: &RelativePath) -> Result<String> {
+    async fn run_files(&self, id: &str, path: &RelativePath) -> Result<(String, Option<String>)> {
         let found: OneRun = ask(&self.fetch, self.servers.tracking()?, "runs/get", &[("run_id", id)], &format!("run `{id}`")).await?;
         // The last one that was logged under a name is the one that is meant.
         for output in found.run.outputs.model_outputs.iter().rev() {
             let model = self.logged(&output.model_id).await?;
             if model.info.name == path.as_str() {
-                return Ok(model.info.artifact_uri);
+                return Ok((model.info.artifact_uri, Some(output.model_id.clone())));
             }
         }
-        Ok(format!("{}/{path}", found.run.info.artifact_uri.trim_end_matches('/')))
+        Ok((format!("{}/{path}", found.run.info.artifact_uri.trim_end_matches('/')), None))
     }
 
     /// The registered models that a filter of MLflow's (`name LIKE 'a%'`, `tags.team = 'ml'`) lets through; all without one.

@@ -10,13 +10,16 @@ use crate::{
     dialect::scoring::rows::Rows,
 };
 
+/// Of how many kinds it is remembered that they go alone; a caller may make up as many as it likes.
+const MOST_APART: usize = 256;
+
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) groups: HashMap<Key, Group>,
     /// How often requests began to wait.
     pub(super) begun: u64,
-    /// Until when nothing is put together.
-    pub(super) apart: Option<Instant>,
+    /// Of which kinds nothing is put together, by their hash, and until when.
+    pub(super) apart: HashMap<blake3::Hash, Instant>,
 }
 
 /// What requests have in common that may go together.
@@ -50,6 +53,23 @@ pub(super) struct Waiting {
 pub(super) struct UnderWay {
     pub(super) groups: Arc<Groups>,
     pub(super) key: Key,
+}
+
+impl State {
+    /// Whether requests of a kind go alone for now.
+    pub(super) fn is_apart(&self, rows: &Rows) -> bool {
+        !self.apart.is_empty() && self.apart.get(&blake3::hash(&rows.kind)).is_some_and(|until| Instant::now() < *until)
+    }
+
+    /// Has requests of a kind go alone until then. Others stay as they are: what makes an answer one for all may be a parameter that only some callers
+    /// send.
+    pub(super) fn part(&mut self, rows: &Rows, until: Instant) {
+        let now = Instant::now();
+        self.apart.retain(|_, until| now < *until);
+        if self.apart.len() < MOST_APART {
+            self.apart.insert(blake3::hash(&rows.kind), until);
+        }
+    }
 }
 
 impl Key {

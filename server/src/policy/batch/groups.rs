@@ -55,10 +55,8 @@ impl Groups {
 
     /// The rows of a request that may be put together with others.
     pub(super) fn rows(&self, attempt: &Attempt) -> Option<Rows> {
-        if self.state().apart.is_some_and(|until| Instant::now() < until) {
-            return None;
-        }
-        rows_of(&attempt.call.payload).filter(|rows| rows.count <= self.config.max_rows)
+        let rows = rows_of(&attempt.call.payload).filter(|rows| rows.count <= self.config.max_rows)?;
+        (!self.state().is_apart(&rows)).then_some(rows)
     }
 
     /// Lets a request go at once if none like it is under way, or it has no time to wait.
@@ -117,12 +115,12 @@ impl Groups {
     }
 
     /// The model gave not one prediction for each row.
-    pub(super) fn part(&self, attempt: &Attempt) {
-        self.state().apart = Some(Instant::now() + APART);
+    pub(super) fn part(&self, Member { attempt, rows, .. }: &Member) {
+        self.state().part(rows, Instant::now() + APART);
         tracing::warn!(
             endpoint = %attempt.call.endpoint.name,
             deployment = %attempt.deployment.alias,
-            "the model does not give one prediction for each row; its requests go alone for a minute, remove `batch` if that goes on",
+            "the model does not give one prediction for each row; requests of this form and these `params` go alone for a minute, remove `batch` if that goes on",
         );
     }
 

@@ -277,9 +277,12 @@ async fn a_model_without_a_prediction_for_each_row_is_asked_for_each_request_alo
     let since = Instant::now();
     assert_eq!(bench.all(sums()).await, [is(1), is(2), is(3)]);
     assert_eq!((bench.asked().len(), since.elapsed()), (7, 10 * MS), "nothing is put together for a while");
+    let others = [1, 2, 3].map(|x| sends(&format!(r#"{{"instances":[{{"x":{x}}}]}}"#)));
+    bench.all(others).await;
+    assert_eq!(bench.asked()[7..], ["[1]", "[2, 3]"], "but what others send in another form is");
     advance(MINUTE).await;
     bench.all([row(1), row(2), row(3)]).await;
-    assert_eq!(bench.asked()[7..], ["[1]", "[2, 3]"]);
+    assert_eq!(bench.asked()[9..], ["[1]", "[2, 3]"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -41,7 +41,7 @@ impl Groups {
             Ok((head, answer)) => match replies(&members, &head, &answer) {
                 Some(replies) => members.into_iter().zip(replies).for_each(|(member, reply)| member.tell(reply)),
                 None => {
-                    members.first().inspect(|first| self.part(&first.attempt));
+                    members.first().inspect(|first| self.part(first));
                     self.alone(members).await;
                 }
             },
