@@ -158,7 +158,10 @@ impl Fields {
         }
         if let (Some(method), None) = (self.given(templated::METHOD), self.given(templated::REQUEST)) {
             let diagnostic = Diagnostic::new("`method: GET` sends no body, and nothing says what stands in the query");
-            reading.error(method.spot, diagnostic.expected("`request`, a template of an object, for example `{\"x\": {{ rows[0][0]|tojson }}}`"));
+            reading.error(
+                method.spot,
+                diagnostic.expected("`request`, a template of an object, for example `{\"x\": {{ rows[0][0]|tojson }}}`"),
+            );
         }
         if let Some(key) = self.given(templated::CONTENT_TYPE) {
             let diagnostic = Diagnostic::new("`content_type` does nothing beside `method: GET`, which sends no body");
