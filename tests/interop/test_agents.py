@@ -8,7 +8,9 @@ import grpc
 import mlflow
 import openai
 import pytest
+from mlflow.models import ModelSignature
 from mlflow.pyfunc import ChatModel
+from mlflow.types import ColSpec, Schema
 from mlflow.types.llm import ChatChoice, ChatCompletionResponse, ChatMessage
 
 import rpc
@@ -18,7 +20,8 @@ from gateway import Gateway
 from processes import INTEROP
 from test_grpcurl import ok
 
-SCHEMAS = {"chat": "chat", "agent": "agent", "responses": "responses", "words": "plain", "mute": "chat"}
+# What says nothing of itself must be said of it.
+MODELS = {"chat": {}, "agent": {}, "responses": {}, "words": {"schema": "plain"}, "mute": {}, "told": {}}
 SPEAKERS = ["chat", "agent", "responses"]
 PYTHON = INTEROP / "venv" / "bin" / "python"
 
@@ -34,7 +37,7 @@ class Mute(ChatModel):
 
 def endpoint(name, folder):
     """An endpoint whose model Flowgate runs."""
-    model = {"provider": "mlflow", "uri": str(folder), "config": {"schema": SCHEMAS[name]}}
+    model = {"provider": "mlflow", "uri": str(folder), "config": MODELS[name]}
     return {"name": name, "endpoint_type": "llm/v1/chat", "model": model}
 
 
@@ -45,8 +48,10 @@ def gate(tmp_path_factory):
     folders = sidecar_models.save(folder)
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     mlflow.pyfunc.save_model(folder / "mute", python_model=Mute(), pip_requirements=["mlflow"])
-    folders["mute"] = folder / "mute"
-    config = {"mlflow": {"python": str(PYTHON)}, "endpoints": [endpoint(name, folders[name]) for name in SCHEMAS]}
+    signature = ModelSignature(inputs=Schema([ColSpec("string")]))
+    mlflow.pyfunc.save_model(folder / "told", python_model=sidecar_models.Words(), pip_requirements=["mlflow"], signature=signature)
+    folders |= {name: folder / name for name in ("mute", "told")}
+    config = {"mlflow": {"python": str(PYTHON)}, "endpoints": [endpoint(name, folders[name]) for name in MODELS]}
     gateway = Gateway("agents", config)
     yield gateway
     gateway.stop()
@@ -93,9 +98,10 @@ def test_grpcurl(gate):
     assert '"one "' in told and '"two"' in told
 
 
-def test_plain_words(stub):
-    """A model that yields small objects."""
-    assert texts(stub.StreamChat(rpc.ask("words", "one two three"), timeout=60)) == ["one", "two", "three"]
+@pytest.mark.parametrize("name", ["words", "told"])
+def test_plain_words(stub, name):
+    """A model that yields small objects; of one the configuration says that it takes a text, of the other its signature."""
+    assert texts(stub.StreamChat(rpc.ask(name, "one two three"), timeout=60)) == ["one", "two", "three"]
 
 
 def test_raised_in_the_middle(stub):

@@ -12,7 +12,7 @@ from gateway import Gateway
 from processes import Program, free_port
 
 APP = """
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Query
 from pydantic import BaseModel
 import uvicorn, sys
 
@@ -32,6 +32,10 @@ def predict(body: Body):
         raise HTTPException(500, "secret insides")
     return {"scores": [sum(row) for row in body.features], "names": body.names}
 
+@app.get("/price")
+def price(sqm: float, city: str, tag: list[str] = Query([])):
+    return {"price": sqm * 10, "city": city, "tags": tag}
+
 @app.post("/invocations")
 def invocations(body: dict):
     return [row["x"] for row in body["dataframe_records"]]
@@ -44,11 +48,17 @@ TEMPLATES = {
     "request": '{"features": {{ rows }}, "names": {{ columns }}}',
     "response": "{{ response.scores }}",
 }
+QUERY = {
+    "path": "/price",
+    "method": "GET",
+    "request": '{"sqm": {{ rows[0][0]|tojson }}, "city": {{ rows[0][1]|tojson }}, "tag": {{ params.tags }}}',
+    "response": "[{{ response }}]",
+}
 
 
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory):
-    """A gateway with two endpoints at the app: by templates, and as it is."""
+    """A gateway with endpoints at the app: by templates of bodies and of queries, and as it is."""
     app = tmp_path_factory.mktemp("app") / "app.py"
     app.write_text(APP)
     port = free_port()
@@ -61,7 +71,8 @@ def gate(tmp_path_factory):
         batch = {"max_delay": "20ms"}
         return {"name": name, "endpoint_type": "mlflow/predict", "model": model, "batch": batch}
 
-    gateway = Gateway("http", {"endpoints": [endpoint("own", TEMPLATES), endpoint("plain", {"path": "/invocations"})]})
+    alone = {"name": "query", "endpoint_type": "mlflow/predict", "model": {"provider": "http", "url": url, "config": QUERY}}
+    gateway = Gateway("http", {"endpoints": [endpoint("own", TEMPLATES), endpoint("plain", {"path": "/invocations"}), alone]})
     yield gateway
     gateway.stop()
     program.stop()
@@ -89,6 +100,15 @@ def test_forms_and_messages(gate):
         request = ParseDict({"endpoint": "own", **split((1.5, 2))}, rpc.predict.PredictRequest())
         answer = rpc.predict_stub(channel).Predict(request, timeout=rpc.SECONDS)
     assert MessageToDict(answer)["predictions"] == [3.5]
+
+
+def test_a_query(gate):
+    """An app that is asked by its address reads there what was sent, letter for letter."""
+    city, tags = "São Paulo & co? #1/2 100%+", ["a b", "c&d"]
+    body = {"dataframe_split": {"columns": ["sqm", "city"], "data": [[72.5, city]]}, "params": {"tags": tags}}
+    assert post(gate, "query", body).json() == {"predictions": [{"price": 725.0, "city": city, "tags": tags}]}
+    # What the app refuses is the caller's.
+    assert post(gate, "query", {**body, "dataframe_split": {"data": [["many", city]]}}).status_code == 400
 
 
 def test_failures_are_told_and_not_repeated(gate):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cloudpickle
 import mlflow
+import openai
 import pandas as pd
 import pytest
 import requests
@@ -25,7 +26,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import rpc
+import sidecar_models
 from conftest import mock_endpoint
+from doors import ANY_KEY
 from gateway import Gateway, binary
 from processes import ROOT, Program, environment, free_port, poll
 
@@ -179,6 +182,10 @@ class Home:
         answer = self.post(name, body, session)
         assert answer.status_code == 200, answer.text
         return answer.json()["predictions"], answer.headers.get("x-flowgate-model-version")
+
+    def task(self, name):
+        """What an endpoint is for."""
+        return requests.get(f"{self.gateway.url}/v1/endpoints/{name}", timeout=30).json()["endpoint"]["task"]
 
     def grpc(self, name):
         """The same through gRPC."""
@@ -354,6 +361,21 @@ def test_found_models_become_endpoints(registry, tmp_path):
             poll(lambda name=name: home.post(name).status_code == 200, 15, name)
             assert same(home.told(name)[0], golden(XGB))
             assert home.told(name)[1] == "1"
+
+
+def test_found_models_of_language_converse(registry, tmp_path):
+    """A version that is an agent answers conversations; one of trees, of the same model, predictions."""
+    agents = sidecar_models.save(tmp_path / "agents")
+    registry.register("talker", XGB, "trees")
+    registry.register("talker", agents["agent"], "agent")
+    with Home("talkers", tmp_path / "cache", [], tracking_uri=registry.url, refresh="1s", serve="name = 'talker'") as home:
+        assert [home.task(name) for name in ("talker", "talker@agent", "talker@trees")] == ["TASK_CHAT", "TASK_CHAT", "TASK_PREDICTION"]
+        assert same(home.told("talker@trees")[0], golden(XGB))
+        with openai.OpenAI(base_url=f"{home.gateway.url}/v1", api_key=ANY_KEY, max_retries=0, timeout=120) as client:
+            answer = client.chat.completions.create(model="talker", messages=[{"role": "user", "content": "hello"}])
+        assert answer.choices[0].message.content == "hello"
+        registry.client.set_registered_model_alias("talker", "trees", "2")
+        poll(lambda: home.task("talker@trees") == "TASK_CHAT", MOVED, "an alias that moves")
 
 
 def test_a_damaged_file_is_fetched_again(registry, tmp_path):

@@ -10,6 +10,7 @@ use std::{
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::ModelUri;
+use crate::event::Task;
 
 /// A deployment's `model` that has a `uri`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -114,6 +115,8 @@ pub struct Found {
     pub description: String,
     /// Which version.
     pub uri: ModelUri,
+    /// What that version is for.
+    pub task: Task,
 }
 
 impl Default for Models {

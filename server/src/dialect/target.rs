@@ -1,5 +1,7 @@
 //! Whom a request goes to, and what differs there from the plain protocol.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use flowgate_proto::v1::ErrorReason;
 use http::{HeaderMap, HeaderValue, Uri};
@@ -207,6 +209,19 @@ impl Target {
         Uri::from_parts(parts).map_err(|error| Error::internal("an upstream address is not an address").because(error))
     }
 
+    /// The target with what the model says of itself, where the operator says nothing of it.
+    pub fn knowing(&self, told: Option<&Settings>) -> Cow<'_, Self> {
+        let is_new = |(name, _): &&(&'static str, String)| self.settings.get(name).is_empty();
+        let new: Vec<_> = told.into_iter().flat_map(|told| &told.0).filter(is_new).cloned().collect();
+        if new.is_empty() {
+            return Cow::Borrowed(self);
+        }
+        let mut target = self.clone();
+        target.settings.0.retain(|(known, _)| new.iter().all(|(name, _)| name != known));
+        target.settings.0.extend(new);
+        Cow::Owned(target)
+    }
+
     /// The most texts that one embeddings call takes.
     pub fn most_inputs(&self) -> usize {
         let of_model = self.quirks.most_inputs_of.iter().find(|(mark, _)| self.model.contains(mark));
@@ -233,5 +248,22 @@ impl Target {
     /// As [`Target::uri`].
     pub fn post_json(&self, path: &str, body: Bytes) -> Result<http::Request<Bytes>> {
         self.post(path, HeaderValue::from_static("application/json"), body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::golden;
+
+    #[test]
+    fn what_a_model_says_stands_where_the_operator_says_nothing() {
+        let settings = |all: &[(&'static str, &str)]| Settings(all.iter().map(|(name, value)| (*name, (*value).to_owned())).collect());
+        let target = Target { settings: settings(&[("a", "1"), ("b", "")]), ..golden::target("own", "http://h", "") };
+        let told = settings(&[("a", "2"), ("b", "3"), ("c", "4")]);
+        assert_eq!(target.knowing(Some(&told)).settings, settings(&[("a", "1"), ("b", "3"), ("c", "4")]));
+        for nothing in [None, Some(&settings(&[("a", "2")]))] {
+            assert!(matches!(target.knowing(nothing), Cow::Borrowed(_)));
+        }
     }
 }

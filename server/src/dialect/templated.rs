@@ -1,5 +1,6 @@
 //! Model servers with JSON of their own, such as people write with Flask or `FastAPI`: MLflow's scoring protocol on our side, and on theirs
-//! what the operator's templates make of it. Without templates the scoring JSON goes on as it is.
+//! what the operator's templates make of it. Without templates the scoring JSON goes on as it is. With `GET` the template makes an object,
+//! which becomes the query.
 
 use std::{fmt, sync::Arc};
 
@@ -17,10 +18,14 @@ use crate::{
     event::{Answer, Protocol, Task},
 };
 
+mod query;
+
 /// The setting for the HTTP method.
 pub const METHOD: &str = "method";
-/// The methods that carry a body.
-pub const METHODS: &[&str] = &["POST", "PUT", "PATCH"];
+/// The methods: those that carry a body, and [`GET`].
+pub const METHODS: &[&str] = &["POST", "PUT", "PATCH", GET];
+/// The value of [`METHOD`] with which the template makes the query.
+pub const GET: &str = "GET";
 /// The setting for the path below the address.
 pub const PATH: &str = "path";
 /// The setting for what the body is, where it is not JSON.
@@ -80,13 +85,16 @@ impl Dialect for Templated {
 
     fn encode(&self, ask: &Ask<'_>, target: &Target) -> Result<http::Request<Bytes>> {
         let (content_type, body) = written(ask)?;
-        let (content_type, body) = match &target.templates.request {
-            Some(fill) => made(fill, &content_type, &body, target)?,
-            None => (content_type, body),
-        };
         let path = match target.settings.get(PATH) {
             "" if target.base.path().trim_end_matches('/').is_empty() => "/",
             path => path,
+        };
+        if target.settings.get(METHOD) == GET {
+            return asked(target, path, &content_type, &body);
+        }
+        let (content_type, body) = match &target.templates.request {
+            Some(fill) => made(fill, &content_type, &body, target)?,
+            None => (content_type, body),
         };
         let mut request = target.post(path, content_type, body)?;
         if let Ok(method) = Method::from_bytes(target.settings.get(METHOD).as_bytes()) {
@@ -112,9 +120,14 @@ impl Dialect for Templated {
         SCORING.decoder(ask, target)
     }
 
-    fn classify(&self, _target: &Target, status: StatusCode, headers: &HeaderMap, _body: &[u8]) -> Error {
+    fn classify(&self, target: &Target, status: StatusCode, headers: &HeaderMap, _body: &[u8]) -> Error {
         // What such a server says is made of its input and its insides as often as not, so that nothing of it is repeated.
         match status {
+            // The template's body is the operator's.
+            StatusCode::UNSUPPORTED_MEDIA_TYPE if target.templates.request.is_some() => {
+                let message = "the model server does not take the content type that it is sent; the operator must correct `content_type`";
+                Error::new(ErrorReason::ProviderRejectedRequest, message).upstream_status(status)
+            }
             StatusCode::UNSUPPORTED_MEDIA_TYPE => {
                 let message = "the model server does not take this content type; send `application/json`";
                 Error::new(ErrorReason::CallerUnsupportedMediaType, message).upstream_status(status)
@@ -133,15 +146,41 @@ fn predictions(fill: &Fill, body: &Bytes) -> Result<Bytes, String> {
     if is_legal(&made) { Ok(made) } else { Err("it makes no JSON; write `|tojson` behind what is text".to_owned()) }
 }
 
-/// The body that a template makes, and what it is.
-fn made(fill: &Fill, content_type: &HeaderValue, body: &Bytes, target: &Target) -> Result<(HeaderValue, Bytes)> {
+/// A request without a body, and with the query that a template makes.
+fn asked(target: &Target, path: &str, content_type: &HeaderValue, body: &Bytes) -> Result<http::Request<Bytes>> {
+    let unfit = "the deployment's `request` template made no query of this request; the operator must have it make an object of texts, numbers, \
+                 booleans and lists of them";
+    let fill = target.templates.request.as_ref().ok_or_else(|| Error::new(ErrorReason::GatewayNotServing, unfit))?;
+    let query = query::of(&filled(fill, content_type, body)?).ok_or_else(|| Error::new(ErrorReason::GatewayNotServing, unfit))?;
+    if query.len() > query::LONGEST {
+        let message = "the model server is asked by its address, which this input would make too long; send fewer rows in a call";
+        return Err(Error::new(ErrorReason::CallerTooLarge, message));
+    }
+    let mark = match (query.is_empty(), path.contains('?')) {
+        (true, _) => "",
+        (false, true) => "&",
+        (false, false) => "?",
+    };
+    let mut request = target.post(&format!("{path}{mark}{query}"), JSON, Bytes::new())?;
+    *request.method_mut() = Method::GET;
+    request.headers_mut().remove(header::CONTENT_TYPE);
+    Ok(request)
+}
+
+/// What a template makes of a body, which must be JSON.
+fn filled(fill: &Fill, content_type: &HeaderValue, body: &Bytes) -> Result<Bytes> {
     if !is_json(media_type(content_type)) {
         let message = "the model server takes a body that is made of JSON; send `application/json`";
         return Err(Error::new(ErrorReason::CallerUnsupportedMediaType, message));
     }
-    let made = fill.apply(body).map_err(|why| {
+    fill.apply(body).map_err(|why| {
         Error::invalid("body", "does not hold what the model server's input is made of; send another of MLflow's forms").because(why)
-    })?;
+    })
+}
+
+/// The body that a template makes, and what it is.
+fn made(fill: &Fill, content_type: &HeaderValue, body: &Bytes, target: &Target) -> Result<(HeaderValue, Bytes)> {
+    let made = filled(fill, content_type, body)?;
     let content_type = match target.settings.get(CONTENT_TYPE) {
         "" => JSON,
         told => HeaderValue::from_str(told).map_err(|error| Error::internal("a content type is none").because(error))?,

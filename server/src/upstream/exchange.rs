@@ -106,14 +106,20 @@ async fn once(upstream: &Upstream, attempt: &Attempt, used: Option<&Used>) -> Re
         unsupported: call.endpoint.config.unsupported,
     };
     let secrets = Secrets::new(used.map(|used| Arc::clone(&used.credential)), deployment);
-    let exchange = Exchange { secrets: &secrets, upstream, dialect, target: &deployment.targets[position], used, ask, attempt };
+    let waiting = || Wait { record: Arc::clone(&call.record), since: Instant::now() };
+    let reach = {
+        let _until_it_is_ready = waiting();
+        busy.ready().await?
+    };
+    let target = deployment.targets[position].knowing(reach.settings());
+    let exchange = Exchange { secrets: &secrets, upstream, dialect, target: &target, used, ask, attempt };
     let mut request = dialect.encode(&ask, exchange.target)?;
     if let Some(used) = used {
         used.credential.authorize(&mut request, SystemTime::now())?;
     }
     dress(request.headers_mut(), call);
-    let wait = Wait { record: Arc::clone(&call.record), since: Instant::now() };
-    let response = busy.send(request).await.map_err(|error| unsent(upstream, error))?;
+    let wait = waiting();
+    let response = reach.send(request).await.map_err(|error| unsent(upstream, error))?;
     exchange.read(response, wait, busy).await.map_err(|error| {
         if let Some(used) = used {
             used.learn(&error);

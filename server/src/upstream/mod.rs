@@ -45,7 +45,7 @@ mod unix;
 pub use self::{
     body::{Body, BoxError},
     connections::Connections,
-    server::{Server, Servers},
+    server::{Ready, Server, Servers},
     unix::{Unanswered, Unix},
 };
 

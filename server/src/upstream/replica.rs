@@ -22,9 +22,9 @@ use super::{
     latency::Latency,
     mock::Mock,
     pool::{Pool, Unsent},
-    server::Server,
+    server::{Ready, Server},
 };
-use crate::{call::ReplicaId, config, telemetry::upstreams::Series};
+use crate::{call::ReplicaId, config, dialect::Settings, error::Result, telemetry::upstreams::Series};
 
 /// How long a replica that could not be reached is passed over when there is another.
 pub(super) const BENCH: Duration = Duration::from_secs(1);
@@ -66,6 +66,13 @@ pub(super) struct Sockets {
 /// A call that a replica is busy with.
 #[derive(Debug)]
 pub(super) struct InFlight(Arc<Replica>);
+
+/// A replica that is ready for one request.
+pub(super) enum Reach<'a> {
+    Sockets(&'a Replica, &'a Sockets),
+    Own(Box<dyn Ready>),
+    Mock(&'a Mock),
+}
 
 impl Replica {
     pub(super) fn new(client: Client) -> Self {
@@ -165,24 +172,14 @@ impl Replica {
         }
     }
 
-    /// Sends a request and waits for the head of the response.
-    ///
-    /// # Errors
-    /// Those of the connection; the replica then counts as unreachable if it could not be connected.
-    async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>, Unsent> {
-        match &self.client {
-            Client::Mock(mock) => Ok(mock.answer(request).await),
-            Client::Own(server) => server.answer(request).await.map_err(Unsent::Refused),
-            Client::Sockets(sockets) => {
-                let sent = sockets.send(request).await;
-                match &sent {
-                    Err(Unsent::Connect(cause)) => self.is_away(sockets, cause),
-                    Ok(_) if self.unreachable.load(Relaxed) > 0 => self.is_back(sockets),
-                    Ok(_) | Err(Unsent::Exchange(_) | Unsent::Refused(_)) => {}
-                }
-                sent
-            }
+    async fn send(&self, sockets: &Sockets, request: http::Request<Bytes>) -> Result<http::Response<Body>, Unsent> {
+        let sent = sockets.send(request).await;
+        match &sent {
+            Err(Unsent::Connect(cause)) => self.is_away(sockets, cause),
+            Ok(_) if self.unreachable.load(Relaxed) > 0 => self.is_back(sockets),
+            Ok(_) | Err(Unsent::Exchange(_) | Unsent::Refused(_)) => {}
         }
+        sent
     }
 
     fn is_away(&self, sockets: &Sockets, cause: &str) {
@@ -224,12 +221,38 @@ impl Sockets {
 }
 
 impl InFlight {
+    /// Waits until the replica is ready for the call's request: only a model that is run here may not be.
+    ///
+    /// # Errors
+    /// What keeps that model from running.
+    pub(super) async fn ready(&self) -> Result<Reach<'_>> {
+        Ok(match &self.0.client {
+            Client::Sockets(sockets) => Reach::Sockets(&self.0, sockets),
+            Client::Own(server) => Reach::Own(server.enter().await?),
+            Client::Mock(mock) => Reach::Mock(mock),
+        })
+    }
+}
+
+impl Reach<'_> {
+    /// What the model says of itself; `None` for one that is not asked for it.
+    pub(super) fn settings(&self) -> Option<&Settings> {
+        match self {
+            Self::Own(ready) => Some(ready.settings()),
+            Self::Sockets(..) | Self::Mock(_) => None,
+        }
+    }
+
     /// Sends the call's request and waits for the head of the response.
     ///
     /// # Errors
     /// Those of the connection; the replica then counts as unreachable if it could not be connected.
-    pub(super) async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>, Unsent> {
-        self.0.send(request).await
+    pub(super) async fn send(self, request: http::Request<Bytes>) -> Result<http::Response<Body>, Unsent> {
+        match self {
+            Self::Sockets(replica, sockets) => replica.send(sockets, request).await,
+            Self::Own(ready) => ready.answer(request).await.map_err(Unsent::Refused),
+            Self::Mock(mock) => Ok(mock.answer(request).await),
+        }
     }
 }
 

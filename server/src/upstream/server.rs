@@ -1,5 +1,5 @@
-//! A server of models that this process runs itself: it takes the request that a dialect wrote, as one behind a socket would. What runs it
-//! is not known here.
+//! A server of models that this process runs itself: it takes the request that a dialect wrote, as one behind a socket would, and can say
+//! beforehand what the dialect should know. What runs it is not known here.
 
 use std::{fmt, sync::Arc};
 
@@ -7,15 +7,27 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::body::Body;
-use crate::{config, error::Result};
+use crate::{config, dialect::Settings, error::Result};
 
 /// A server of one model.
 pub trait Server: Send + Sync + fmt::Debug {
-    /// Answers a request; first gets ready for it, where it is not. Dropping the future, or the body, gives the call up.
+    /// Gets ready for a call, where it is not, and stays so until what is returned is dropped.
     ///
     /// # Errors
     /// What keeps the model from running.
-    fn answer(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Body>>>;
+    fn enter(&self) -> BoxFuture<'_, Result<Box<dyn Ready>>>;
+}
+
+/// A server that is ready for one call.
+pub trait Ready: Send + Sync + fmt::Debug {
+    /// What the model that will answer says of itself, by the names of a target's settings.
+    fn settings(&self) -> &Settings;
+
+    /// Answers the call's request. Dropping the future, or the body, gives the call up.
+    ///
+    /// # Errors
+    /// What keeps the model from answering.
+    fn answer(self: Box<Self>, request: http::Request<Bytes>) -> BoxFuture<'static, Result<http::Response<Body>>>;
 }
 
 /// Where the servers of models come from: what `lib` hands in. Of what is defined alike there is one.

@@ -168,6 +168,7 @@ fn locate(
         }
     }
     fields.fill_settings(&bases, reading);
+    fields.check_query(reading);
     let uris = bases.iter().map(|(_, uri)| uri.clone()).collect();
     let place = check_uri(model, provider, &bases, reading).or_else(|| place(model, provider, uris, &fields, reading))?;
     let place = match &fields.nowhere {

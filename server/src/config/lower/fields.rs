@@ -13,7 +13,10 @@ use crate::{
         tree::{Any, At, Tree},
         units,
     },
-    dialect::{Credential, Settings, templated::Templates},
+    dialect::{
+        Credential, Settings,
+        templated::{self, Templates},
+    },
     provider::{Provider, Sets, Setting, find},
 };
 
@@ -145,6 +148,24 @@ impl Fields {
                 self.settings.0.push((setting.name, value));
             }
             self.in_hosts.extend(told);
+        }
+    }
+
+    /// What has no body can only be asked by a query, which a template makes.
+    pub(super) fn check_query(&self, reading: &mut Reading<'_>) {
+        if self.settings.get(templated::METHOD) != templated::GET {
+            return;
+        }
+        if let (Some(method), None) = (self.given(templated::METHOD), self.given(templated::REQUEST)) {
+            let diagnostic = Diagnostic::new("`method: GET` sends no body, and nothing says what stands in the query");
+            reading.error(
+                method.spot,
+                diagnostic.expected("`request`, a template of an object, for example `{\"x\": {{ rows[0][0]|tojson }}}`"),
+            );
+        }
+        if let Some(key) = self.given(templated::CONTENT_TYPE) {
+            let diagnostic = Diagnostic::new("`content_type` does nothing beside `method: GET`, which sends no body");
+            reading.error(key.spot, diagnostic.expected("one of the two"));
         }
     }
 

@@ -3,13 +3,16 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{endpoint, older::registry};
-use crate::config::{
-    Endpoint, Found, Location, Model, ModelUri, Models, PythonEnv, Resources, Runtime, Serve, Variables,
-    diagnostic::{Diagnostic, Spot},
-    raw::{RawEndpoint, RawMlflow, RawModel, RawPythonEnv, RawResources, RawRun, RawRuntime, RawTask, RawUpstream},
-    reading::{Reading, Secret},
-    tree::{At, Tree},
-    units::{self, BYTES, NONZERO},
+use crate::{
+    config::{
+        Endpoint, Found, Location, Model, ModelUri, Models, PythonEnv, Resources, Runtime, Serve, Variables,
+        diagnostic::{Diagnostic, Spot},
+        raw::{RawEndpoint, RawMlflow, RawModel, RawPythonEnv, RawResources, RawRun, RawRuntime, RawTask, RawUpstream},
+        reading::{Reading, Secret},
+        tree::{At, Tree},
+        units::{self, BYTES, NONZERO},
+    },
+    event::Task,
 };
 
 /// The model of a `uri`; `None` when that names none, which is recorded.
@@ -178,6 +181,12 @@ fn serve(at: &At<String>, reading: &mut Reading<'_>) -> Option<Serve> {
 pub(super) fn endpoint(found: &Found, reading: &mut Reading<'_>) -> Option<Endpoint> {
     let spot = Spot::default();
     let at = |text: &str| At::new(text.to_owned(), spot);
+    let task = match found.task {
+        Task::Chat => RawTask::Chat,
+        Task::Complete => RawTask::Complete,
+        Task::Embed => RawTask::Embed,
+        Task::Predict => RawTask::Predict,
+    };
     let model = RawModel {
         provider: Some(At::new(registry(), spot)),
         name: Some(at(&found.model)),
@@ -186,7 +195,7 @@ pub(super) fn endpoint(found: &Found, reading: &mut Reading<'_>) -> Option<Endpo
     };
     let raw = RawEndpoint {
         name: Some(at(&found.name)),
-        endpoint_type: Some(At::new(RawTask::Predict, spot)),
+        endpoint_type: Some(At::new(task, spot)),
         description: Some(at(&found.description)),
         model: Some(At::new(model, spot)),
         ..RawEndpoint::default()

@@ -6,9 +6,18 @@ use serde_json::Value as Json;
 use super::{Fixture, Suite, fixtures, request_from};
 use crate::event::Task;
 
-/// Fields that are not the provider's: the endpoint is chosen by then, and these labels are for usage records only.
-const OURS: [&str; 5] =
-    ["ChatRequest.endpoint", "CompleteRequest.endpoint", "EmbedRequest.endpoint", "CompleteRequest.metadata", "EmbedRequest.metadata"];
+/// Fields that are not the provider's: the endpoint is chosen by then, these labels are for usage records only, and the form of predictions
+/// is ours to make.
+const OURS: [&str; 8] = [
+    "ChatRequest.endpoint",
+    "CompleteRequest.endpoint",
+    "CompleteRequest.metadata",
+    "EmbedRequest.endpoint",
+    "EmbedRequest.metadata",
+    "PredictRequest.endpoint",
+    "PredictRequest.metadata",
+    "PredictRequest.prediction_form",
+];
 
 /// Holds a dialect to every field of the tasks that it has.
 pub(in crate::dialect) fn check(suite: &Suite, tasks: &[Task]) {

@@ -144,11 +144,13 @@ fn check_failures(suite: &Suite, fixture: &Fixture, json: &[u8]) -> usize {
     tried
 }
 
-/// Whatever happens is the provider's doing; only a failure may say that the request was too long, or refused.
+/// Whatever happens is the provider's doing; only a failure may say that the request was too long, or refused, and predictions may not fit
+/// the form that they were asked in.
 pub(super) fn judge(fixture: &Fixture, outcome: Result<()>) {
     let Err(error) = outcome else { return };
     let too_long = matches!(error.reason(), ErrorReason::CallerContextTooLong | ErrorReason::CallerTooLarge);
-    assert!(error.origin() == Origin::Provider || too_long, "{}: {}", fixture.name, told(&error));
+    let unfit = error.violations().iter().any(|violation| violation.field == "prediction_form");
+    assert!(error.origin() == Origin::Provider || too_long || unfit, "{}: {}", fixture.name, told(&error));
 }
 
 fn told(error: &Error) -> String {

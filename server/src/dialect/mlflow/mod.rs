@@ -1,5 +1,5 @@
 //! Models behind MLflow's scoring server as models of language: chat, completions and embeddings by `POST /invocations`. What such a model
-//! takes is for its signature to say, which the target's setting `schema` tells us:
+//! takes is for its `MLmodel` to say, which the target's setting `schema` tells us:
 //!
 //! - `plain`: any model of texts; `inputs` and `params`, one user message at a time. What holds for completions and embeddings;
 //! - `chat`: OpenAI's fields, of models with a signature or task of their own for language. What holds for chat;
@@ -49,9 +49,12 @@ pub const SCHEMAS: &[&str] = &[PLAIN, CHAT, AGENT, RESPONSES];
 
 /// The value of [`SCHEMA`] for any model of texts.
 pub const PLAIN: &str = "plain";
-const CHAT: &str = "chat";
-const AGENT: &str = "agent";
-const RESPONSES: &str = "responses";
+/// The value of [`SCHEMA`] for models that take OpenAI's fields.
+pub const CHAT: &str = "chat";
+/// The value of [`SCHEMA`] for a `ChatAgent`.
+pub const AGENT: &str = "agent";
+/// The value of [`SCHEMA`] for a `ResponsesAgent`.
+pub const RESPONSES: &str = "responses";
 
 /// How bodies take options.
 static SHAPE: Shape = Shape { protocol: "mlflow", reserved: &["model", "stream", "messages", "prompt", "input", "inputs"], same: &[] };

@@ -1,12 +1,27 @@
-//! What goes to the server and what is made of its answer, with templates that these tests fill themselves.
+//! Golden fixtures of the dialect with templates as operators write them; what no fixture shows, with templates that these tests fill.
 
 use flowgate_proto::v1::{PredictRequest, Raw, predict_request::Input, predict_response::Output};
 
 use super::*;
 use crate::{
-    dialect::{Settings, golden},
+    dialect::{
+        Settings,
+        golden::{self, Case, Suite, checks},
+    },
     event::{Lane, Payload, Request, WireAnswer},
+    expression,
 };
+
+static SUITE: Suite = Suite { dialect: &TEMPLATED, folder: "templated", target: target_of };
+checks!(SUITE, Predict);
+
+/// The templates of a case stand among its settings.
+fn target_of(case: &Case) -> Target {
+    let fill = |name: &str| case.settings.get(name).map(|text| expression::fill(text, name == RESPONSE).unwrap());
+    let templates = Templates { request: fill(REQUEST), response: fill(RESPONSE) };
+    let settings = case.settings(&[METHOD, PATH, CONTENT_TYPE, REQUEST, RESPONSE]);
+    Target { settings, templates, ..golden::target("http", case.url_or("http://models:8000"), "") }
+}
 
 const BODY: &[u8] = br#"{"instances": [[1.50]]}"#;
 

@@ -12,6 +12,7 @@ use std::{
 
 use flowgate_proto::v1::ErrorReason;
 use futures_util::{FutureExt as _, future::Shared};
+use http::{HeaderMap, StatusCode};
 use tokio::sync::oneshot;
 
 use super::{
@@ -19,12 +20,14 @@ use super::{
     download::{self, Download},
     progress::Progress,
     shelf::Shelf,
-    source::Listed,
+    source::{Listed, Opened, bad_name},
     writer::{Create, on_disk},
 };
 use crate::{
     error::{Error, Result},
+    mlflow::model_file::{self, ModelFile},
     task::Tasks,
+    upstream::control::Answer,
 };
 
 /// One model under way, for all who wait for it.
@@ -87,6 +90,22 @@ impl Cache {
     pub async fn get(self: &Arc<Self>, wanted: &Wanted) -> Result<Arc<Lease>> {
         let flight = self.join(wanted);
         flight.await.unwrap_or_else(|_| Err(Error::internal("bringing a model was given up; try again")))
+    }
+
+    /// What a model says of itself, of which nothing else is brought.
+    ///
+    /// # Errors
+    /// What the store says; `GATEWAY_NOT_SERVING` when it says nothing that can be used.
+    pub async fn model_file(&self, wanted: &Wanted) -> Result<ModelFile> {
+        let known = if wanted.identity.is_some() { self.by_key(&wanted.key()).await? } else { None };
+        if let Some(lease) = known {
+            return blocking(move || lease.model_file()).await;
+        }
+        let path = ModelFile::NAME.parse().map_err(|error| bad_name(&error))?;
+        let source = self.stores.source(&wanted.location)?;
+        let Opened { body, .. } = source.open(&Listed { path, size: None, mark: None }, 0).await?;
+        let (status, headers) = (StatusCode::OK, HeaderMap::new());
+        ModelFile::read(&Answer { status, headers, body }.whole(model_file::LONGEST).await?)
     }
 
     /// How far the downloads under way are.

@@ -11,11 +11,15 @@ use std::{
     time::SystemTime,
 };
 
+use flowgate_proto::v1::ErrorReason;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{download::Manifest, writer::unwritable};
-use crate::error::Result;
+use crate::{
+    error::{Error, Result},
+    mlflow::model_file::{self, ModelFile},
+};
 
 const MANIFEST: &str = "manifest.json";
 const FILES: &str = "files";
@@ -82,6 +86,20 @@ impl Lease {
     /// How large it is.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// What the model says of itself. Blocks while the file is read.
+    ///
+    /// # Errors
+    /// `GATEWAY_NOT_SERVING` when it says nothing that can be used.
+    pub fn model_file(&self) -> Result<ModelFile> {
+        let path = self.folder.join(ModelFile::NAME);
+        let missing = |error| Error::new(ErrorReason::GatewayNotServing, "the model has no `MLmodel` that can be read").because(error);
+        let length = fs::metadata(&path).map_err(missing)?.len();
+        if length > u64::try_from(model_file::LONGEST).unwrap_or(u64::MAX) {
+            return Err(Error::new(ErrorReason::GatewayNotServing, "the model's `MLmodel` is too long to be one"));
+        }
+        ModelFile::read(&fs::read(&path).map_err(missing)?)
     }
 }
 

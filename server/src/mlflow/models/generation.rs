@@ -21,9 +21,10 @@ use http::{HeaderName, HeaderValue, Request, Response};
 
 use super::{engine::Engine, room::Taken};
 use crate::{
+    dialect::Settings,
     error::{Error, Result},
     event::{MODEL, MODEL_ALIASES, MODEL_VERSION},
-    mlflow::{artifacts::Lease, registry::Resolved, signature::Signature},
+    mlflow::{artifacts::Lease, language, model_file::ModelFile, registry::Resolved, signature::Signature},
     upstream::Body,
 };
 
@@ -36,6 +37,8 @@ pub struct Generation {
     meant: ArcSwap<Meant>,
     /// What it takes and gives.
     signature: Option<Signature>,
+    /// What a dialect should know of it.
+    settings: Settings,
     /// Whether it runs in this process.
     is_native: bool,
     /// Since when it answers.
@@ -66,10 +69,11 @@ struct Call {
 }
 
 impl Generation {
-    pub(super) fn new(resolved: Resolved, lease: Arc<Lease>, signature: Option<Signature>, is_native: bool, first: Instance) -> Arc<Self> {
+    pub(super) fn new(resolved: Resolved, lease: Arc<Lease>, file: ModelFile, is_native: bool, first: Instance) -> Arc<Self> {
         Arc::new(Self {
             meant: ArcSwap::from_pointee(Meant::new(resolved)),
-            signature,
+            settings: language::settings(&file),
+            signature: file.signature,
             is_native,
             since: SystemTime::now(),
             lease,
@@ -113,6 +117,11 @@ impl Generation {
     /// What it takes and gives, as far as it says so.
     pub fn signature(&self) -> Option<&Signature> {
         self.signature.as_ref()
+    }
+
+    /// What a dialect should know of it.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Whether it runs in this process.

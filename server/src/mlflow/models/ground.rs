@@ -17,6 +17,7 @@ use crate::{
     error::{Error, Result},
     mlflow::{
         artifacts::{Cache, Lease, Stores, Wanted},
+        model_file::ModelFile,
         registry::{Memory, RegisteredModel, Registry, Resolved, Servers},
     },
     task::Tasks,
@@ -85,6 +86,14 @@ impl Ground {
     /// What the store says, or the disk.
     pub(super) async fn files(&self, resolved: &Resolved) -> Result<Arc<Lease>> {
         self.cache.get(&Wanted::from(resolved)).await
+    }
+
+    /// What a version says of itself; its files stay where they are. It is not kept as what the reference means.
+    ///
+    /// # Errors
+    /// What the registry says, or the store.
+    pub(super) async fn said(&self, uri: &ModelUri) -> Result<ModelFile> {
+        self.cache.model_file(&Wanted::from(&self.registry.resolve(uri).await?)).await
     }
 
     /// The registered models that a filter lets through.

@@ -31,9 +31,10 @@ use super::{
 };
 use crate::{
     config,
+    dialect::Settings,
     error::{Error, Result},
     telemetry::models::ModelMeter,
-    upstream::{Body, Server},
+    upstream::{Body, Ready, Server},
 };
 
 /// How long after a failure the next load is tried at the earliest, doubled with each further one, and at most.
@@ -99,7 +100,15 @@ pub enum State {
 }
 
 /// A call, or a wait for one.
+#[derive(Debug)]
 struct Visit(Arc<Hosted>);
+
+/// A call on a version that answers.
+#[derive(Debug)]
+struct Met {
+    visit: Visit,
+    generation: Arc<Generation>,
+}
 
 impl Hosted {
     pub(super) fn new(model: config::Model, common: Arc<Common>) -> Arc<Self> {
@@ -250,7 +259,7 @@ impl Hosted {
         self.born + Duration::from_millis(self.used.load(Relaxed))
     }
 
-    fn enter(&self) -> Option<Visit> {
+    fn visit(&self) -> Option<Visit> {
         let me = self.me.upgrade()?;
         self.calls.fetch_add(1, AcqRel);
         self.touch();
@@ -369,14 +378,28 @@ impl Failed {
 }
 
 impl Server for Hosted {
-    fn answer(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>>> {
+    fn enter(&self) -> BoxFuture<'_, Result<Box<dyn Ready>>> {
         async move {
-            let visit = self.enter().ok_or_else(|| Error::internal("a model is called that is gone"))?;
+            let visit = self.visit().ok_or_else(|| Error::internal("a model is called that is gone"))?;
             let generation = match self.current.load_full() {
                 Some(generation) => generation,
                 None => self.load().await?,
             };
-            self.grow(&generation);
+            Ok(Box::new(Met { visit, generation }) as Box<dyn Ready>)
+        }
+        .boxed()
+    }
+}
+
+impl Ready for Met {
+    fn settings(&self) -> &Settings {
+        self.generation.settings()
+    }
+
+    fn answer(self: Box<Self>, request: Request<Bytes>) -> BoxFuture<'static, Result<Response<Body>>> {
+        async move {
+            let Self { visit, generation } = *self;
+            visit.0.grow(&generation);
             let response = generation.answer(request).await?;
             Ok(response.map(|body| visit.over(body)))
         }

@@ -56,12 +56,11 @@ impl Load<'_> {
         let file = read(&lease).await?;
         let (instance, is_native) = self.start(&lease, &file).await?;
         self.warm(&*instance.engine, lease.folder(), &file).await?;
-        let signature = file.signature.clone();
         let number = resolved.version.as_ref().map(|version| version.version);
         tracing::info!(
             model = %self.name, version = number, native = is_native, bytes = lease.bytes(), "a model is loaded and answers"
         );
-        Ok(Loaded::New(Generation::new(resolved, lease, signature, is_native, instance)))
+        Ok(Loaded::New(Generation::new(resolved, lease, file, is_native, instance)))
     }
 
     /// One more instance of a version that runs in processes.
@@ -131,16 +130,7 @@ impl Load<'_> {
 
 async fn read(lease: &Arc<Lease>) -> Result<ModelFile> {
     let lease = Arc::clone(lease);
-    blocking(move || {
-        let path = lease.folder().join(ModelFile::NAME);
-        let missing = |error| Error::new(ErrorReason::GatewayNotServing, "the model has no `MLmodel` that can be read").because(error);
-        let length = std::fs::metadata(&path).map_err(missing)?.len();
-        if length > u64::try_from(crate::mlflow::model_file::LONGEST).unwrap_or(u64::MAX) {
-            return Err(Error::new(ErrorReason::GatewayNotServing, "the model's `MLmodel` is too long to be one"));
-        }
-        ModelFile::read(&std::fs::read(&path).map_err(missing)?)
-    })
-    .await
+    blocking(move || lease.model_file()).await
 }
 
 /// On a thread that may wait for the disk, and compute for long.

@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 use crate::{
     config::{self, Environment, Models as Settings},
     error::{Error, Result},
+    event::Task,
     task::Tasks,
     telemetry::models::Models as Meters,
     upstream::{Server, Servers, grants::Grants},
@@ -27,11 +28,11 @@ mod load;
 mod room;
 mod runtimes;
 
+use self::{found::Edition, ground::Ground, runtimes::Runtimes};
 pub use self::{
     generation::Generation,
     hosted::{Hosted, State},
 };
-use self::{ground::Ground, runtimes::Runtimes};
 use super::{artifacts::Report, registry::RegisteredModel};
 
 /// The models that a gateway runs.
@@ -42,6 +43,8 @@ pub struct Models(Arc<Common>);
 struct Common {
     settings: Settings,
     known: Mutex<HashMap<config::Model, Weak<Hosted>>>,
+    /// What versions are for that are endpoints without being named.
+    purposes: Mutex<HashMap<Edition, Task>>,
     ground: OnceCell<Arc<Ground>>,
     open: Open,
     meters: Meters,
@@ -64,8 +67,8 @@ impl Models {
     }
 
     fn with(settings: Settings, meters: Meters, (open, tasks): (Open, Tasks)) -> Self {
-        let (known, ground) = (Mutex::default(), OnceCell::new());
-        Self(Arc::new(Common { settings, known, ground, open, meters, tasks }))
+        let (known, purposes, ground) = (Mutex::default(), Mutex::default(), OnceCell::new());
+        Self(Arc::new(Common { settings, known, purposes, ground, open, meters, tasks }))
     }
 
     /// What holds for all of them.

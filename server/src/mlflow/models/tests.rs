@@ -21,7 +21,7 @@ use super::{
     *,
 };
 use crate::{
-    config::{Environment, Model, Runtime, fixture::Fake},
+    config::{Environment, Model, Runtime, Serve, fixture::Fake},
     mlflow::{artifacts::Stores, process::Exit, registry::Servers as Registries, testing::fetch},
     telemetry::metrics::Metrics,
     upstream::Body,
@@ -36,6 +36,10 @@ struct Inner {
     folder: tempfile::TempDir,
     /// What an alias points to: the number of a version.
     champion: AtomicUsize,
+    /// How often it was asked where files are.
+    read: AtomicUsize,
+    /// What a search finds.
+    registered: StdMutex<String>,
     away: AtomicBool,
     engines: Engines,
     metrics: Metrics,
@@ -165,7 +169,15 @@ impl World {
         };
         let engines = Engines(Arc::new(doing));
         let folder = tempfile::tempdir().unwrap();
-        Self(Arc::new(Inner { folder, champion: AtomicUsize::new(1), away: AtomicBool::new(false), engines, metrics: Metrics::new() }))
+        Self(Arc::new(Inner {
+            folder,
+            champion: AtomicUsize::new(1),
+            read: AtomicUsize::new(0),
+            registered: StdMutex::default(),
+            away: AtomicBool::new(false),
+            engines,
+            metrics: Metrics::new(),
+        }))
     }
 
     fn engines(&self) -> &Engines {
@@ -176,7 +188,12 @@ impl World {
     fn folder(&self, words: &str) -> PathBuf {
         let folder = self.0.folder.path().join(words);
         std::fs::create_dir_all(&folder).unwrap();
-        let file = "flavors: {python_function: {loader_module: none}}\nsaved_input_example_info: {}\n";
+        let flavors = "flavors: {python_function: {loader_module: none}}\nsaved_input_example_info: {}\n";
+        let file = match words {
+            "version-2" => format!("{flavors}metadata: {{task: agent/v2/chat}}\n"),
+            "version-7" => "nothing".to_owned(),
+            _ => flavors.to_owned(),
+        };
         std::fs::write(folder.join("MLmodel"), file).unwrap();
         std::fs::write(folder.join("words"), words).unwrap();
         folder
@@ -208,11 +225,22 @@ impl World {
         if self.0.away.load(SeqCst) {
             return Err(Error::new(ErrorReason::ProviderUnavailable, "nobody is there"));
         }
+        if path.ends_with("get-download-uri") {
+            self.0.read.fetch_add(1, SeqCst);
+        }
         let champion = self.0.champion.load(SeqCst).to_string();
         let known: HashMap<&str, String> = HashMap::from([
             (
                 "/api/2.0/mlflow/registered-models/alias",
                 format!(r#"{{"model_version": {{"name": "iris", "version": "{champion}", "status": "READY"}}}}"#),
+            ),
+            ("/api/2.0/mlflow/registered-models/search", self.0.registered.lock().unwrap().clone()),
+            (
+                "/api/2.0/mlflow/model-versions/get",
+                format!(
+                    r#"{{"model_version": {{"name": "iris", "version": "{}", "status": "READY"}}}}"#,
+                    query.rsplit('=').next().unwrap()
+                ),
             ),
             (
                 "/api/2.0/mlflow/model-versions/get-download-uri",
@@ -232,7 +260,8 @@ fn local(folder: &Path) -> Model {
 }
 
 async fn call(hosted: &Hosted, body: &'static str) -> Result<String> {
-    let response = hosted.answer(Request::new(Bytes::from_static(body.as_bytes()))).await?;
+    let ready = hosted.enter().await?;
+    let response = ready.answer(Request::new(Bytes::from_static(body.as_bytes()))).await?;
     Ok(String::from_utf8(response.into_body().start(1 << 10).await.to_vec()).unwrap())
 }
 
@@ -466,4 +495,48 @@ async fn a_load_that_panics_is_no_end_of_the_model() {
     assert_eq!(call(&hosted, "").await.unwrap_err().reason(), ErrorReason::GatewayInternal);
     world.folder("a");
     assert_eq!(call(&hosted, "").await.unwrap(), "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_written_by_what_the_version_that_answers_says_of_itself() {
+    let world = World::new();
+    let hosted = world.models(Settings::default()).hosted(&Model { runtime: Runtime::Native, ..model("models:/iris@champion") });
+    assert_eq!(hosted.enter().await.unwrap().settings().get("schema"), "");
+    let before = hosted.enter().await.unwrap();
+    world.0.champion.store(2, SeqCst);
+    hosted.refresh().await.unwrap();
+    assert_eq!(hosted.enter().await.unwrap().settings().get("schema"), "agent");
+    // What was written for one version is answered by that.
+    let answer = before.answer(Request::new(Bytes::new())).await.unwrap().into_body().start(1 << 10).await;
+    assert_eq!(&answer[..], b"version-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn registered_models_are_for_what_the_meant_version_says() {
+    let world = World::new();
+    let models = world.models(Settings::default());
+    let search = |champion: u32| {
+        let model = format!(
+            r#"{{"name": "iris", "creation_timestamp": "5", "latest_versions": [{{"name": "iris", "version": "2"}}],
+                 "aliases": [{{"alias": "champion", "version": "{champion}"}}]}}"#
+        );
+        *world.0.registered.lock().unwrap() = format!(r#"{{"registered_models": [{model}]}}"#);
+    };
+    let tasks = async || {
+        let found = models.found(&Serve::All).await.unwrap();
+        found.into_iter().map(|found| (found.name, found.task)).collect::<Vec<_>>()
+    };
+    search(1);
+    let expected = [("iris".to_owned(), Task::Chat), ("iris@champion".to_owned(), Task::Predict)];
+    assert_eq!(tasks().await, expected);
+    // Known ones are not read again; an alias that moves is for what the version is for.
+    let read = || world.0.read.load(SeqCst);
+    assert_eq!(read(), 2);
+    search(2);
+    assert_eq!(tasks().await.iter().map(|(_, task)| *task).collect::<Vec<_>>(), [Task::Chat, Task::Chat]);
+    assert_eq!(read(), 2);
+    // What nobody can read is taken for predictions.
+    *world.0.registered.lock().unwrap() =
+        r#"{"registered_models": [{"name": "lost", "aliases": [{"alias": "a", "version": "7"}]}]}"#.to_owned();
+    assert_eq!(tasks().await, [("lost@a".to_owned(), Task::Predict)]);
 }

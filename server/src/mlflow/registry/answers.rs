@@ -51,6 +51,9 @@ pub struct Version {
 pub struct RegisteredModel {
     /// Its name.
     pub name: String,
+    /// When it was made, in milliseconds since 1970; tells it from one that had its name before.
+    #[serde(default, rename = "creation_timestamp", deserialize_with = "number")]
+    pub created: i64,
     /// What people wrote about it.
     #[serde(default)]
     pub description: String,

@@ -9,6 +9,10 @@ use super::{
 };
 use crate::mlflow::native::{Fault, Model, Tensor, Values, trees};
 
+/// Why ONNX cannot be explained. Its `nodes_hitrates`, meant for speed, are 1 for every node in what exporters write.
+const UNTOLD: &str = "an ONNX file does not tell how much of the training went through each node of its trees, which contributions need; log \
+                      the XGBoost or LightGBM model itself (mlflow.xgboost, mlflow.lightgbm), or a Python model that explains its predictions";
+
 /// A model that is ready to answer.
 #[derive(Debug)]
 pub(super) enum Engine {
@@ -43,7 +47,7 @@ impl Engine {
     /// When the model fails, or cannot explain itself.
     pub(super) fn answer(&self, feed: &mut Feed, explain: bool) -> Result<Answer<'_>, Refusal> {
         match self {
-            Self::Graph(_) if explain => Err(cannot_explain("this model is no ensemble of trees in its library's own format")),
+            Self::Graph(_) if explain => Err(cannot_explain(UNTOLD)),
             Self::Graph(model) => {
                 let tensors = mem::take(&mut feed.tensors);
                 let named = model.inputs().iter().map(|port| port.name.as_str()).zip(tensors).collect();

@@ -86,6 +86,9 @@ pub(super) fn load(folder: &Path, file: &ModelFile) -> Result<Loaded, Unfit> {
     let class = file.flavors.get(flavor.name()).and_then(|flavor| flavor.get("model_class")).and_then(serde_json::Value::as_str);
     let (engine, inputs) = match flavor {
         Flavor::Onnx => graph(folder, &path, &bytes)?,
+        Flavor::Xgboost if is_old_xgboost(&path, &bytes) => {
+            return Err(beyond("it is of XGBoost's old binary form; save it anew as JSON or UBJSON"));
+        }
         Flavor::Xgboost => xgboost(&bytes, class, file.signature.as_ref())?,
         Flavor::Lightgbm => lightgbm(&bytes, class)?,
     };
@@ -134,6 +137,12 @@ fn graph(folder: &Path, path: &RelativePath, bytes: &[u8]) -> Result<(Engine, In
         return Err(beyond("it has no inputs"));
     }
     Ok((Engine::Graph(model), Inputs { ports, features: Vec::new() }))
+}
+
+/// Before its version 2.1 XGBoost wrote a form of its own into files of any other name; MLflow called them `model.xgb`.
+fn is_old_xgboost(path: &RelativePath, bytes: &[u8]) -> bool {
+    let is_told = [".json", ".ubj"].iter().any(|ending| path.as_str().ends_with(ending));
+    !is_told && !bytes.trim_ascii_start().starts_with(b"{")
 }
 
 fn xgboost(bytes: &[u8], class: Option<&str>, signature: Option<&Signature>) -> Result<(Engine, Inputs), Unfit> {

@@ -1,4 +1,8 @@
 //! A scoring request out of its JSON: one of MLflow's four forms and the parameters, in one pass.
+//!
+//! MLflow's server has a fifth form: where `messages`, `prompt` or `input` stands at the top, the whole body is the input. It is for models
+//! of language, none of which runs in this process; for tables and tensors its own signatures refuse it, since lists are no arrays there
+//! (but for a table with a column of such a name).
 
 use std::{borrow::Cow, collections::HashMap, fmt};
 

@@ -154,6 +154,9 @@ fn damage_is_told_from_what_is_not_here() {
         changed("onnx_beside", "model.onnx", same, |bytes| bytes),
         changed("xgb_booster", "model.json", same, half),
         changed("xgb_classes", "model.ubj", same, half),
+        changed("xgb_classes", "model.ubj", same, |_| b"binf and what follows".to_vec()),
+        changed("xgb_booster", "model.json", same, |_| b"<html>no model</html>".to_vec()),
+        changed("xgb_booster", "model.json", same, |_| b"{\"version\": [3, 1, 0]}".to_vec()),
         changed("lgb_binary", "model.lgb", same, half),
         changed("lgb_binary", "model.lgb", same, |_| b"\xff\xfe".to_vec()),
         changed("xgb_booster", "model.json", |text| text.replace("data: model.json", "data: ../model.json"), |bytes| bytes),
@@ -173,6 +176,7 @@ fn damage_is_told_from_what_is_not_here() {
         (with("onnx_zipmap", "model.onnx", "loader_module: mlflow.onnx", "loader_module: mlflow.onnx\n    predict_fn: x"), "method"),
         (with("lgb_binary", "model.lgb", "lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier"), "pickled"),
         (with("xgb_classes", "model.ubj", "xgboost.sklearn.XGBClassifier", "mine.Classifier"), "class"),
+        (changed("xgb_booster", "model.json", |text| text.replace("data: model.json", "data: MLmodel"), |bytes| bytes), "old binary form"),
         (with("xgb_booster", "model.json", r#""name": "b""#, r#""name": "z""#), "was not trained on"),
         (with("onnx_zipmap", "model.onnx", r#""type": "double", "name": "d""#, r#""type": "datetime", "name": "d""#), "type"),
         (with("xgb_booster", "model.json", r#""type": "double", "name": "d""#, r#""type": "string", "name": "d""#), "type"),
@@ -196,6 +200,19 @@ fn damage_is_told_from_what_is_not_here() {
 fn answer(name: &str, media: Option<&str>, body: &str) -> (u16, String) {
     let scored = load(&golden(name)).unwrap().answer(media, body.as_bytes());
     (scored.status.as_u16(), String::from_utf8(scored.body.to_vec()).unwrap())
+}
+
+#[test]
+fn onnx_says_why_it_cannot_explain_itself() {
+    let body = |explain: bool| {
+        format!(r#"{{"dataframe_split": {{"columns": ["a", "b", "c", "d"], "data": [[1, 2, 3, 4]]}}, "params": {{"explain": {explain}}}}}"#)
+    };
+    let (status, told) = answer("onnx_regression", Some("application/json"), &body(true));
+    assert_eq!(status, 400, "{told}");
+    for word in ["'explain'", "how much of the training went through each node", "mlflow.xgboost, mlflow.lightgbm", "Python model"] {
+        assert!(told.contains(word), "{word} is not in {told}");
+    }
+    assert_eq!(answer("onnx_regression", Some("application/json"), &body(false)).0, 200);
 }
 
 #[test]

@@ -59,13 +59,13 @@ pub fn read(bytes: &[u8], rounds: Rounds) -> Result<Model, Fault> {
         // In JSON a quote follows the first brace, in UBJSON a length.
         (Some(b'{'), Some(b'"' | b'}')) => Document::from_json(bytes)?,
         (Some(b'{'), _) => ubjson::read(bytes)?,
-        _ => return Err(Fault::new("no model of XGBoost that is supported: save it anew as JSON or UBJSON")),
+        _ => return Err(Fault::broken("no model of XGBoost: it is neither JSON nor UBJSON")),
     };
     model(&document, rounds).map_err(|fault| fault.within("no model of XGBoost"))
 }
 
 fn model(document: &Document, rounds: Rounds) -> Result<Model, Fault> {
-    let learner = document.field("learner")?;
+    let learner = document.field("learner").map_err(|fault| Fault::broken(fault.to_string()))?;
     let params = learner.field("learner_model_param")?;
     let name = learner.field("objective")?.text("name")?;
     let objective = objective(name)?;
