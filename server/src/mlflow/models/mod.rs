@@ -46,6 +46,8 @@ struct Common {
     open: Open,
     meters: Meters,
     tasks: Tasks,
+    /// Registered models and aliases whose names no endpoint can have, as they were told last.
+    left_out: Mutex<Vec<String>>,
 }
 
 /// How what models stand on is opened; it blocks for a moment.
@@ -65,7 +67,7 @@ impl Models {
 
     fn with(settings: Settings, meters: Meters, (open, tasks): (Open, Tasks)) -> Self {
         let (known, ground) = (Mutex::default(), OnceCell::new());
-        Self(Arc::new(Common { settings, known, ground, open, meters, tasks }))
+        Self(Arc::new(Common { settings, known, ground, open, meters, tasks, left_out: Mutex::default() }))
     }
 
     /// What holds for all of them.
