@@ -16,7 +16,7 @@ use tonic_types::StatusExt as _;
 
 use crate::{
     fake::{Answer, Fake, Nobody},
-    gateway::Running,
+    gateway::{Running, counted},
     speech::{config, predict_endpoint},
 };
 

@@ -148,7 +148,7 @@ impl Inference {
         let named = ModelInferResponse { model_name: request.model_name.clone(), id: request.id.clone(), ..ModelInferResponse::default() };
         let item = series.begin(&self.doors.gate, index);
         let answered = self.infer(&item.visit, &item.headers, request).await;
-        series.end(item, answered.as_ref().err());
+        Series::end(item, answered.as_ref().err());
         Ok(match answered {
             Ok((_, answer)) => ModelStreamInferResponse { error_message: String::new(), infer_response: Some(answer) },
             Err(error) => ModelStreamInferResponse { error_message: error.to_string(), infer_response: Some(named) },
