@@ -166,6 +166,8 @@ pub struct Facts {
     pub task: Option<Task>,
     /// Whether the answer is streamed.
     pub streaming: bool,
+    /// Whether it is a stream of requests, each of which is a call of its own.
+    pub is_series: bool,
     /// Who calls, once known.
     pub principal: Option<Arc<str>>,
     /// The deployment of the last attempt.

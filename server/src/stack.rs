@@ -5,7 +5,9 @@
 //! **fallback** (other endpoints, when its own deployments cannot), **hedge** (a second attempt beside a slow one), **retry** (one attempt
 //! after the other, each where `balance` says), **commit** (nothing is passed on before the first content), and the choice of a place. A
 //! chain has its steps instead of the last four. An attempt passes: **defaults** (the deployment's parameters), **compat** (another
-//! gateway's quirks), **media** (what the provider does not fetch), **batch** (requests that become one), **concurrency** (a place, or the queue), **attribution** (whose fault a failure is), **try** (the time of one attempt and of a stream's silences), **span**, and the send.
+//! gateway's quirks), **media** (what the provider does not fetch), **table** (bytes as the model's signature wants them), **batch** (requests
+//! that become one), **concurrency** (a place, or the queue), **attribution** (whose fault a failure is), **try** (the time of one attempt and
+//! of a stream's silences), **span**, and the send.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,8 +29,8 @@ use crate::{
     chain::{Chain, Stage},
     config::{self, Config, Place, Process, Step, Timeouts},
     error::{Error, Result},
-    event::Reply,
-    mlflow::models::Models,
+    event::{Reply, Task},
+    mlflow::models::{Generation, Models},
     policy::{
         Next, Over,
         attribution::Attribution,
@@ -46,6 +48,7 @@ use crate::{
         retry::Retry,
         shed::{Shed, UnderWay},
         span::Span,
+        table::{Signed, Table},
         timeouts::{Total, Try},
     },
     task::Tasks,
@@ -210,6 +213,16 @@ impl Snapshot {
         described.signature = first.filter(|first| signatures.iter().all(|other| other.as_ref() == Some(first))).map(|one| one.to_proto());
     }
 
+    /// The models that the gateway runs itself for an endpoint, for each deployment what answers now, if anything does. None where other
+    /// deployments answer, too.
+    pub fn current(&self, endpoint: &Endpoint) -> Vec<Option<Arc<Generation>>> {
+        let current = |deployment: &Arc<Deployment>| match &deployment.config.place {
+            Place::Model(model) => Some(self.models.known(model).and_then(|hosted| hosted.current())),
+            Place::Http(_) | Place::Mock(_) | Place::Nowhere(_) => None,
+        };
+        endpoint.deployments.iter().map(current).collect::<Option<_>>().unwrap_or_default()
+    }
+
     /// The rollout of an endpoint.
     ///
     /// # Errors
@@ -347,6 +360,11 @@ impl Build<'_> {
             let concurrency = self.concurrency(endpoint, deployment, &vitals);
             let limited = Over(concurrency, attempted(endpoint.config.timeouts, &upstream, attribution));
             let media = Media::new(media.clone(), Arc::clone(&vitals));
+            let signed = match &deployment.config.place {
+                Place::Model(model) if endpoint.task == Task::Predict => Some(self.grounds.models.hosted(model) as Arc<dyn Signed>),
+                _ => None,
+            };
+            let table = Table::new(signed, Arc::clone(&vitals));
             let compat = Compat(endpoint.config.compat);
             let service = match deployment.batch() {
                 // Under all that changes a request, over all that a request to the model counts for once.
@@ -354,9 +372,9 @@ impl Build<'_> {
                     let limited = erase(limited);
                     let meter = self.grounds.metrics.batches().deployment(&endpoint.name, &deployment.alias);
                     let batch = Batch::new(batch, limited.clone(), self.grounds.batches.clone(), meter);
-                    edited(compat, media, Over(batch, limited))
+                    edited(compat, media, Over(table, Over(batch, limited)))
                 }
-                None => edited(compat, media, limited),
+                None => edited(compat, media, Over(table, limited)),
             };
             Ok(Choice::new(deployment, vitals, upstream, service).on_trial(trial))
         };

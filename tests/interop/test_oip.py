@@ -2,12 +2,19 @@
 
 import sys
 
+import cloudpickle
+import mlflow
 import numpy as np
 import pytest
+import requests
+from mlflow.models import ModelSignature
+from mlflow.pyfunc import PythonModel
+from mlflow.types import ColSpec, Schema
 
 from conftest import mock_endpoint, predict
 from gateway import Gateway
 from processes import INTEROP
+from test_models import Registry, endpoint
 
 sys.path.append(str(INTEROP / "peers"))
 
@@ -65,6 +72,83 @@ def columns(library):
     """The columns of two irises."""
     names = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
     return [tensor(library, name, list(column)) for name, column in zip(names, zip(*ROWS))]
+
+
+class Shown(PythonModel):
+    """Takes bytes beside a number, and says what it got; knows the version's number types."""
+
+    def predict(self, context, model_input, params=None):
+        """What Python makes of each value, and the number in 32 bits."""
+        model_input["shown"] = [repr(value) for value in model_input["blob"]]
+        model_input["small"] = model_input["number"].astype("int32") * 2
+        return model_input[["shown", "small"]]
+
+
+@pytest.fixture(scope="module")
+def hosted(tmp_path_factory):
+    """A gateway that runs the second version of a model of bytes, and one model that cannot be loaded."""
+    folder = tmp_path_factory.mktemp("hosted")
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("binary", "blob"), ColSpec("integer", "number")]),
+        outputs=Schema([ColSpec("string", "shown"), ColSpec("integer", "small")]),
+    )
+    mlflow.pyfunc.save_model(folder / "shown", python_model=Shown(), pip_requirements=["mlflow"], signature=signature)
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    registry = Registry(tmp_path_factory.mktemp("oip-registry"))
+    try:
+        registry.register("shown", folder / "shown")
+        registry.register("shown", folder / "shown", "champion")
+        settings = {"tracking_uri": registry.url, "cache": {"folder": str(folder / "cache")}}
+        endpoints = [endpoint("shown", "models:/shown@champion"), endpoint("gone", folder / "nothing")]
+        gateway = Gateway("oip-hosted", {"mlflow": settings, "endpoints": endpoints})
+        yield gateway
+        gateway.stop()
+    finally:
+        registry.program.stop()
+
+
+def shown(library, client, blobs, **how):
+    """What the model says that it got."""
+    inputs = [tensor(library, "blob", blobs, "BYTES"), tensor(library, "number", list(range(len(blobs))), "INT32")]
+    return client.infer("shown", inputs, **how)
+
+
+def test_bytes_reach_a_model_as_they_are(hosted, library):
+    """A column of bytes gets the same bytes, whether or not they, or those beside them, are text."""
+    client = library.InferenceServerClient(hosted.address, **({"network_timeout": 90} if library is triton_http else {}))
+    for blobs in ([b"abc"], [b"\xff\xfeabc"], [b"abc", b"\xff"], [b"YWJj"], [bytes(range(256)), b""]):
+        answer = shown(library, client, blobs)
+        assert [text.decode() for text in answer.as_numpy("shown")] == [repr(blob) for blob in blobs]
+
+
+def test_answers_are_what_the_metadata_announces(hosted, library):
+    """Names, types and the version of an answer are those of the metadata; another version is refused."""
+    client = library.InferenceServerClient(hosted.address)
+    answer = shown(library, client, [b"a", b"b"])
+    metadata = client.get_model_metadata("shown", **({"as_json": True} if library is triton_grpc else {}))
+    assert metadata["versions"] == ["2"]
+    assert answer.as_numpy("small").dtype == np.int32 and answer.as_numpy("small").tolist() == [0, 2]
+    response = answer.get_response()
+    outputs = response["outputs"] if isinstance(response, dict) else [{"name": one.name, "datatype": one.datatype} for one in response.outputs]
+    told = [(one["name"], one["datatype"]) for one in metadata["outputs"]]
+    assert [(one["name"], one["datatype"]) for one in outputs] == told == [("shown", "BYTES"), ("small", "INT32")]
+    assert (response["model_version"] if isinstance(response, dict) else response.model_version) == "2"
+    assert shown(library, client, [b"a"], model_version="2").as_numpy("small").tolist() == [0]
+    assert client.is_model_ready("shown", "2") and not client.is_model_ready("shown", "1")
+    with pytest.raises(InferenceServerException, match="version 2 does"):
+        shown(library, client, [b"a"], model_version="1")
+
+
+def test_readiness_is_the_truth(hosted, library):
+    """A model that cannot be loaded is not ready once that is known, and one that nobody knows is not either."""
+    client = library.InferenceServerClient(hosted.address)
+    requests.post(f"{hosted.url}/endpoints/gone/invocations", json={"inputs": [1]}, timeout=60)
+    assert client.is_model_ready("shown") and not client.is_model_ready("gone") and not client.is_model_ready("nobody")
+    index = client.get_model_repository_index()
+    models = {model["name"]: model for model in index} if isinstance(index, list) else {model.name: model for model in index.models}
+    state = {name: model["state"] if isinstance(model, dict) else model.state for name, model in models.items()}
+    assert state == {"gone": "UNAVAILABLE", "shown": "READY"}
 
 
 def test_server_and_models(client):

@@ -182,13 +182,12 @@ async fn each_request_of_a_stream_of_predictions_has_a_line() {
     while let Some(answer) = answers.next().await {
         answer.unwrap();
     }
-    for (id, reason) in [("many", ""), ("many/0", ""), ("many/1", "CALLER_ENDPOINT_NOT_FOUND")] {
+    for (id, reason, task, endpoint) in
+        [("many", "", "stream", ""), ("many/0", "", "prediction", "iris"), ("many/1", "CALLER_ENDPOINT_NOT_FOUND", "", "")]
+    {
         let line = line_of(&running, id).await;
-        assert_eq!(
-            (line.get("door"), line.get("reason"), line.get("task")),
-            ("grpc", reason, if reason.is_empty() { "prediction" } else { "" }),
-            "{line:?}"
-        );
+        let told = (line.get("door"), line.get("reason"), line.get("task"), line.get("endpoint"));
+        assert_eq!(told, ("grpc", reason, task, endpoint), "{line:?}");
     }
 }
 

@@ -101,14 +101,16 @@ async fn each_call_is_counted_once_however_it_ends() {
 async fn predictions_are_counted_at_every_door() {
     let upstream = upstream().await;
     let running = gateway(&upstream.url).await;
-    let mut calls = 0;
-    for door in predict::DOORS {
+    let mut streams = 0;
+    for (door, calls) in predict::DOORS.into_iter().zip(1..) {
         door.ask(&running, "iris").await.unwrap();
-        // A stream of predictions counts beside its one request.
-        calls += if door == predict::PredictDoor::GrpcStream { 2 } else { 1 };
-        settled(&running, calls).await;
-        let labels = ["endpoint=\"iris\"", "task=\"prediction\"", "outcome=\"ok\""];
-        assert_eq!(running.counted("flowgate_calls_total", &labels), calls, "{door:?}");
+        // A stream of predictions counts beside its one request, and as none.
+        streams += usize::from(door == predict::PredictDoor::GrpcStream);
+        settled(&running, calls + streams).await;
+        let labels = ["endpoint=\"iris\"", "task=\"prediction\""];
+        assert_eq!(running.counted("flowgate_calls_total", &[&labels[..], &["outcome=\"ok\""]].concat()), calls, "{door:?}");
+        assert_eq!(running.counted("flowgate_call_duration_seconds_count", &labels), calls, "{door:?}");
+        assert_eq!(running.counted("flowgate_calls_total", &["endpoint=\"\"", "task=\"stream\""]), streams, "{door:?}");
     }
     assert_eq!(running.counted("flowgate_calls_total", &["door=\"mlflow\""]), 3);
     assert_eq!(running.counted("flowgate_errors_total", &[]), 0);

@@ -5,14 +5,19 @@ use flowgate_client::{
     proto::{
         admin::v1::{ModelRuntime, ModelState},
         inference::{
-            ModelMetadataRequest, RepositoryModelLoadRequest, RepositoryModelUnloadRequest,
-            grpc_inference_service_client::GrpcInferenceServiceClient,
+            InferTensorContents, ModelInferRequest, ModelMetadataRequest, ModelReadyRequest, ModelRepositoryParameter,
+            RepositoryIndexRequest, RepositoryModelLoadRequest, RepositoryModelUnloadRequest, ServerMetadataRequest,
+            grpc_inference_service_client::GrpcInferenceServiceClient, model_infer_request::InferInputTensor,
         },
         v1::ErrorReason,
     },
 };
 use serde_json::{Value, json};
-use tonic::{Code, Request, metadata::MetadataValue, transport::Endpoint};
+use tonic::{
+    Code, Request,
+    metadata::MetadataValue,
+    transport::{Channel, Endpoint},
+};
 
 use crate::gateway::Running;
 
@@ -103,4 +108,88 @@ async fn only_a_key_that_may_loads_by_the_inference_protocol() {
     assert_eq!(admin.list_models().await.unwrap()[0].state(), ModelState::Loaded);
     client.repository_model_unload(keyed(unload(), "strong")).await.unwrap();
     assert_eq!(admin.list_models().await.unwrap()[0].state(), ModelState::Unloaded);
+}
+
+fn inference(running: &Running) -> GrpcInferenceServiceClient<Channel> {
+    GrpcInferenceServiceClient::new(Endpoint::from_shared(running.url("")).unwrap().connect_lazy())
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_loaded_is_not_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = gateway(&folder).await;
+    let mut client = inference(&running);
+    let ready = |name: &str| keyed(ModelReadyRequest { name: name.to_owned(), ..Default::default() }, "plain");
+    for name in ["iris", "none"] {
+        assert!(client.model_ready(ready(name)).await.unwrap().into_inner().ready, "{name}: the first call would load it");
+    }
+    for name in ["iris", "none"] {
+        ask(&running, &format!("/endpoints/{name}/invocations"), json!({"inputs": [[5.1, 3.5, 1.4, 0.2]]})).await;
+    }
+    client
+        .repository_model_unload(keyed(RepositoryModelUnloadRequest { model_name: "iris".to_owned(), ..Default::default() }, "strong"))
+        .await
+        .unwrap();
+    assert!(client.model_ready(ready("iris")).await.unwrap().into_inner().ready, "the next call loads it again");
+    assert!(!client.model_ready(ready("none")).await.unwrap().into_inner().ready);
+    let request = running.http().get(running.url("/v2/models/none/ready")).bearer_auth("plain");
+    assert_eq!(request.send().await.unwrap().status(), 503);
+    let listed = |ready| keyed(RepositoryIndexRequest { ready, ..Default::default() }, "plain");
+    let models = client.repository_index(listed(false)).await.unwrap().into_inner().models;
+    let states: Vec<_> = models.iter().map(|model| (&model.name[..], &model.state[..])).collect();
+    assert_eq!(states, [("iris", "READY"), ("none", "UNAVAILABLE")]);
+    assert!(models[1].reason.contains("no model `rose` is built in"), "{}", models[1].reason);
+    assert_eq!(client.repository_index(listed(true)).await.unwrap().into_inner().models.len(), 1);
+}
+
+#[tokio::test]
+async fn answers_are_what_the_metadata_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = gateway(&folder).await;
+    let mut client = inference(&running);
+    let row = [5.1_f32, 3.5, 1.4, 0.2];
+    let mut request = ModelInferRequest {
+        model_name: "iris".to_owned(),
+        inputs: vec![InferInputTensor { name: "input-0".to_owned(), datatype: "FP32".to_owned(), shape: vec![1, 4], ..Default::default() }],
+        raw_input_contents: vec![row.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>().into()],
+        ..Default::default()
+    };
+    let raw = client.model_infer(keyed(request.clone(), "plain")).await.unwrap().into_inner();
+    let types: Vec<_> = raw.outputs.iter().map(|output| (&output.name[..], &output.datatype[..], &output.shape[..])).collect();
+    assert_eq!(types, [("label", "BYTES", &[1][..]), ("probabilities", "FP32", &[1, 3][..])]);
+    let told: Vec<_> = raw.raw_output_contents[1].chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
+    assert!((told.iter().sum::<f32>() - 1.0).abs() < 1e-5 && told[0] > 0.9, "{told:?}");
+    request.raw_input_contents.clear();
+    request.inputs[0].contents = Some(InferTensorContents { fp32_contents: row.to_vec(), ..Default::default() });
+    let listed = client.model_infer(keyed(request.clone(), "plain")).await.unwrap().into_inner();
+    assert_eq!(listed.outputs[1].contents.as_ref().unwrap().fp32_contents, told);
+    let body = json!({"inputs": [{"name": "input-0", "datatype": "FP32", "shape": [1, 4], "data": row}]});
+    let (status, answer) = ask(&running, "/v2/models/iris/infer", body.clone()).await;
+    assert_eq!((status, &answer["outputs"][1]["datatype"]), (200, &json!("FP32")), "{answer}");
+    request.model_version = "3".to_owned();
+    let status = client.model_infer(keyed(request, "plain")).await.unwrap_err();
+    assert!(status.message().contains("`model_version` names a version, and the endpoint has only the current one"), "{status}");
+    let (status, answer) = ask(&running, "/v2/models/iris/versions/3/infer", body).await;
+    assert_eq!((status, &answer["reason"]), (400, &json!("CALLER_INVALID_REQUEST")), "{answer}");
+}
+
+#[tokio::test]
+async fn a_load_that_asks_for_another_model_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = gateway(&folder).await;
+    let mut client = inference(&running);
+    let told = client.server_metadata(keyed(ServerMetadataRequest {}, "plain")).await.unwrap().into_inner();
+    assert_eq!(told.extensions, ["binary_tensor_data", "model_repository"]);
+    for (parameter, said) in [("config", "holds `config`"), ("file:1/model.onnx", "holds files"), ("other", "does not know")] {
+        let parameters = [(parameter.to_owned(), ModelRepositoryParameter::default())].into();
+        let load = RepositoryModelLoadRequest { model_name: "iris".to_owned(), parameters, ..Default::default() };
+        let status = client.repository_model_load(keyed(load, "strong")).await.unwrap_err();
+        assert!(status.code() == Code::InvalidArgument && status.message().contains(said), "{status}");
+        let request = running.http().post(running.url("/v2/repository/models/iris/load")).bearer_auth("strong");
+        let response = request.body(json!({"parameters": {parameter: "{}"}}).to_string()).send().await.unwrap();
+        assert_eq!(response.status(), 400, "{parameter}");
+    }
+    let parameters = [("unload_dependents".to_owned(), ModelRepositoryParameter::default())].into();
+    let unload = RepositoryModelUnloadRequest { model_name: "iris".to_owned(), parameters, ..Default::default() };
+    client.repository_model_unload(keyed(unload, "strong")).await.unwrap();
 }

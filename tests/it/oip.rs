@@ -16,7 +16,7 @@ use tonic_types::StatusExt as _;
 
 use crate::{
     fake::{Answer, Fake, Nobody},
-    gateway::Running,
+    gateway::{Running, counted},
     speech::{config, predict_endpoint},
 };
 
@@ -126,7 +126,51 @@ async fn a_stream_answers_in_order_and_outlives_its_failures() {
         assert_eq!((&told.model_name[..], told.id.clone()), (name, format!("id of {name}")));
         assert_eq!((answer.error_message.is_empty(), told.outputs.is_empty()), (name != "nobody", name == "nobody"));
     }
-    assert_eq!(running.counted("flowgate_calls_total", &["endpoint=\"numbers\""]), 30, "each is a call of its own");
+    for (labels, count) in [("endpoint=\"numbers\"", 30), ("endpoint=\"table\"", 30), ("endpoint=\"\",task=\"\"", 30)] {
+        assert_eq!(running.counted("flowgate_calls_total", &[labels]), count, "{labels}: each is a call of its own");
+        assert_eq!(running.counted("flowgate_call_duration_seconds_count", &[labels]), count, "{labels}");
+    }
+    assert_eq!(running.counted("flowgate_call_duration_seconds_count", &["task=\"prediction\""]), 60);
+    let gateway = std::sync::Arc::clone(&running.gateway);
+    running.begin_stop();
+    running.stopped().await.unwrap();
+    assert_eq!(counted(&gateway, "flowgate_calls_total", &["endpoint=\"\",task=\"stream\",door=\"grpc\",outcome=\"ok\""]), 1);
+}
+
+/// One text or other bytes.
+fn bytes(element: &[u8]) -> ModelInferRequest {
+    let mut asked = request("iris", "x");
+    asked.inputs[0].datatype = "BYTES".to_owned();
+    asked.inputs[0].shape = vec![1];
+    let length = u32::try_from(element.len()).unwrap().to_le_bytes();
+    asked.raw_input_contents = vec![[&length, element].concat().into()];
+    asked
+}
+
+#[tokio::test]
+async fn bytes_are_text_to_a_scoring_server_or_are_refused() {
+    let upstream = Fake::start(|_| Answer::json(r#"{"predictions": [1]}"#)).await;
+    let running = Running::start(&config(&[predict_endpoint("iris", &upstream.url, "")])).await;
+    client(&running).model_infer(bytes(b"abc")).await.unwrap();
+    assert_eq!(upstream.seen().last().unwrap().json(), json!({"inputs": {"x": ["abc"]}}));
+    let status = client(&running).model_infer(bytes(b"\xff\xfeabc")).await.unwrap_err();
+    assert_eq!((status.code(), &reason(&status)[..]), (Code::InvalidArgument, "CALLER_INVALID_REQUEST"));
+    assert!(status.message().contains("`inputs[0][0]` is no UTF-8 text"), "{status}");
+    let tensors = json!({"tensors": [{"name": "x", "data_type": "DATA_TYPE_BYTES", "shape": [2], "byte_strings": ["YWJj", "/w=="]}]});
+    let response = running.post("/v1/endpoints/iris:predict", json!({ "tensors": tensors }).to_string()).await;
+    let (status, told) = (response.status(), response.text().await.unwrap());
+    assert!(status == 400 && told.contains("`tensors.tensors[0].byte_strings[1]` is no UTF-8 text"), "{told}");
+    assert_eq!(upstream.seen().len(), 1, "nothing was sent in other bytes than were meant");
+}
+
+#[tokio::test]
+async fn failures_speak_of_the_protocols_own_fields() {
+    let upstream = Fake::start(|_| Answer::json(r#"{"predictions": [1]}"#)).await;
+    let running = Running::start(&config(&[predict_endpoint("iris", &upstream.url, "")])).await;
+    let mut infinite = request("iris", "x");
+    infinite.raw_input_contents = vec![[f32::INFINITY, 1.0].iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>().into()];
+    let status = client(&running).model_infer(infinite).await.unwrap_err();
+    assert!(status.message().ends_with("`inputs[0]` holds an infinity, which JSON lacks; send NaN"), "{status}");
 }
 
 #[tokio::test]
@@ -141,11 +185,13 @@ async fn models_are_listed_and_are_not_the_gateways_to_load() {
     let ready = [("numbers", "READY", true), ("ragged", "READY", true), ("table", "READY", true)];
     assert_eq!(told, [&[("away", "UNAVAILABLE", false)][..], &ready].concat());
     assert_eq!(client.repository_index(listed(true)).await.unwrap().into_inner().models.len(), 3);
-    for (name, ready) in [("away", false), ("numbers", true)] {
-        let asked = ModelReadyRequest { name: name.to_owned(), ..Default::default() };
-        assert_eq!(client.model_ready(asked).await.unwrap().into_inner().ready, ready, "{name}");
-        let response = running.http().get(running.url(&format!("/v2/models/{name}/ready"))).send().await.unwrap();
-        assert_eq!(response.status(), if ready { 200 } else { 503 }, "{name}");
+    for (name, version, status) in [("away", "", 503), ("numbers", "", 200), ("nobody", "", 404), ("chat", "", 400), ("numbers", "7", 400)]
+    {
+        let asked = ModelReadyRequest { name: name.to_owned(), version: version.to_owned() };
+        assert_eq!(client.model_ready(asked).await.unwrap().into_inner().ready, status == 200, "{name}: whatever it is, it is not ready");
+        let version = if version.is_empty() { String::new() } else { format!("/versions/{version}") };
+        let response = running.http().get(running.url(&format!("/v2/models/{name}{version}/ready"))).send().await.unwrap();
+        assert_eq!(response.status(), status, "{name}");
     }
     let load = |name: &str| RepositoryModelLoadRequest { model_name: name.to_owned(), ..Default::default() };
     let status = client.repository_model_load(load("numbers")).await.unwrap_err();

@@ -18,6 +18,9 @@ use crate::{
     },
 };
 
+/// The task of a stream of requests: what is asked for is for each of them to say, which is counted by itself.
+const SERIES: &str = "stream";
+
 /// Where a guard reports, and what may end its request.
 type Books<'a> = (&'a Arc<Metrics>, &'a Cut);
 
@@ -114,7 +117,7 @@ impl Guard {
         Outcome {
             door: self.door,
             endpoint: facts.endpoint.as_ref(),
-            task: facts.task.map_or("", |task| task.name()),
+            task: if facts.is_series { SERIES } else { facts.task.map_or("", |task| task.name()) },
             error: error.map(|failure| (failure.reason_name, Error::new(failure.reason, "").origin().name())),
             duration: self.started.elapsed(),
             first_event: first.filter(|_| facts.streaming),
@@ -233,6 +236,17 @@ mod tests {
         ] {
             assert!(page.contains(line), "{line} is not in\n{page}");
         }
+    }
+
+    #[test]
+    fn a_stream_of_requests_is_counted_apart_from_them() {
+        let (visit, metrics) = (visit(), Arc::new(Metrics::new()));
+        let mut guard = guard(&metrics, &visit);
+        visit.record.note(|facts| facts.is_series = true);
+        guard.complete();
+        drop(guard);
+        let line = "flowgate_calls_total{endpoint=\"\",task=\"stream\",door=\"openai\",outcome=\"ok\"} 1";
+        assert!(metrics.render().contains(line), "{line} is not in\n{}", metrics.render());
     }
 
     #[test]

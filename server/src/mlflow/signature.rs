@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 mod contract;
+mod entries;
 
 /// How deep types may nest.
 const DEEPEST: usize = 16;

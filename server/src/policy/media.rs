@@ -6,7 +6,7 @@ use std::sync::Arc;
 use flowgate_proto::v1::{ChatRequest, MediaKind, MediaPart, Part, media_part::Source, part::Kind};
 use tokio::time::Instant;
 
-use super::{Next, Policy};
+use super::{Next, Policy, leaving::Leaving};
 use crate::{
     balance::vitals::Vitals,
     call::{Attempt, Fetched},
@@ -26,10 +26,6 @@ pub struct Media {
     vitals: Arc<Vitals>,
 }
 
-/// Tells the breaker, when it is dropped, that a call is over which says nothing of the provider: else one that names what cannot be fetched
-/// could keep all others from a deployment that is just coming back.
-struct Leaving<'a>(Option<&'a Vitals>);
-
 /// Where a part stands: message, part, and part of a tool's result.
 type Place = (usize, usize, Option<usize>);
 
@@ -43,19 +39,11 @@ impl Media {
 impl Policy<Attempt> for Media {
     async fn handle(&self, mut attempt: Attempt, next: &impl Next<Attempt>) -> Result<Reply> {
         if let Some((media, fetcher)) = &self.allowed {
-            let mut leaving = Leaving(Some(&self.vitals));
+            let leaving = Leaving::new(&self.vitals);
             fill(&mut attempt, media, fetcher).await?;
-            leaving.0 = None;
+            leaving.stays();
         }
         next.call(attempt).await
-    }
-}
-
-impl Drop for Leaving<'_> {
-    fn drop(&mut self) {
-        if let Some(vitals) = self.0 {
-            vitals.breaker.leave();
-        }
     }
 }
 

@@ -16,12 +16,14 @@ pub mod concurrency;
 pub mod defaults;
 pub mod fallback;
 pub mod hedge;
+mod leaving;
 pub mod media;
 pub mod meter;
 pub mod mirror;
 pub mod retry;
 pub mod shed;
 pub mod span;
+pub mod table;
 pub mod timeouts;
 
 /// What stands below a policy.

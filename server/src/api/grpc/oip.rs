@@ -1,12 +1,13 @@
 //! The Open Inference Protocol's service. In a stream each request is a call of its own, answered in its place.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use flowgate_proto::inference::{
     ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse,
-    ModelStreamInferResponse, RepositoryIndexRequest, RepositoryIndexResponse, RepositoryModelLoadRequest, RepositoryModelLoadResponse,
-    RepositoryModelUnloadRequest, RepositoryModelUnloadResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest,
-    ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse, grpc_inference_service_server::GrpcInferenceService,
+    ModelRepositoryParameter, ModelStreamInferResponse, RepositoryIndexRequest, RepositoryIndexResponse, RepositoryModelLoadRequest,
+    RepositoryModelLoadResponse, RepositoryModelUnloadRequest, RepositoryModelUnloadResponse, ServerLiveRequest, ServerLiveResponse,
+    ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+    grpc_inference_service_server::GrpcInferenceService,
 };
 use futures_util::{StreamExt as _, stream::BoxStream};
 use http::HeaderMap;
@@ -20,7 +21,7 @@ use super::{
     },
     Health,
     call::{Ask, Caller, Doors},
-    convert, refusal,
+    convert, prediction, refusal,
     series::{AT_ONCE, Series},
 };
 use crate::{
@@ -58,9 +59,9 @@ impl GrpcInferenceService for Inference {
     }
 
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Result<Response<ModelReadyResponse>, Status> {
+        // Whatever cannot be called is not ready, as other servers of the protocol say it.
         told(request, |asked| {
-            door::no_version("version", &asked.version)?;
-            Ok(ModelReadyResponse { ready: oip::is_ready(&self.doors.gate, &asked.name)? })
+            Ok(ModelReadyResponse { ready: oip::is_ready(&self.doors.gate, &asked.name, &asked.version).unwrap_or(false) })
         })
     }
 
@@ -69,10 +70,7 @@ impl GrpcInferenceService for Inference {
     }
 
     async fn model_metadata(&self, request: Request<ModelMetadataRequest>) -> Result<Response<ModelMetadataResponse>, Status> {
-        told(request, |asked| {
-            door::no_version("version", &asked.version)?;
-            oip::metadata(&self.doors.gate, &asked.name)
-        })
+        told(request, |asked| oip::metadata(&self.doors.gate, &asked.name, &asked.version))
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
@@ -108,7 +106,7 @@ impl GrpcInferenceService for Inference {
         request: Request<RepositoryModelLoadRequest>,
     ) -> Result<Response<RepositoryModelLoadResponse>, Status> {
         let (caller, asked) = Caller::of(request);
-        let done = self.manage(&caller, &asked.repository_name, &asked.model_name, Act::Load).await;
+        let done = self.manage(&caller, (&asked.repository_name, &asked.model_name), Act::Load, &asked.parameters).await;
         caller.respond(done.map(|()| (HeaderMap::new(), RepositoryModelLoadResponse {})))
     }
 
@@ -117,24 +115,32 @@ impl GrpcInferenceService for Inference {
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
         let (caller, asked) = Caller::of(request);
-        let done = self.manage(&caller, &asked.repository_name, &asked.model_name, Act::Unload).await;
+        let done = self.manage(&caller, (&asked.repository_name, &asked.model_name), Act::Unload, &asked.parameters).await;
         caller.respond(done.map(|()| (HeaderMap::new(), RepositoryModelUnloadResponse {})))
     }
 }
 
+/// What a load or an unload is asked with.
+type Parameters = HashMap<String, ModelRepositoryParameter>;
+
 impl Inference {
-    async fn manage(&self, caller: &Caller, repository: &str, model: &str, act: Act) -> Result<()> {
+    async fn manage(&self, caller: &Caller, (repository, model): (&str, &str), act: Act, parameters: &Parameters) -> Result<()> {
         oip::only_repository(repository)?;
+        oip::only_known(act, parameters.keys())?;
         oip::manage(&self.doors.gate, &caller.visit.principal, model, act).await
     }
 
     async fn infer(&self, visit: &Visit, headers: &HeaderMap, message: ModelInferRequest) -> Result<(HeaderMap, ModelInferResponse)> {
         let (request, wanted) = door::read(message)?;
+        oip::announces(&self.doors.gate, &wanted.model, "model_version", &wanted.version)?;
         let ask = Ask { endpoint: wanted.model.clone(), task: Task::Predict, request: event::Request::Predict(request) };
         let (mut reply, _) = self.doors.call(visit, headers, ask, false).await.map_err(door::in_its_words)?;
+        let told = prediction::model(&reply.head);
         let crossed = std::mem::take(&mut reply.head.headers);
-        let answer = convert::to_predict(reply.answer().await?)?;
-        Ok((crossed, door::write(answer, &wanted)?))
+        let mut answer = convert::to_predict(reply.answer().await.map_err(door::in_its_words)?)?;
+        answer.model.get_or_insert(told);
+        oip::is_of(&wanted.version, &answer)?;
+        Ok((crossed, door::write(answer, &wanted, &oip::outputs(&self.doors.gate, &wanted.model)?)?))
     }
 
     /// One request of a stream. Only a request that cannot be read ends the stream.
@@ -148,7 +154,7 @@ impl Inference {
         let named = ModelInferResponse { model_name: request.model_name.clone(), id: request.id.clone(), ..ModelInferResponse::default() };
         let item = series.begin(&self.doors.gate, index);
         let answered = self.infer(&item.visit, &item.headers, request).await;
-        series.end(item, answered.as_ref().err());
+        Series::end(item, answered.as_ref().err());
         Ok(match answered {
             Ok((_, answer)) => ModelStreamInferResponse { error_message: String::new(), infer_response: Some(answer) },
             Err(error) => ModelStreamInferResponse { error_message: error.to_string(), infer_response: Some(named) },

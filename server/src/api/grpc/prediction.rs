@@ -86,7 +86,7 @@ impl Doors {
             Some(request) => self.predict_once(&item.visit, &item.headers, request).await,
             None => Err(Error::invalid("request", "is missing")),
         };
-        let visit = series.end(item, answered.as_ref().err());
+        let visit = Series::end(item, answered.as_ref().err());
         let result = match answered {
             Ok((_, answer)) => stream_predict_response::Result::Response(answer),
             Err(error) => stream_predict_response::Result::Error(to_proto(&failure::status(&error, &visit))),

@@ -37,7 +37,7 @@ impl Series {
     /// # Errors
     /// A deadline that is none.
     pub(super) fn new(caller: Caller, path: &'static str) -> Result<Arc<Self>, Status> {
-        caller.visit.record.note(|facts| facts.streaming = true);
+        caller.visit.record.note(|facts| facts.is_series = true);
         let until = deadline(&caller.headers).map_err(|error| caller.refuse(&error))?.map(|left| Instant::now() + left);
         Ok(Arc::new(Self { caller, path, until }))
     }
@@ -49,14 +49,13 @@ impl Series {
         Item { headers: self.headers(), visit, guard }
     }
 
-    /// The request has been answered, or has failed; what is known of it is noted. A failure of the one is none of the stream.
-    pub(super) fn end(&self, item: Item, failure: Option<&Error>) -> Visit {
+    /// The request has been answered, or has failed. It is counted by itself; its failure is none of the stream.
+    pub(super) fn end(item: Item, failure: Option<&Error>) -> Visit {
         let Item { visit, mut guard, headers: _ } = item;
         if let Some(error) = failure {
             visit.record.fail(error);
         }
         guard.complete();
-        note(&self.caller.visit.record, &visit.record);
         visit
     }
 
@@ -75,17 +74,4 @@ impl Series {
         }
         headers
     }
-}
-
-/// Tells the stream's record where one of its requests went.
-fn note(stream: &Record, item: &Record) {
-    let item = item.facts();
-    stream.note(|facts| {
-        facts.endpoint = item.endpoint.or(facts.endpoint.take());
-        facts.task = item.task.or(facts.task);
-        facts.deployment = item.deployment.or(facts.deployment.take());
-        facts.provider = item.provider.or(facts.provider);
-        facts.lane = item.lane.or(facts.lane);
-        facts.attempts += item.attempts;
-    });
 }

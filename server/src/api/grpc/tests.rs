@@ -389,8 +389,8 @@ async fn a_stream_of_predictions_answers_each_as_it_is_ready_and_survives_a_bad_
         }
     }
     let facts = visit.record.facts();
-    assert!(facts.failure.is_none());
-    assert_eq!(facts.endpoint.as_deref(), Some("predict"));
+    assert!(facts.failure.is_none() && facts.is_series);
+    assert_eq!((facts.endpoint, facts.task, facts.attempts), (None, None, 0), "the stream is none of its calls");
     let page = gate.metrics.render();
     let counted = |line: &str| assert!(page.contains(line), "{line} is not in\n{page}");
     counted("flowgate_calls_total{endpoint=\"predict\",task=\"prediction\",door=\"grpc\",outcome=\"ok\"} 3");

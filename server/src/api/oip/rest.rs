@@ -1,11 +1,11 @@
 //! The protocol's REST form.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use flowgate_proto::inference::model_metadata_response::TensorMetadata;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
         Gate, Knock,
         body::Body,
         edge::{Asked, json as json_answer, whole},
-        grpc::Health,
+        grpc::{Health, prediction},
         table::Oip,
     },
     Act,
@@ -35,6 +35,8 @@ const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-conten
 struct Repository {
     #[serde(default)]
     ready: bool,
+    #[serde(default)]
+    parameters: HashMap<String, IgnoredAny>,
 }
 
 /// Answers a path.
@@ -42,8 +44,7 @@ struct Repository {
 /// # Errors
 /// `CALLER_ENDPOINT_NOT_FOUND`, `CALLER_WRONG_TASK`, and what an inference fails with.
 pub async fn answer(gate: &Arc<Gate>, health: &Health, path: Oip, asked: Asked) -> Result<Response<Body>> {
-    door::no_version("version", &asked.version)?;
-    let name = &asked.endpoint;
+    let (name, version) = (&asked.endpoint, &asked.version);
     Ok(match path {
         Oip::Server => {
             let server = super::server();
@@ -55,7 +56,7 @@ pub async fn answer(gate: &Arc<Gate>, health: &Health, path: Oip, asked: Asked) 
             readiness(ready, &json!({"ready": ready}))
         }
         Oip::Model => {
-            let model = super::metadata(gate, name)?;
+            let model = super::metadata(gate, name, version)?;
             let tensors = |all: &[TensorMetadata]| -> Vec<Value> {
                 all.iter().map(|one| json!({"name": one.name, "datatype": one.datatype, "shape": one.shape})).collect()
             };
@@ -63,13 +64,14 @@ pub async fn answer(gate: &Arc<Gate>, health: &Health, path: Oip, asked: Asked) 
             told(&json!({"name": model.name, "versions": model.versions, "platform": model.platform, "inputs": inputs, "outputs": outputs}))
         }
         Oip::ModelReady => {
-            let ready = super::is_ready(gate, name)?;
+            let ready = super::is_ready(gate, name, version)?;
             readiness(ready, &json!({"name": name, "ready": ready}))
         }
         Oip::Infer => return infer(gate, asked).await,
         Oip::Index => index(gate, &asked.body)?,
         Oip::Load | Oip::Unload => {
             let act = if path == Oip::Load { Act::Load } else { Act::Unload };
+            super::only_known(act, repository(&asked.body)?.parameters.keys())?;
             super::manage(gate, &asked.visit.principal, name, act).await?;
             told(&json!({}))
         }
@@ -77,15 +79,19 @@ pub async fn answer(gate: &Arc<Gate>, health: &Health, path: Oip, asked: Asked) 
 }
 
 async fn infer(gate: &Arc<Gate>, asked: Asked) -> Result<Response<Body>> {
-    let Asked { visit, headers, endpoint, body, .. } = asked;
-    let (request, form) = rest::read(&endpoint, &body, json_length(&headers)?)?;
+    let Asked { visit, headers, endpoint, version, body, .. } = asked;
+    super::announces(gate, &endpoint, "version", &version)?;
+    let (request, form) = rest::read((&endpoint, &version), &body, json_length(&headers)?)?;
     let knock = Knock { task: Task::Predict, streaming: false, payload: Payload::typed_only(Request::Predict(request)) };
     let mut reply = gate.call(&visit, &headers, &endpoint, knock).await.map_err(door::in_its_words)?;
+    let told = prediction::model(&reply.head);
     let crossed = std::mem::take(&mut reply.head.headers);
-    let Answer::Predict(answer) = reply.answer().await? else {
+    let Answer::Predict(mut answer) = reply.answer().await.map_err(door::in_its_words)? else {
         return Err(Error::internal("a call got an answer to another task"));
     };
-    let Written { body, json } = rest::write(answer, &form)?;
+    answer.model.get_or_insert(told);
+    super::is_of(&form.wanted().version, &answer)?;
+    let Written { body, json } = rest::write(answer, &form, &super::outputs(gate, &endpoint)?)?;
     let kind = if json.is_some() { "application/octet-stream" } else { "application/json" };
     let mut response = whole(crossed, HeaderValue::from_static(kind), body);
     if let Some(length) = json {
@@ -100,13 +106,16 @@ fn json_length(headers: &HeaderMap) -> Result<Option<usize>> {
     length.map(Some).ok_or_else(|| Error::invalid(JSON_LENGTH.as_str(), "must be the length of the body's JSON in bytes"))
 }
 
+fn repository(body: &Bytes) -> Result<Repository> {
+    if body.is_empty() {
+        return Ok(Repository::default());
+    }
+    let wrong = |_| Error::invalid("body", "must be a JSON object in which `ready` may be true or false, and `parameters` an object");
+    serde_json::from_slice(body).map_err(wrong)
+}
+
 fn index(gate: &Gate, body: &Bytes) -> Result<Response<Body>> {
-    let asked: Repository = if body.is_empty() {
-        Repository::default()
-    } else {
-        serde_json::from_slice(body).map_err(|_| Error::invalid("body", "must be a JSON object in which `ready` may be true or false"))?
-    };
-    let models = super::index(gate, asked.ready).into_iter();
+    let models = super::index(gate, repository(body)?.ready).into_iter();
     let models = models.map(|model| json!({"name": model.name, "version": model.version, "state": model.state, "reason": model.reason}));
     Ok(told(&models.collect()))
 }

@@ -6,13 +6,17 @@ use bytes::Bytes;
 use flowgate_proto::{
     inference::{
         InferParameter, ModelInferRequest, ModelInferResponse, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor,
-        model_infer_response::InferOutputTensor,
+        model_infer_response::InferOutputTensor, model_metadata_response::TensorMetadata,
     },
-    v1::{PredictRequest, PredictResponse, PredictionForm, Tensor, Tensors, predict_request::Input, predict_response::Output},
+    v1::{DataType, PredictRequest, PredictResponse, PredictionForm, Tensor, Tensors, predict_request::Input, predict_response::Output},
     wkt::{Struct, Value, value::Kind},
 };
 
-use super::tensors::{self, Head};
+use super::{
+    cast::cast,
+    datatype,
+    tensors::{self, Head},
+};
 use crate::error::{Error, Result};
 
 /// What the answer's sole tensor is called where the model gives it no name.
@@ -27,23 +31,14 @@ const EXACT: std::ops::RangeInclusive<i64> = -(1 << 53)..=1 << 53;
 pub struct Wanted {
     /// The endpoint's name.
     pub model: String,
+    /// The version that is to answer; empty for the current one.
+    pub version: String,
     /// What the answer repeats.
     pub id: String,
     /// The tensors that are wanted, by name; empty for all.
     pub outputs: Vec<String>,
     /// Whether the elements stand in lists of the message.
     pub in_lists: bool,
-}
-
-/// Refuses the version of a model, since endpoints have none.
-///
-/// # Errors
-/// That `field` is set.
-pub fn no_version(field: &str, version: &str) -> Result<()> {
-    if version.is_empty() {
-        return Ok(());
-    }
-    Err(Error::invalid(field, "names a version, and an endpoint has only the current one; leave it out"))
 }
 
 /// Reads a request.
@@ -55,7 +50,6 @@ pub fn read(message: ModelInferRequest) -> Result<(PredictRequest, Wanted)> {
     if model_name.is_empty() {
         return Err(Error::invalid("model_name", "is missing; name the endpoint to call"));
     }
-    no_version("model_version", &model_version)?;
     if !raw.is_empty() && raw.len() != inputs.len() {
         return Err(Error::invalid("raw_input_contents", "must have one entry for each of `inputs`, or none at all"));
     }
@@ -66,7 +60,7 @@ pub fn read(message: ModelInferRequest) -> Result<(PredictRequest, Wanted)> {
         known(&format!("outputs[{n}].parameters"), output.parameters.keys())?;
     }
     let outputs = outputs.into_iter().map(|output| output.name).collect();
-    let wanted = Wanted { model: model_name, id, outputs, in_lists };
+    let wanted = Wanted { model: model_name, version: model_version, id, outputs, in_lists };
     Ok((request(&wanted, tensors, parameters)?, wanted))
 }
 
@@ -140,12 +134,13 @@ fn kind(parameter: InferParameter) -> Result<Kind> {
     })
 }
 
-/// Writes an answer.
+/// Writes an answer, in the types that the model's metadata announces.
 ///
 /// # Errors
 /// `CALLER_INVALID_REQUEST` when a tensor is wanted that the model does not give.
-pub fn write(answer: PredictResponse, wanted: &Wanted) -> Result<ModelInferResponse> {
-    let (tensors, model_version) = chosen(answer, wanted)?;
+pub fn write(answer: PredictResponse, wanted: &Wanted, announced: &[TensorMetadata]) -> Result<ModelInferResponse> {
+    let (tensors, model_version) = chosen(answer, wanted, announced)?;
+    let tensors: Vec<_> = tensors.into_iter().map(|chosen| chosen.typed(!wanted.in_lists)).collect();
     let mut lists = Vec::with_capacity(tensors.len());
     for (n, tensor) in tensors.iter().enumerate().take_while(|_| wanted.in_lists) {
         lists.push(tensors::contents_of(n, tensor).map_err(inconsistent)?);
@@ -174,40 +169,100 @@ pub fn write(answer: PredictResponse, wanted: &Wanted) -> Result<ModelInferRespo
     })
 }
 
+/// A tensor of an answer.
+pub(super) struct Chosen {
+    tensor: Tensor,
+    /// What the metadata announces.
+    announced: Option<DataType>,
+}
+
+impl Chosen {
+    /// In the type that is announced; without `has_any` only if that can be written as a list.
+    pub(super) fn typed(self, has_any: bool) -> Tensor {
+        match self.announced {
+            Some(to) if has_any || to != DataType::Float16 => cast(self.tensor, to),
+            _ => self.tensor,
+        }
+    }
+}
+
 /// The tensors of an answer that are wanted, each with a name, and the model's version.
-pub(super) fn chosen(answer: PredictResponse, wanted: &Wanted) -> Result<(Vec<Tensor>, String)> {
+pub(super) fn chosen(answer: PredictResponse, wanted: &Wanted, announced: &[TensorMetadata]) -> Result<(Vec<Chosen>, String)> {
     let Some(Output::Tensors(Tensors { mut tensors })) = answer.output else {
         return Err(Error::internal("tensors were asked for, and the answer is none"));
     };
+    let mut sole = None;
     if let [only] = tensors.as_mut_slice()
         && only.name.is_empty()
     {
-        only.name = if let [name] = wanted.outputs.as_slice() { name.clone() } else { UNNAMED.to_owned() };
+        sole = announced.first().filter(|_| announced.len() == 1);
+        only.name = match (wanted.outputs.as_slice(), sole) {
+            ([name], _) => name.clone(),
+            (_, Some(sole)) => sole.name.clone(),
+            _ => UNNAMED.to_owned(),
+        };
     }
     let version = answer.model.map(|model| model.version).unwrap_or_default();
+    let typed = |tensor: Tensor| {
+        let told = sole.or_else(|| announced.iter().find(|told| told.name == tensor.name));
+        let announced = told.and_then(|told| datatype::read(&told.datatype, String::new).ok());
+        Chosen { tensor, announced }
+    };
     if wanted.outputs.is_empty() {
-        return Ok((tensors, version));
+        return Ok((tensors.into_iter().map(typed).collect(), version));
     }
     let mut chosen = Vec::with_capacity(wanted.outputs.len());
     for (n, name) in wanted.outputs.iter().enumerate() {
         let place = tensors.iter().position(|tensor| tensor.name == *name);
         let missing =
             || Error::invalid(format!("outputs[{n}].name"), "is no output of the model, or stands twice; leave `outputs` out to get all");
-        chosen.push(tensors.swap_remove(place.ok_or_else(missing)?));
+        chosen.push(typed(tensors.swap_remove(place.ok_or_else(missing)?)));
     }
     Ok((chosen, version))
 }
 
-/// A failure in the protocol's own words: it knows no other form of predictions than tensors.
+/// A failure in the protocol's own words: it knows no other form of a request or of predictions than tensors, and no scoring server.
 #[must_use]
 pub fn in_its_words(error: Error) -> Error {
-    error.retold(|text| match text {
-        "prediction_form" => Some("outputs".to_owned()),
-        other => {
-            let (what, _) = other.split_once("; ask for PREDICTION_FORM_")?;
-            Some(format!("{what}; call the endpoint by `Predict` or `/invocations`, which give any predictions"))
+    error.retold(|text| {
+        if text == "prediction_form" {
+            return Some("outputs".to_owned());
         }
+        if let Some((what, _)) = text.split_once("; ask for PREDICTION_FORM_") {
+            return Some(format!("{what}; call the endpoint by `Predict` or `/invocations`, which give any predictions"));
+        }
+        let told = WORDS.iter().fold(inputs(text), |told, (theirs, own)| told.replace(theirs, own));
+        (told != text).then_some(told)
     })
+}
+
+/// What other doors say of the same.
+const WORDS: [(&str, &str); 5] = [
+    ("the scoring server", "the model's server"),
+    ("; send NaN, or a `raw` body", "; send NaN"),
+    ("; send NaN or a null, or a `raw` body", "; send NaN"),
+    ("else send them as base64 in `dataframe_split`", "else call the endpoint by `/invocations` with base64 in `dataframe_split`"),
+    ("`tensors.tensors`", "`inputs`"),
+];
+
+/// `tensors.tensors[2].data` as `inputs[2]`, wherever it stands.
+fn inputs(text: &str) -> String {
+    const LIST: &str = "tensors.tensors[";
+    let mut told = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(LIST) {
+        let (place, after) = after.split_once(']').unwrap_or((after, ""));
+        told.push_str(&format!("{before}inputs[{place}]"));
+        rest = after;
+        for (theirs, own) in [(".data_type", ".datatype"), (".data", ""), (".strings", ""), (".byte_strings", "")] {
+            if let Some(after) = rest.strip_prefix(theirs) {
+                told.push_str(own);
+                rest = after;
+                break;
+            }
+        }
+    }
+    told + rest
 }
 
 pub(super) fn inconsistent(error: Error) -> Error {

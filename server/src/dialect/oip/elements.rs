@@ -143,7 +143,11 @@ pub(super) fn write(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), serde_json
         DataType::Float32 => list(out, tensor.data.chunks_exact(4).map(|mut data| data.get_f32_le())),
         DataType::Float64 => list(out, tensor.data.chunks_exact(8).map(|mut data| data.get_f64_le())),
         DataType::String => list(out, tensor.strings.iter()),
-        DataType::Float16 | DataType::Bytes | DataType::Unspecified => Err(serde_json::Error::custom("a type that has no JSON form")),
+        DataType::Bytes => {
+            let texts: Result<Vec<_>, _> = tensor.byte_strings.iter().map(|bytes| std::str::from_utf8(bytes)).collect();
+            list(out, texts.map_err(serde_json::Error::custom)?.iter())
+        }
+        DataType::Float16 | DataType::Unspecified => Err(serde_json::Error::custom("a type that has no JSON form")),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Frames as tensors, one for each column, and tensors as frames.
 
-use bytes::{Buf as _, Bytes};
-use flowgate_proto::v1::{
-    BooleanValues, BytesValues, Column, DataType, DoubleValues, Frame, IntegerValues, StringValues, Tensor, Tensors, column::Values,
-};
+use flowgate_proto::v1::{Column, DataType, Frame, Tensor, Tensors, column::Values};
 
-use crate::error::{Error, Result};
+use crate::{
+    dialect::scoring::table,
+    error::{Error, Result},
+};
 
 /// The columns as tensors of one dimension.
 ///
@@ -65,38 +65,8 @@ fn read_column(tensor: Tensor) -> Result<Column> {
     let ([_] | [_, 1]) = tensor.shape.as_slice() else {
         return Err(unfit("are tensors of more than one value per row"));
     };
-    let values = match tensor.data_type() {
-        DataType::Bool => Values::Booleans(BooleanValues { values: tensor.data.iter().map(|byte| *byte != 0).collect() }),
-        DataType::String => Values::Strings(StringValues { values: tensor.strings }),
-        DataType::Bytes => Values::Bytes(BytesValues { values: tensor.byte_strings }),
-        DataType::Float32 => doubles(each(&tensor.data, 4, |mut data| f64::from(data.get_f32_le()))),
-        DataType::Float64 => doubles(each(&tensor.data, 8, |mut data| data.get_f64_le())),
-        DataType::Int8 => integers(each(&tensor.data, 1, |mut data| data.get_i8().into())),
-        DataType::Int16 => integers(each(&tensor.data, 2, |mut data| data.get_i16_le().into())),
-        DataType::Int32 => integers(each(&tensor.data, 4, |mut data| data.get_i32_le().into())),
-        DataType::Int64 => integers(each(&tensor.data, 8, |mut data| data.get_i64_le())),
-        DataType::Uint8 => integers(each(&tensor.data, 1, |mut data| data.get_u8().into())),
-        DataType::Uint16 => integers(each(&tensor.data, 2, |mut data| data.get_u16_le().into())),
-        DataType::Uint32 => integers(each(&tensor.data, 4, |mut data| data.get_u32_le().into())),
-        DataType::Uint64 => {
-            let values: Option<Vec<i64>> = each(&tensor.data, 8, |mut data| i64::try_from(data.get_u64_le()).ok()).into_iter().collect();
-            integers(values.ok_or_else(|| unfit("hold an integer above those of a column"))?)
-        }
-        DataType::Float16 | DataType::Unspecified => return Err(unfit("are of a type that no column has")),
-    };
+    let values = table::values(&tensor).map_err(unfit)?;
     Ok(Column { name: tensor.name, validity: Vec::new(), values: Some(values) })
-}
-
-fn each<T>(data: &Bytes, size: usize, element: impl Fn(&[u8]) -> T) -> Vec<T> {
-    data.chunks_exact(size).map(element).collect()
-}
-
-fn doubles(values: Vec<f64>) -> Values {
-    Values::Doubles(DoubleValues { values })
-}
-
-fn integers(values: Vec<i64>) -> Values {
-    Values::Integers(IntegerValues { values })
 }
 
 fn unfit(what: &str) -> Error {

@@ -10,6 +10,7 @@ use crate::{
     event::{Answer, Protocol, Task},
 };
 
+mod cast;
 mod contents;
 mod datatype;
 pub mod door;

@@ -29,6 +29,10 @@ pub(super) fn decode(ask: &Ask<'_>, body: Bytes) -> Result<Answer> {
         PredictionForm::Tensors => Output::Tensors(tensors),
         PredictionForm::Frame => Output::Frame(frame::read(tensors)?),
         PredictionForm::Json | PredictionForm::Raw | PredictionForm::Unspecified => {
+            if tensors.tensors.iter().flat_map(|tensor| &tensor.byte_strings).any(|bytes| std::str::from_utf8(bytes).is_err()) {
+                let what = "cannot hold the predictions, which hold bytes that are no text; ask for PREDICTION_FORM_TENSORS";
+                return Err(Error::invalid("prediction_form", what));
+            }
             Output::Predictions(scoring::door::json_of(nameless(tensors))?)
         }
     };

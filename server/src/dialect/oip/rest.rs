@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use flowgate_proto::{
-    inference::{InferParameter, infer_parameter::ParameterChoice},
+    inference::{InferParameter, infer_parameter::ParameterChoice, model_metadata_response::TensorMetadata},
     v1::{PredictRequest, PredictResponse, Tensor},
 };
 use serde::{Deserialize, Serialize};
@@ -113,11 +113,18 @@ struct Size {
     binary_data_size: usize,
 }
 
-/// Reads a request for an endpoint. `json` is the length of its JSON, if binary data follows.
+impl Form {
+    /// What of it the protocol's other form has, too.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+}
+
+/// Reads a request for an endpoint, or one version of it. `json` is the length of its JSON, if binary data follows.
 ///
 /// # Errors
 /// What is wrong with it, by field.
-pub fn read(model: &str, body: &Bytes, json: Option<usize>) -> Result<(PredictRequest, Form)> {
+pub fn read((model, version): (&str, &str), body: &Bytes, json: Option<usize>) -> Result<(PredictRequest, Form)> {
     let length = json.unwrap_or(body.len());
     if length > body.len() {
         return Err(Error::invalid("inference-header-content-length", "is more than the length of the body"));
@@ -140,7 +147,7 @@ pub fn read(model: &str, body: &Bytes, json: Option<usize>) -> Result<(PredictRe
         known(&field, output.parameters.keys())?;
         names.push(output.name);
     }
-    let wanted = Wanted { model: model.to_owned(), id, outputs: names, in_lists: false };
+    let wanted = Wanted { model: model.to_owned(), version: version.to_owned(), id, outputs: names, in_lists: false };
     let parameters = parameters.into_iter().map(|(name, parameter)| (name, parameter.into())).collect();
     let request = request(&wanted, tensors, parameters)?;
     Ok((request, Form { wanted, binary: asked, all_binary }))
@@ -195,15 +202,17 @@ fn take_bool(parameters: &mut HashMap<String, Parameter>, name: &str, field: &st
 ///
 /// # Errors
 /// As [`super::door::write`]; a tensor that has no JSON form.
-pub fn write(answer: PredictResponse, form: &Form) -> Result<Written> {
-    let (tensors, version) = chosen(answer, &form.wanted)?;
+pub fn write(answer: PredictResponse, form: &Form, announced: &[TensorMetadata]) -> Result<Written> {
+    let (chosen, version) = chosen(answer, &form.wanted, announced)?;
+    let is_binary = |n: usize| form.binary.get(n).copied().unwrap_or(form.all_binary);
+    let tensors: Vec<_> = chosen.into_iter().enumerate().map(|(n, chosen)| chosen.typed(is_binary(n))).collect();
     let mut binary = Vec::new();
     let mut outputs = Vec::with_capacity(tensors.len());
     for (n, tensor) in tensors.iter().enumerate() {
         let raw = tensors::raw_of(n, tensor).map_err(inconsistent)?;
         let datatype = tensors::datatype_of(n, tensor).map_err(inconsistent)?;
         let mut output = AnswerTensor { name: &tensor.name, datatype, shape: &tensor.shape, parameters: None, data: None };
-        if form.binary.get(n).copied().unwrap_or(form.all_binary) {
+        if is_binary(n) {
             output.parameters = Some(Size { binary_data_size: raw.len() });
             binary.push(raw);
         } else {

@@ -24,8 +24,12 @@ pub(super) fn pass(headers: &HeaderMap) -> Result<()> {
     };
     let code = status.to_str().ok().and_then(|code| code.parse::<i32>().ok()).map_or(Code::Unknown, Code::from);
     // What a server says of its own faults may hold stack traces.
+    let said = message_of(headers);
     let (reason, status, is_told) = match code {
         Code::Ok => return Ok(()),
+        Code::ResourceExhausted | Code::OutOfRange if said.as_deref().is_some_and(is_of_size) => {
+            (ErrorReason::CallerTooLarge, StatusCode::PAYLOAD_TOO_LARGE, false)
+        }
         Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition | Code::AlreadyExists => {
             (ErrorReason::ProviderRejectedRequest, StatusCode::BAD_REQUEST, true)
         }
@@ -39,12 +43,18 @@ pub(super) fn pass(headers: &HeaderMap) -> Result<()> {
         Code::Internal | Code::Unknown | Code::DataLoss => {
             let message = "the model failed on this input; look into its server's log, or send another input";
             let error = Error::new(ErrorReason::ProviderModelFailed, message).upstream_status(StatusCode::INTERNAL_SERVER_ERROR);
-            return Err(error.because(message_of(headers).unwrap_or_default()));
+            return Err(error.because(said.unwrap_or_default()));
         }
     };
-    let said = message_of(headers);
     let error = failure::build(reason, status, headers, said.as_deref().filter(|_| is_told));
     Err(if is_told { error } else { error.because(said.unwrap_or_default()) })
+}
+
+/// Whether a message is too large for one side or the other: libraries have no code for that alone, but words of their own.
+fn is_of_size(said: &str) -> bool {
+    const WORDS: [&str; 4] = ["message larger than max", "message exceeds", "message length too large", "message size exceeds"];
+    let said = said.to_ascii_lowercase();
+    WORDS.iter().any(|words| said.contains(words))
 }
 
 /// The first line of what the server says.

@@ -115,14 +115,9 @@ impl Head {
         Tensor { name: self.name, data_type: self.data_type.into(), shape: self.shape, data, ..Tensor::default() }
     }
 
-    /// Text where all of it is, as the models that take text read it.
+    /// The protocol has one type for bytes and for text, so that they are bytes here, whatever they hold.
     fn of_bytes(self, elements: Vec<Bytes>) -> Tensor {
-        let texts: Option<Vec<String>> = elements.iter().map(|bytes| std::str::from_utf8(bytes).ok().map(ToOwned::to_owned)).collect();
-        let tensor = Tensor { name: self.name, shape: self.shape, ..Tensor::default() };
-        match texts {
-            Some(strings) => Tensor { data_type: DataType::String.into(), strings, ..tensor },
-            None => Tensor { data_type: DataType::Bytes.into(), byte_strings: elements, ..tensor },
-        }
+        Tensor { name: self.name, data_type: DataType::Bytes.into(), shape: self.shape, byte_strings: elements, ..Tensor::default() }
     }
 }
 

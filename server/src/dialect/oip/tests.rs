@@ -8,8 +8,9 @@ use flowgate_proto::{
         infer_parameter::ParameterChoice,
         model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
         model_infer_response::InferOutputTensor,
+        model_metadata_response::TensorMetadata,
     },
-    v1::{PredictRequest, PredictResponse, Tensor, Tensors, predict_request::Input, predict_response::Output},
+    v1::{DataType, PredictRequest, PredictResponse, Tensor, Tensors, predict_request::Input, predict_response::Output},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use prost::Message as _;
@@ -56,6 +57,11 @@ fn asked(datatype: &str, shape: &[i64], raw: Vec<u8>) -> ModelInferRequest {
     }
 }
 
+/// What the metadata says of an output.
+fn announced(name: &str, datatype: &str) -> TensorMetadata {
+    TensorMetadata { name: name.to_owned(), datatype: datatype.to_owned(), shape: vec![-1] }
+}
+
 /// The answer of a model that returns its input.
 fn echoed(request: PredictRequest) -> PredictResponse {
     let Some(Input::Tensors(tensors)) = request.input else { panic!("tensors") };
@@ -66,7 +72,7 @@ fn echoed(request: PredictRequest) -> PredictResponse {
 fn every_type_crosses_as_bytes_and_as_lists() {
     for (datatype, raw) in every_type() {
         let (request, wanted) = door::read(asked(datatype, &[3, 1], raw.clone())).unwrap();
-        let answer = door::write(echoed(request.clone()), &wanted).unwrap();
+        let answer = door::write(echoed(request.clone()), &wanted, &[]).unwrap();
         assert_eq!(
             (answer.outputs[0].name.as_str(), answer.outputs[0].datatype.as_str(), answer.outputs[0].shape.as_slice()),
             ("x", datatype, &[3, 1][..])
@@ -75,7 +81,7 @@ fn every_type_crosses_as_bytes_and_as_lists() {
         assert!(answer.outputs[0].contents.is_none() && answer.id == "7" && answer.model_name == "m");
 
         let in_lists = door::Wanted { in_lists: true, ..wanted };
-        let listed = door::write(echoed(request.clone()), &in_lists).unwrap();
+        let listed = door::write(echoed(request.clone()), &in_lists, &[]).unwrap();
         let Some(contents) = listed.outputs[0].contents.clone() else {
             assert_eq!((datatype, listed.raw_output_contents.len()), ("FP16", 1), "only FP16 has no list");
             continue;
@@ -95,8 +101,8 @@ fn every_type_crosses_as_json_or_says_that_it_has_none() {
     for (datatype, raw) in every_type() {
         let (request, _) = door::read(asked(datatype, &[3], raw.clone())).unwrap();
         let plain = Bytes::from_static(br#"{"inputs":[{"name":"x","datatype":"BOOL","shape":[1],"data":[true]}]}"#);
-        let (_, form) = rest::read("m", &plain, None).unwrap();
-        match rest::write(echoed(request.clone()), &form) {
+        let (_, form) = rest::read(("m", ""), &plain, None).unwrap();
+        match rest::write(echoed(request.clone()), &form, &[]) {
             Err(error) => {
                 assert!(error.to_string().contains("binary_data: true"), "{datatype}: {error}");
                 assert!(datatype == "FP16" || !raw.starts_with(b"\x01\0\0\0a"), "{datatype} has a JSON form");
@@ -104,10 +110,89 @@ fn every_type_crosses_as_json_or_says_that_it_has_none() {
             Ok(written) => {
                 let answer: Value = serde_json::from_slice(&written.body).unwrap();
                 let body = Bytes::from(json!({ "inputs": answer["outputs"] }).to_string());
-                assert_eq!(rest::read("m", &body, None).unwrap().0, request, "{datatype}");
+                assert_eq!(rest::read(("m", ""), &body, None).unwrap().0, request, "{datatype}");
             }
         }
     }
+}
+
+/// An answer of JSON: all its numbers are 64 bits wide.
+fn of_json(name: &str, predictions: &[f64], are_whole: bool) -> PredictResponse {
+    #[expect(clippy::cast_possible_truncation, reason = "they are whole")]
+    let bytes = |number: &f64| if are_whole { (*number as i64).to_le_bytes() } else { number.to_le_bytes() };
+    let tensor = Tensor {
+        name: name.to_owned(),
+        data_type: if are_whole { DataType::Int64 } else { DataType::Float64 }.into(),
+        shape: vec![i64::try_from(predictions.len()).unwrap()],
+        data: predictions.iter().flat_map(bytes).collect::<Vec<_>>().into(),
+        ..Tensor::default()
+    };
+    PredictResponse { output: Some(Output::Tensors(Tensors { tensors: vec![tensor] })), ..PredictResponse::default() }
+}
+
+#[test]
+fn answers_are_of_the_types_that_the_metadata_announces() {
+    let half = |numbers: &[u16]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>();
+    let cases: [(&str, &[f64], bool, Vec<u8>); 12] = [
+        ("FP32", &[1.000_000_119_209_289_6, f64::NAN], false, [1.000_000_1_f32, f32::NAN].iter().flat_map(|n| n.to_le_bytes()).collect()),
+        ("FP32", &[3.0], true, 3_f32.to_le_bytes().into()),
+        ("FP64", &[3.0], true, 3_f64.to_le_bytes().into()),
+        ("FP16", &[1.0, -2.0, 65504.0, f64::INFINITY], false, half(&[0x3c00, 0xc000, 0x7bff, 0x7c00])),
+        ("FP16", &[5.960_464_477_539_063e-8, 6.097_555_160_522_461e-5, 6.103_515_625e-5, -0.0], false, half(&[1, 0x3ff, 0x400, 0x8000])),
+        ("INT8", &[-128.0, 127.0], true, vec![128, 127]),
+        ("INT16", &[-2.0], true, vec![254, 255]),
+        ("INT32", &[7.0], true, vec![7, 0, 0, 0]),
+        ("UINT8", &[255.0], true, vec![255]),
+        ("UINT16", &[258.0], true, vec![2, 1]),
+        ("UINT32", &[1.0], true, vec![1, 0, 0, 0]),
+        ("INT32", &[7.0], false, vec![7, 0, 0, 0]),
+    ];
+    for (datatype, predictions, are_whole, raw) in cases {
+        let answer = door::write(of_json("y", predictions, are_whole), &door::Wanted::default(), &[announced("y", datatype)]).unwrap();
+        assert_eq!((&answer.outputs[0].datatype[..], &answer.raw_output_contents[0][..]), (datatype, &raw[..]), "{predictions:?}");
+    }
+    let kept: [(&str, &[f64], bool, &str); 7] = [
+        ("INT8", &[1.0, 128.0], true, "INT64"),
+        ("UINT32", &[-1.0], true, "INT64"),
+        ("INT32", &[0.5], false, "FP64"),
+        ("INT64", &[1.0, f64::NAN], false, "FP64"),
+        ("FP32", &[1e39], false, "FP64"),
+        ("FP32", &[16_777_217.0], true, "INT64"),
+        ("FP16", &[0.1], false, "FP64"),
+    ];
+    for (datatype, predictions, are_whole, kept) in kept {
+        let answer = door::write(of_json("y", predictions, are_whole), &door::Wanted::default(), &[announced("y", datatype)]).unwrap();
+        assert_eq!(answer.outputs[0].datatype, kept, "{datatype} does not hold {predictions:?}");
+    }
+}
+
+#[test]
+fn an_answers_tensors_have_the_names_and_the_lists_of_what_is_announced() {
+    let in_lists = door::Wanted { in_lists: true, ..door::Wanted::default() };
+    let answer = door::write(of_json("", &[0.5], false), &in_lists, &[announced("score", "FP32")]).unwrap();
+    assert_eq!((&answer.outputs[0].name[..], &answer.outputs[0].datatype[..]), ("score", "FP32"));
+    assert_eq!(answer.outputs[0].contents.as_ref().unwrap().fp32_contents, [0.5]);
+    let answer = door::write(of_json("", &[0.5], false), &in_lists, &[announced("score", "FP16")]).unwrap();
+    assert_eq!(answer.outputs[0].contents.as_ref().unwrap().fp64_contents, [0.5], "halves have no list");
+    let answer = door::write(of_json("a", &[0.5], false), &in_lists, &[announced("b", "FP32")]).unwrap();
+    assert_eq!((&answer.outputs[0].name[..], &answer.outputs[0].datatype[..]), ("a", "FP64"), "of another output nothing is said");
+    let body = Bytes::from_static(
+        br#"{"inputs":[{"name":"x","datatype":"BOOL","shape":[1],"data":[true]}],"outputs":[{"name":"y"},{"name":"z","parameters":{"binary_data":true}}]}"#,
+    );
+    let (_, form) = rest::read(("m", ""), &body, None).unwrap();
+    let both = |first: PredictResponse, second: PredictResponse| {
+        let mut all = Vec::new();
+        for answer in [first, second] {
+            let Some(Output::Tensors(Tensors { tensors })) = answer.output else { panic!() };
+            all.extend(tensors);
+        }
+        PredictResponse { output: Some(Output::Tensors(Tensors { tensors: all })), ..PredictResponse::default() }
+    };
+    let told = [announced("y", "FP16"), announced("z", "FP16")];
+    let written = rest::write(both(of_json("y", &[0.5], false), of_json("z", &[0.5], false)), &form, &told).unwrap();
+    let (head, tail) = written.body.split_at(written.json.unwrap());
+    let head: Value = serde_json::from_slice(head).unwrap();
+    assert_eq!((&head["outputs"][0]["datatype"], &head["outputs"][1]["datatype"], tail), (&json!("FP64"), &json!("FP16"), &[0, 0x38][..]));
 }
 
 #[test]
@@ -123,8 +208,8 @@ fn binary_data_crosses_beside_json() {
     })
     .to_string();
     let body = Bytes::from([json.as_bytes(), &raw, &[0x00, 0x3c]].concat());
-    let (request, form) = rest::read("m", &body, Some(json.len())).unwrap();
-    let written = rest::write(echoed(request), &form).unwrap();
+    let (request, form) = rest::read(("m", ""), &body, Some(json.len())).unwrap();
+    let written = rest::write(echoed(request), &form, &[]).unwrap();
     let (head, tail) = written.body.split_at(written.json.unwrap());
     assert_eq!(tail, [0x00, 0x3c]);
     let head: Value = serde_json::from_slice(head).unwrap();
@@ -180,7 +265,7 @@ fn bodies_at_the_door() {
         let tail = input["tail"].as_str().map(|tail| BASE64_STANDARD.decode(tail).unwrap());
         let length = tail.as_ref().map(|_| json.len());
         let body = Bytes::from([json.as_bytes(), &tail.unwrap_or_default()].concat());
-        match rest::read("m", &body, length) {
+        match rest::read(("m", ""), &body, length) {
             Ok((request, _)) => sorted(&request),
             Err(error) => refused(&error),
         }
@@ -242,8 +327,8 @@ fn answers_at_the_door() {
         if body["outputs"].is_null() {
             body["outputs"] = json!([]);
         }
-        let (_, form) = rest::read("m", &Bytes::from(body.to_string()), None).unwrap();
-        match rest::write(answer, &form) {
+        let (_, form) = rest::read(("m", ""), &Bytes::from(body.to_string()), None).unwrap();
+        match rest::write(answer, &form, &[]) {
             Ok(written) => {
                 let (head, tail) = written.body.split_at(written.json.unwrap_or(written.body.len()));
                 format!("{} {}", std::str::from_utf8(head).unwrap(), BASE64_STANDARD.encode(tail)).trim_end().to_owned()
@@ -365,7 +450,7 @@ fn scattered_bytes_never_panic() {
                 let mut body = seed.to_vec();
                 body[n] = byte;
                 if is_rest {
-                    rest::read("m", &body.into(), Some(n + 8).filter(|_| byte == 1)).ok();
+                    rest::read(("m", ""), &body.into(), Some(n + 8).filter(|_| byte == 1)).ok();
                 } else {
                     ModelInferRequest::decode(&body[5..]).ok().map(door::read);
                     for form in ["TENSORS", "FRAME", "JSON"] {
@@ -388,6 +473,19 @@ fn predictions_of_other_forms_are_told_in_the_protocols_words() {
     let error = Error::invalid("prediction_form", "cannot hold the predictions, which are ragged; ask for PREDICTION_FORM_JSON");
     let told = door::in_its_words(error).to_string();
     assert!(told.contains("`outputs` cannot hold the predictions, which are ragged; call the endpoint by `Predict`"), "{told}");
+    for (field, what, own) in [
+        (
+            "tensors.tensors[12].data",
+            "holds an infinity, which JSON lacks; send NaN, or a `raw` body",
+            "`inputs[12]` holds an infinity, which JSON lacks; send NaN",
+        ),
+        ("tensors.tensors[0].byte_strings[3]", "is no text", "`inputs[0][3]` is no text"),
+        ("tensors.tensors[1].shape", "must be [N]", "`inputs[1].shape` must be [N]"),
+        ("input", "is what the scoring server refused", "`input` is what the model's server refused"),
+    ] {
+        let told = door::in_its_words(Error::invalid(field, what)).to_string();
+        assert!(told.ends_with(own), "{told}");
+    }
     assert_eq!(door::in_its_words(Error::stream_cut()).to_string(), Error::stream_cut().to_string());
 }
 
@@ -395,5 +493,5 @@ fn predictions_of_other_forms_are_told_in_the_protocols_words() {
 fn an_answer_that_does_not_agree_with_itself_is_our_fault() {
     let tensor = Tensor { name: "y".to_owned(), data_type: 9, shape: vec![2], data: vec![0; 8].into(), ..Default::default() };
     let answer = PredictResponse { output: Some(Output::Tensors(Tensors { tensors: vec![tensor] })), ..Default::default() };
-    assert!(door::write(answer, &door::Wanted::default()).unwrap_err().to_string().contains("do not agree with themselves"));
+    assert!(door::write(answer, &door::Wanted::default(), &[]).unwrap_err().to_string().contains("do not agree with themselves"));
 }

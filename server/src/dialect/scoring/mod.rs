@@ -20,6 +20,7 @@ mod json;
 pub mod native;
 mod request;
 pub mod rows;
+pub mod table;
 mod tensors;
 #[cfg(test)]
 mod tests;

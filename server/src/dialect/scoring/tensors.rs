@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use flowgate_proto::v1::{DataType, Tensor, Tensors};
 use serde::Serialize;
@@ -17,6 +16,10 @@ use crate::error::{Error, Result};
 const MOST_DIMENSIONS: usize = 32;
 /// The most empty lists that an empty tensor may stand for; a request of a few bytes must not become gigabytes.
 const MOST_EMPTY_LISTS: usize = 1 << 20;
+
+/// What is wrong with bytes where the model is sent JSON. Read as base64 they would be other bytes to it, so they are never guessed to be that.
+const NO_TEXT: &str = "is no UTF-8 text, which is all that this model is sent; only a column of type binary of a model that Flowgate runs takes \
+                       any bytes, else send them as base64 in `dataframe_split`";
 
 /// What becomes of an infinity.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,11 +63,47 @@ pub(super) fn write(out: &mut Vec<u8>, tensors: &Tensors, unnamed: &[&str], infi
     Ok(())
 }
 
-fn at(n: usize, field: &str, what: impl Into<String>) -> Error {
+pub(super) fn at(n: usize, field: &str, what: impl Into<String>) -> Error {
     Error::invalid(format!("tensors.tensors[{n}]{field}"), what)
 }
 
 fn write_tensor(out: &mut Vec<u8>, tensor: &Tensor, n: usize, infinite: Infinite) -> Result<()> {
+    let shape = checked(tensor, n)?;
+    match tensor.data_type() {
+        DataType::String => {
+            out.reserve(tensor.strings.iter().map(|text| text.len() + 3).sum());
+            let mut strings = tensor.strings.iter();
+            nest(out, &shape, &mut |out| put(out, strings.next().map_or("", String::as_str)));
+        }
+        DataType::Bytes => {
+            let mut texts = texts(tensor, n)?.into_iter();
+            nest(out, &shape, &mut |out| put(out, &texts.next()));
+        }
+        sized => {
+            if let Some(flaw) = flaw(sized, &tensor.data, infinite) {
+                return Err(at(n, ".data", flaw));
+            }
+            out.reserve(tensor.data.len().saturating_mul(12));
+            write_elements(out, &shape, sized, &tensor.data);
+        }
+    }
+    Ok(())
+}
+
+/// The elements of a tensor of bytes as texts.
+///
+/// # Errors
+/// Which is none.
+pub(super) fn texts(tensor: &Tensor, n: usize) -> Result<Vec<&str>> {
+    let texts = tensor.byte_strings.iter().enumerate();
+    texts.map(|(place, bytes)| std::str::from_utf8(bytes).map_err(|_| at(n, &format!(".byte_strings[{place}]"), NO_TEXT))).collect()
+}
+
+/// The shape of a tensor that agrees with itself.
+///
+/// # Errors
+/// What in it does not, by field.
+pub(super) fn checked(tensor: &Tensor, n: usize) -> Result<Vec<usize>> {
     let shape = shape(tensor, n)?;
     let data_type = DataType::try_from(tensor.data_type).unwrap_or_default();
     let count: usize = shape.iter().product();
@@ -74,29 +113,16 @@ fn write_tensor(out: &mut Vec<u8>, tensor: &Tensor, n: usize, infinite: Infinite
         let fits = held == count;
         if fits { Ok(()) } else { Err(at(n, field, format!("holds {held} elements where the shape asks for {count}"))) }
     };
-    if data_type == DataType::String {
-        counted(".strings", tensor.strings.len())?;
-        out.reserve(tensor.strings.iter().map(|text| text.len() + 3).sum());
-        let mut strings = tensor.strings.iter();
-        nest(out, &shape, &mut |out| put(out, strings.next().map_or("", String::as_str)));
-        return Ok(());
+    match data_type {
+        DataType::String => counted(".strings", tensor.strings.len())?,
+        DataType::Bytes => counted(".byte_strings", tensor.byte_strings.len())?,
+        _ if Some(tensor.data.len()) != count.checked_mul(size) => {
+            let held = tensor.data.len();
+            return Err(at(n, ".data", format!("holds {held} bytes where shape and type ask for {count} × {size}")));
+        }
+        _ => {}
     }
-    if data_type == DataType::Bytes {
-        counted(".byte_strings", tensor.byte_strings.len())?;
-        let mut elements = tensor.byte_strings.iter();
-        nest(out, &shape, &mut |out| put(out, &elements.next().map(|bytes| BASE64_STANDARD.encode(bytes))));
-        return Ok(());
-    }
-    if Some(tensor.data.len()) != count.checked_mul(size) {
-        let held = tensor.data.len();
-        return Err(at(n, ".data", format!("holds {held} bytes where shape and type ask for {count} × {size}")));
-    }
-    if let Some(flaw) = flaw(data_type, &tensor.data, infinite) {
-        return Err(at(n, ".data", flaw));
-    }
-    out.reserve(count.saturating_mul(12));
-    write_elements(out, &shape, data_type, &tensor.data);
-    Ok(())
+    Ok(shape)
 }
 
 /// Refuses elements in another field than that of their type.
@@ -161,7 +187,7 @@ fn flaw(data_type: DataType, data: &[u8], infinite: Infinite) -> Option<&'static
 }
 
 /// A 16-bit float, which every 32-bit one holds exactly.
-fn from_half(bytes: [u8; 2]) -> f32 {
+pub(super) fn from_half(bytes: [u8; 2]) -> f32 {
     let bits = u16::from_le_bytes(bytes);
     let (sign, exponent, fraction) = (u32::from(bits >> 15) << 31, u32::from(bits >> 10 & 0x1f), u32::from(bits & 0x3ff));
     match exponent {
@@ -173,7 +199,7 @@ fn from_half(bytes: [u8; 2]) -> f32 {
 }
 
 /// The elements of `N` bytes each.
-fn elements<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> {
+pub(super) fn elements<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> {
     data.as_chunks().0.iter().copied()
 }
 

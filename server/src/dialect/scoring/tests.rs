@@ -10,7 +10,7 @@ use flowgate_proto::v1::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::Value;
 
-use super::{SCORING, door, native, request};
+use super::{SCORING, door, native, request, table};
 use crate::{
     dialect::{self, Ask, Dialect as _, Target, golden},
     error::{Error, Result},
@@ -75,6 +75,24 @@ fn requests() {
     check("requests.txt", encoded);
     check("frames.txt", encoded);
     check("tensors.txt", encoded);
+}
+
+#[test]
+fn tensors_for_columns_of_bytes() {
+    check("tables.txt", |input| {
+        let entry = |entry: &Value| table::Entry { name: text(entry, "name"), is_binary: entry["binary"].as_bool().unwrap() };
+        let entries: Vec<_> = input["signature"].as_array().unwrap().iter().map(entry).collect();
+        let request: PredictRequest = serde_json::from_value(input["request"].clone()).unwrap();
+        match table::of(&request, &entries) {
+            Ok(Some(table)) => {
+                assert_eq!(request::form(&table).unwrap(), request::form(&request).unwrap(), "the answer is wanted as it was");
+                assert_eq!((&table.params, &table.metadata), (&request.params, &request.metadata));
+                encoded(serde_json::to_value(&table).unwrap())
+            }
+            Ok(None) => encoded(input["request"].clone()),
+            Err(error) => refused(&error),
+        }
+    });
 }
 
 #[test]

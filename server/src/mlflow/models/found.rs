@@ -21,6 +21,9 @@ use crate::{
 const ENOUGH: Duration = Duration::from_secs(3);
 const AT_ONCE: usize = 8;
 
+/// The most names that one line of the log holds.
+const MOST_NAMED: usize = 50;
+
 /// One version of a registered model. What it is for never changes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Edition {
@@ -32,7 +35,7 @@ pub(super) struct Edition {
 
 impl Models {
     /// The registered models that are served: each that has a version by its name, which then means the latest one, and by each of its
-    /// aliases. Those whose names no endpoint can have are left out. What a version is for is read once; until that is done it is for
+    /// aliases. Those whose names no endpoint can have are left out, which the log says once. What a version is for is read once; until that is done it is for
     /// predictions.
     ///
     /// # Errors
@@ -42,7 +45,17 @@ impl Models {
             Serve::All => None,
             Serve::Filter(filter) => Some(filter.as_str()),
         };
-        let named: Vec<_> = self.registered(filter).await?.iter().flat_map(named).collect();
+        let models = self.registered(filter).await?;
+        let mut told = self.0.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(names) = is_news(&mut told, models.iter().flat_map(left_out).collect()) {
+            tracing::warn!(
+                models = ?names.iter().take(MOST_NAMED).collect::<Vec<_>>(),
+                count = names.len(),
+                "registered models, or their aliases, are not served, since no endpoint can have their names; name them in an endpoint's `uri`",
+            );
+        }
+        drop(told);
+        let named: Vec<_> = models.iter().flat_map(named).collect();
         self.0.learn(named.iter().map(|(edition, _)| edition.clone()).collect()).await;
         let known = self.0.purposes();
         let task = |edition: &Edition| known.get(edition).copied().unwrap_or(Task::Predict);
@@ -80,12 +93,33 @@ impl Common {
     }
 }
 
+/// Whether an endpoint can have the name.
+fn is_name(name: &str) -> bool {
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    name.chars().all(is_letter) && name.contains(|c| c != '.')
+}
+
+/// What of one model is no endpoint.
+fn left_out(model: &RegisteredModel) -> Vec<String> {
+    if !is_name(&model.name) {
+        return vec![model.name.clone()];
+    }
+    model.aliases.keys().filter(|alias| !is_name(alias)).map(|alias| format!("{}@{alias}", model.name)).collect()
+}
+
+/// Takes in which names are left out now; them, if they are others than before.
+fn is_news(told: &mut Vec<String>, mut now: Vec<String>) -> Option<&[String]> {
+    now.sort();
+    if *told == now {
+        return None;
+    }
+    *told = now;
+    Some(told.as_slice()).filter(|names| !names.is_empty())
+}
+
 /// The endpoints of one model, with the versions that they mean now.
 fn named(model: &RegisteredModel) -> Vec<(Edition, Found)> {
-    let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let is_name = |name: &str| name.chars().all(is_letter) && name.contains(|c| c != '.');
     if !is_name(&model.name) {
-        tracing::debug!(model = model.name, "a registered model has no name that an endpoint can have");
         return Vec::new();
     }
     let of = |version: u32, name: String, pick: Pick| {
@@ -113,7 +147,22 @@ mod tests {
         let told = |(edition, found): &(Edition, Found)| format!("{} {} {}", found.name, found.uri, edition.version);
         let names: Vec<_> = named(&model).iter().map(told).collect();
         assert_eq!(names, ["iris models:/iris/latest 2", "iris@champion models:/iris@champion 1"]);
-        assert!(named(&RegisteredModel { name: "a/b".to_owned(), ..model.clone() }).is_empty());
+        assert_eq!(left_out(&model), ["iris@a b"]);
+        let other = RegisteredModel { name: "a/b".to_owned(), ..model.clone() };
+        assert!(named(&other).is_empty());
+        assert_eq!(left_out(&other), ["a/b"]);
         assert!(named(&RegisteredModel { latest: Vec::new(), aliases: Default::default(), ..model }).is_empty());
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_once() {
+        let mut told = Vec::new();
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(is_news(&mut told, names(&[])), None);
+        assert_eq!(is_news(&mut told, names(&["b c", "ä"])).unwrap(), names(&["b c", "ä"]));
+        assert_eq!(is_news(&mut told, names(&["ä", "b c"])), None, "in any order");
+        assert_eq!(is_news(&mut told, names(&["ä"])).unwrap(), names(&["ä"]));
+        assert_eq!(is_news(&mut told, names(&[])), None, "nothing is no news");
+        assert_eq!(is_news(&mut told, names(&["ä"])).unwrap(), names(&["ä"]));
     }
 }

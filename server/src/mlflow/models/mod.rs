@@ -49,6 +49,8 @@ struct Common {
     open: Open,
     meters: Meters,
     tasks: Tasks,
+    /// Registered models and aliases whose names no endpoint can have, as they were told last.
+    left_out: Mutex<Vec<String>>,
 }
 
 /// How what models stand on is opened; it blocks for a moment.
@@ -67,8 +69,8 @@ impl Models {
     }
 
     fn with(settings: Settings, meters: Meters, (open, tasks): (Open, Tasks)) -> Self {
-        let (known, purposes, ground) = (Mutex::default(), Mutex::default(), OnceCell::new());
-        Self(Arc::new(Common { settings, known, purposes, ground, open, meters, tasks }))
+        let (known, purposes, ground, left_out) = (Mutex::default(), Mutex::default(), OnceCell::new(), Mutex::default());
+        Self(Arc::new(Common { settings, known, purposes, ground, open, meters, tasks, left_out }))
     }
 
     /// What holds for all of them.

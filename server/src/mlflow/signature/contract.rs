@@ -16,9 +16,14 @@ impl Signature {
         };
         v1::ModelSignature {
             inputs: side(&self.inputs),
-            outputs: side(&self.outputs),
+            outputs: self.outputs_to_proto(),
             params: self.params.iter().flatten().map(param).collect(),
         }
+    }
+
+    /// What it gives, as clients see it.
+    pub fn outputs_to_proto(&self) -> Vec<v1::ModelField> {
+        self.outputs.as_ref().map(Schema::fields).unwrap_or_default()
     }
 }
 

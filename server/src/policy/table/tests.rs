@@ -1,0 +1,76 @@
+//! A model with a column of bytes, and what reaches it.
+
+use std::sync::Mutex;
+
+use flowgate_proto::v1::{DataType, ErrorReason, PredictRequest, Tensor, Tensors, predict_request::Input};
+use futures_util::FutureExt as _;
+
+use super::*;
+use crate::{
+    balance::{breaker::State, vitals::Ward},
+    call::Call,
+    error::Error,
+    policy::{
+        Over,
+        testing::{Then, call, catalog, deployment, endpoint, unary},
+    },
+};
+
+/// A model, or why it cannot be loaded.
+#[derive(Debug)]
+struct Model(Result<Vec<Entry>>, Mutex<usize>);
+
+impl Signed for Model {
+    fn entries(&self) -> BoxFuture<'_, Result<Vec<Entry>>> {
+        *self.1.lock().unwrap() += 1;
+        async { self.0.clone() }.boxed()
+    }
+}
+
+/// What the model gets of one tensor, and how often it was asked what it takes.
+async fn sent(model: Option<Result<Vec<Entry>>>, tensor: Tensor) -> (Result<Input>, usize) {
+    let config = endpoint("e", vec![deployment("only")]);
+    let catalog = catalog(vec![config]);
+    let endpoint = Arc::clone(catalog.endpoint("e").unwrap());
+    let vitals = Ward::default().of(&endpoint, &endpoint.deployments[0]);
+    let model = model.map(|entries| Arc::new(Model(entries, Mutex::default())));
+    let seen = Arc::new(Mutex::new(None));
+    let note = Arc::clone(&seen);
+    let below = Then(move |attempt: Attempt| {
+        let Ok(Request::Predict(request)) = attempt.call.payload.typed() else { panic!() };
+        *note.lock().unwrap() = request.input.clone();
+        async { Ok(unary()) }
+    });
+    let request = PredictRequest { input: Some(Input::Tensors(Tensors { tensors: vec![tensor] })), ..Default::default() };
+    let call = Call { payload: Payload::typed_only(Request::Predict(request)), ..call(false) };
+    let attempt = call.attempt(Arc::clone(&endpoint.deployments[0])).unwrap();
+    let table = Over(Table::new(model.clone().map(|model| model as Arc<dyn Signed>), Arc::clone(&vitals)), below);
+    let answered = table.call(attempt).await.map(|_| ());
+    assert_eq!(vitals.breaker.state(), State::Closed);
+    let asked = model.map_or(0, |model| *model.1.lock().unwrap());
+    (answered.map(|()| seen.lock().unwrap().take().unwrap()), asked)
+}
+
+fn bytes() -> Tensor {
+    Tensor { data_type: DataType::Bytes.into(), shape: vec![1], byte_strings: vec![(&b"\xff"[..]).into()], ..Tensor::default() }
+}
+
+fn entries(is_binary: bool) -> Option<Result<Vec<Entry>>> {
+    Some(Ok(vec![Entry { name: Some("b".to_owned()), is_binary }]))
+}
+
+#[tokio::test]
+async fn bytes_for_a_column_of_bytes_go_as_a_table() {
+    assert!(matches!(sent(entries(true), bytes()).await, (Ok(Input::Frame(frame)), 1) if frame.columns[0].name == "b"));
+    assert!(matches!(sent(entries(false), bytes()).await, (Ok(Input::Tensors(_)), 1)));
+    assert!(matches!(sent(None, bytes()).await, (Ok(Input::Tensors(_)), 0)), "of somebody else's model nothing is known");
+    let numbers = Tensor { data_type: DataType::Bool.into(), shape: vec![1], data: vec![1].into(), ..Tensor::default() };
+    assert!(matches!(sent(entries(true), numbers).await, (Ok(Input::Tensors(_)), 0)), "numbers do not wait for the signature");
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_loaded_is_not_sent_a_guess() {
+    let failed = Error::new(ErrorReason::GatewayNotServing, "cannot be loaded");
+    let (told, _) = sent(Some(Err(failed)), bytes()).await;
+    assert_eq!(told.unwrap_err().reason(), ErrorReason::GatewayNotServing);
+}
