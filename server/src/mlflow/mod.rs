@@ -7,6 +7,7 @@ pub mod artifacts;
 pub mod model_file;
 pub mod models;
 pub mod native;
+pub mod onnx;
 pub mod process;
 pub mod registry;
 pub mod scoring;
