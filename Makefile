@@ -32,6 +32,7 @@ fmt:
 
 lint:
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --features flowgate-server/onnx -- -D warnings
 
 unit: build
 	cargo test --workspace
@@ -49,8 +50,10 @@ proto:
 	$(BUF) lint
 	tests/interop/breaking.sh $(BUF)
 
+# The program has ONNX Runtime's feature here. A test target beside it keeps the features of the dependencies those of `build`.
 interop: build
 	$(SETUP)
+	cargo build --workspace --features flowgate-server/onnx --bin flowgate --test tidy
 	FLOWGATE_BIN=$(FLOWGATE_BIN) .interop/venv/bin/pytest tests/interop
 
 bench:

@@ -91,6 +91,8 @@ pub struct Models {
     pub max_processes: u32,
     /// `python`: the Python of `env_manager: local`. Default `python3`.
     pub python: Option<PathBuf>,
+    /// `onnx_runtime`: ONNX Runtime's shared library. Unset: what `ORT_DYLIB_PATH` says, else the system's.
+    pub onnx_runtime: Option<PathBuf>,
     /// `serve`: the registered models that are endpoints without being named. `None`: none.
     pub serve: Option<Serve>,
 }
@@ -129,6 +131,7 @@ impl Default for Models {
             memory: None,
             max_processes: 8,
             python: None,
+            onnx_runtime: None,
             serve: None,
         }
     }

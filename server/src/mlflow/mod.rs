@@ -8,6 +8,7 @@ pub mod language;
 pub mod model_file;
 pub mod models;
 pub mod native;
+pub mod onnx;
 pub mod process;
 pub mod registry;
 pub mod scoring;

@@ -69,9 +69,14 @@ pub(super) fn check_upstream(model: &At<RawModel>, upstream: Option<&At<RawUpstr
 /// A relative folder is meant as seen from the file that names it.
 fn beside(uri: ModelUri, text: &At<String>, reading: &Reading<'_>) -> ModelUri {
     let ModelUri::Stored(Location::Local(folder)) = &uri else { return uri };
+    ModelUri::Stored(Location::Local(seen_from(folder.clone(), text, reading)))
+}
+
+/// A relative path as seen from the file that names it, where that is something.
+fn seen_from(path: PathBuf, text: &At<String>, reading: &Reading<'_>) -> PathBuf {
     let file = PathBuf::from(reading.report.name(text.spot.source));
-    let there = file.parent().map(|parent| parent.join(folder)).filter(|there| folder.is_relative() && there.exists());
-    there.map_or(uri, |there| ModelUri::Stored(Location::Local(there)))
+    let there = file.parent().map(|parent| parent.join(&path)).filter(|there| path.is_relative() && there.exists());
+    there.unwrap_or(path)
 }
 
 fn idle(raw: Option<&At<String>>, reading: &mut Reading<'_>) -> Option<std::time::Duration> {
@@ -96,7 +101,10 @@ fn check_native(model: &Model, run: &RawRun, reading: &mut Reading<'_>) {
     if model.runtime != Runtime::Native {
         return;
     }
-    for (key, spot) in given(run).into_iter().filter(|(key, _)| ["env_manager", "env", "resources"].contains(key)) {
+    // What ONNX Runtime computes with is this process's.
+    let has_threads = cfg!(feature = "onnx") && model.resources.memory.is_none() && model.resources.devices.is_none();
+    let idle = |key: &str| matches!(key, "env_manager" | "env") || key == "resources" && !has_threads;
+    for (key, spot) in given(run).into_iter().filter(|(key, _)| idle(key)) {
         let diagnostic = Diagnostic::new(format!("`{key}` does nothing beside `runtime: native`, which has no process of its own"));
         reading.error(spot, diagnostic.expected("one of the two"));
     }
@@ -162,8 +170,22 @@ pub(super) fn lower_all(raw: Option<&At<RawMlflow>>, reading: &mut Reading<'_>) 
         memory: reading.amount(raw.memory.as_ref(), "memory", (size, BYTES)),
         max_processes: raw.max_processes.as_ref().map_or(usual.max_processes, |at| at.value),
         python: raw.python.as_ref().map(|at| PathBuf::from(&at.value)),
+        onnx_runtime: raw.onnx_runtime.as_ref().and_then(|at| onnx_runtime(at, reading)),
         serve: raw.serve.as_ref().and_then(|at| serve(at, reading)),
     }
+}
+
+fn onnx_runtime(at: &At<String>, reading: &mut Reading<'_>) -> Option<PathBuf> {
+    if !cfg!(feature = "onnx") {
+        let diagnostic = Diagnostic::new("`onnx_runtime` names a library that this build cannot load");
+        reading.error(at.spot, diagnostic.expected("a build with the cargo feature `onnx`, or no `onnx_runtime`"));
+        return None;
+    }
+    if at.value.is_empty() {
+        reading.wrong(at.spot, "onnx_runtime", "the path of ONNX Runtime's shared library");
+        return None;
+    }
+    Some(seen_from(PathBuf::from(&at.value), at, reading))
 }
 
 fn serve(at: &At<String>, reading: &mut Reading<'_>) -> Option<Serve> {

@@ -32,6 +32,9 @@ pub(in crate::config) struct RawMlflow {
     pub serve: Option<At<String>>,
     /// The Python that runs models with `env_manager: local`. Default `python3`.
     pub python: Option<At<String>>,
+    /// ONNX Runtime's shared library, for example `/opt/onnxruntime/lib/libonnxruntime.so`; it runs in this process the ONNX models that
+    /// Flowgate's own engine does not know. Only in builds with the feature `onnx`. Default: `ORT_DYLIB_PATH`, else the system's.
+    pub onnx_runtime: Option<At<String>>,
 }
 
 /// Where the files of models are kept.

@@ -47,6 +47,24 @@ fn what_holds_for_all_models() {
 }
 
 #[test]
+fn onnx_runtime_is_for_builds_that_have_it() {
+    let text = format!("mlflow:\n  onnx_runtime: lib/onnx.so\n{}", file("url: \"http://h:1\""));
+    if cfg!(feature = "onnx") {
+        assert_eq!(env().load(&text).config.models.onnx_runtime, Some("lib/onnx.so".into()));
+    } else {
+        let errors = env().errors(&text);
+        assert!(errors.contains("2:17: `onnx_runtime` names a library that this build cannot load"), "{errors}");
+        assert!(errors.contains("a build with the cargo feature `onnx`"), "{errors}");
+    }
+    let is_taken = |resources: &str| {
+        let text = file(&format!("uri: \"models:/a/1\", runtime: native, resources: {resources}"));
+        env().parse(&[&text], LoadOptions::default()).is_ok()
+    };
+    assert_eq!(is_taken("{ threads: 2 }"), cfg!(feature = "onnx"));
+    assert!(!is_taken("{ threads: 2, memory: 1GiB }"));
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let cases = [
         ("uri: \"models:/a\"", "`models:/a` names no version of a model; write"),

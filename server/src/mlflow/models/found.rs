@@ -35,8 +35,8 @@ pub(super) struct Edition {
 
 impl Models {
     /// The registered models that are served: each that has a version by its name, which then means the latest one, and by each of its
-    /// aliases. Those whose names no endpoint can have are left out, which the log says once. What a version is for is read once; until that is done it is for
-    /// predictions.
+    /// aliases. Those whose names no endpoint can have are left out, which the log says once. What a version is for is read
+    /// once; until that is done it is for predictions.
     ///
     /// # Errors
     /// What the registry says.
@@ -46,15 +46,7 @@ impl Models {
             Serve::Filter(filter) => Some(filter.as_str()),
         };
         let models = self.registered(filter).await?;
-        let mut told = self.0.left_out.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(names) = is_news(&mut told, models.iter().flat_map(left_out).collect()) {
-            tracing::warn!(
-                models = ?names.iter().take(MOST_NAMED).collect::<Vec<_>>(),
-                count = names.len(),
-                "registered models, or their aliases, are not served, since no endpoint can have their names; name them in an endpoint's `uri`",
-            );
-        }
-        drop(told);
+        self.0.tell_left_out(&models);
         let named: Vec<_> = models.iter().flat_map(named).collect();
         self.0.learn(named.iter().map(|(edition, _)| edition.clone()).collect()).await;
         let known = self.0.purposes();
@@ -66,6 +58,18 @@ impl Models {
 }
 
 impl Common {
+    /// Logs which models are no endpoints, when they are others than before.
+    fn tell_left_out(&self, models: &[RegisteredModel]) {
+        let mut told = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(names) = is_news(&mut told, models.iter().flat_map(left_out).collect()) {
+            tracing::warn!(
+                models = ?names.iter().take(MOST_NAMED).collect::<Vec<_>>(),
+                count = names.len(),
+                "registered models, or their aliases, are not served, since no endpoint can have their names; name them in an endpoint's `uri`",
+            );
+        }
+    }
+
     /// Reads what versions are for of which nobody knows yet, and forgets those that are not named any more. What takes too long, or
     /// fails, is for the next time.
     async fn learn(&self, named: HashSet<Edition>) {

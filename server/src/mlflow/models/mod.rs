@@ -62,7 +62,7 @@ impl Models {
         let tasks = Tasks::default();
         let (own, spawning) = (settings.clone(), tasks.clone());
         let open = move || {
-            let start = Arc::new(Runtimes::new(&own, &spawning));
+            let start = Arc::new(Runtimes::new(&own, &*environment, &spawning));
             Ground::open(&own, &environment, &grants, start, &spawning)
         };
         Self::with(settings, meters, (Arc::new(open), tasks))

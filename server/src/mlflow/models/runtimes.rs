@@ -17,11 +17,12 @@ use tokio::time::Instant;
 
 use super::engine::{Engine, Plan, Prepared, Start};
 use crate::{
-    config::{Models as Settings, Runtime},
+    config::{Environment, Models as Settings, Runtime},
     error::{Error, Result},
     mlflow::{
+        onnx::Library,
         process::{Exit, Shim},
-        scoring::{Native, Unfit},
+        scoring::{Beyond, Native, Unfit},
         sidecar::{Options, Sidecar},
     },
     task::Tasks,
@@ -34,6 +35,7 @@ const SHORT: u64 = 200_000;
 /// The runtimes that there are.
 pub(super) struct Runtimes {
     python: PathBuf,
+    onnx: Library,
     /// Where each process gets a folder for its socket. Temporary files have short paths, which sockets need.
     sockets: PathBuf,
     tasks: Tasks,
@@ -47,9 +49,10 @@ struct Here {
 }
 
 impl Runtimes {
-    pub(super) fn new(settings: &Settings, tasks: &Tasks) -> Self {
+    pub(super) fn new(settings: &Settings, environment: &dyn Environment, tasks: &Tasks) -> Self {
         let python = settings.python.clone().unwrap_or_else(|| "python3".into());
-        Self { python, sockets: std::env::temp_dir(), tasks: tasks.clone() }
+        let onnx = Library::find(settings.onnx_runtime.as_deref(), environment);
+        Self { python, onnx, sockets: std::env::temp_dir(), tasks: tasks.clone() }
     }
 }
 
@@ -57,7 +60,8 @@ impl Start for Runtimes {
     fn prepare(&self, plan: Plan<'_>) -> Result<Prepared> {
         let has_python = plan.file.python.is_some();
         let here = |model| Prepared::Here(Arc::new(Here { model: Arc::new(model), pace: AtomicU64::new(0) }));
-        match (plan.model.runtime, (plan.model.runtime != Runtime::Python).then(|| Native::load(plan.folder, plan.file))) {
+        let others = Beyond { library: &self.onnx, threads: plan.model.resources.threads };
+        match (plan.model.runtime, (plan.model.runtime != Runtime::Python).then(|| Native::load(plan.folder, plan.file, others))) {
             (_, Some(Ok(model))) => Ok(here(model)),
             (Runtime::Auto, Some(Err(Unfit::Beyond(what)))) if has_python => {
                 tracing::info!(model = %plan.name, what, "a model is left to Python");

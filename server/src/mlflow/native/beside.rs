@@ -1,10 +1,10 @@
 //! Constants that a model keeps in files beside it, as ONNX writes large ones: brought in before the model is planned.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::{BTreeSet, HashMap, hash_map::Entry};
 
 use super::{
     fault::Fault,
-    wire::{Graph, Stored},
+    wire::{Graph, Node, Stored},
 };
 
 /// `TensorProto.DataLocation.EXTERNAL`.
@@ -12,6 +12,27 @@ const BESIDE: i32 = 1;
 
 /// Reads a file beside the model by its name.
 pub(super) type Read<'a> = dyn Fn(&str) -> Result<Vec<u8>, Fault> + 'a;
+
+/// The names of the files beside it that a graph keeps constants in.
+pub(super) fn places(graph: &Graph, found: &mut BTreeSet<String>) {
+    found.extend(graph.initializers.iter().filter_map(Stored::place));
+    places_of(&graph.nodes, found);
+}
+
+/// Those of operators.
+pub(super) fn places_of(nodes: &[Node], found: &mut BTreeSet<String>) {
+    for attribute in nodes.iter().flat_map(|node| &node.attributes) {
+        found.extend(attribute.tensor.as_ref().and_then(Stored::place));
+        attribute.graph.iter().for_each(|graph| places(graph, found));
+    }
+}
+
+impl Stored {
+    fn place(&self) -> Option<String> {
+        let place = self.beside.iter().find(|entry| entry.key == "location").map(|entry| entry.value.clone());
+        place.filter(|_| self.location == BESIDE)
+    }
+}
 
 /// The files that were read, each once.
 pub(super) struct Beside<'a> {

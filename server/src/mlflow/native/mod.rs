@@ -17,7 +17,7 @@ mod wire;
 
 pub use self::{
     fault::Fault,
-    model::{Model, Port},
+    model::{Model, Outline, Port},
     tensor::{Tensor, Type, Values},
     value::{Kind, Labels, Maps, Value},
 };

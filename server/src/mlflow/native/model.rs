@@ -1,9 +1,11 @@
 //! A model: what it wants, what it answers, and running it. Names are its own; the plan knows slots only.
 
+use std::collections::{BTreeSet, HashSet};
+
 use prost::Message;
 
 use super::{
-    beside::Beside,
+    beside::{Beside, places, places_of},
     fault::Fault,
     plan::{Budget, Ground, Plan},
     tensor::{Tensor, Type},
@@ -17,6 +19,16 @@ pub struct Model {
     inputs: Vec<Port>,
     outputs: Vec<(String, Kind)>,
     plan: Plan,
+    bytes: usize,
+}
+
+/// What a model says of itself, whoever runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outline {
+    /// What it asks for, in the model's order.
+    pub inputs: Vec<Port>,
+    /// The names of the files beside it that it needs.
+    pub beside: BTreeSet<String>,
 }
 
 /// An input as the model declares it.
@@ -47,16 +59,20 @@ impl Model {
         let file = ModelFile::decode(bytes).map_err(|error| Fault::broken(format!("the bytes are no ONNX model: {error}")))?;
         let mut graph = file.graph.ok_or_else(|| Fault::broken("the model has no graph"))?;
         Beside::new(read).gather(&mut graph)?;
-        let constants: Vec<&str> = graph.initializers.iter().map(|stored| stored.name.as_str()).collect();
-        // Older models list their constants among the inputs.
-        let asked = graph.inputs.iter().filter(|input| !constants.contains(&input.name.as_str()));
-        let inputs = asked.map(Port::read).collect::<Result<Vec<_>, _>>()?;
+        let inputs = Port::all(&graph)?;
         let kinds: Vec<_> = inputs.iter().map(|port| (port.name.as_str(), Kind::Tensor(port.kind))).collect();
         let budget = Budget::default();
         let ground = Ground { opsets: versions(&file.opsets), functions: &file.functions, budget: &budget, depth: 0 };
         let plan = Plan::new(&graph, &kinds, &ground)?;
         let outputs = named(&graph, plan.kinds());
-        Ok(Self { inputs, outputs, plan })
+        // Operators keep what they are made of in forms of their own, which take about as much as in the file.
+        let bytes = budget.bytes().saturating_add(bytes.len());
+        Ok(Self { inputs, outputs, plan, bytes })
+    }
+
+    /// About how many bytes of memory it takes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// What it asks for, in the model's order.
@@ -91,7 +107,29 @@ impl Model {
     }
 }
 
+impl Outline {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When the bytes are no ONNX model, or it asks for what no tensor of ours can be; the fault names the input.
+    pub fn read(bytes: &[u8]) -> Result<Self, Fault> {
+        let file = ModelFile::decode(bytes).map_err(|error| Fault::broken(format!("the bytes are no ONNX model: {error}")))?;
+        let graph = file.graph.ok_or_else(|| Fault::broken("the model has no graph"))?;
+        let mut beside = BTreeSet::new();
+        places(&graph, &mut beside);
+        file.functions.iter().for_each(|function| places_of(&function.nodes, &mut beside));
+        Ok(Self { inputs: Port::all(&graph)?, beside })
+    }
+}
+
 impl Port {
+    fn all(graph: &Graph) -> Result<Vec<Self>, Fault> {
+        let constants: HashSet<&str> = graph.initializers.iter().map(|stored| stored.name.as_str()).collect();
+        // Older models list their constants among the inputs.
+        let asked = graph.inputs.iter().filter(|input| !constants.contains(input.name.as_str()));
+        asked.map(Self::read).collect()
+    }
+
     fn read(declared: &Declared) -> Result<Self, Fault> {
         let name = declared.name.clone();
         let tensor = declared.form.as_ref().and_then(|form| form.tensor.as_ref());
@@ -105,7 +143,7 @@ impl Port {
         Ok(Self { name, kind, shape })
     }
 
-    fn check(&self, tensor: &Tensor) -> Result<(), Fault> {
+    pub(in crate::mlflow) fn check(&self, tensor: &Tensor) -> Result<(), Fault> {
         if tensor.kind() != self.kind {
             return Err(Fault::new(format!("the input `{}` is {}, not {}", self.name, self.kind.name(), tensor.kind().name())));
         }

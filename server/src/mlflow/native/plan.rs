@@ -38,6 +38,14 @@ pub(crate) struct Ground<'a> {
 pub(crate) struct Budget {
     steps: Cell<usize>,
     values: Cell<usize>,
+    bytes: Cell<usize>,
+}
+
+impl Budget {
+    /// What the constants take that were planned.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
 }
 
 /// A graph that can be run any number of times at once.
@@ -186,6 +194,8 @@ impl<'a> Draft<'a> {
 
     fn constant(&mut self, name: &'a str, value: Value) -> Result<(), Fault> {
         spend(&self.ground.budget.values, value.len(), LIMIT, "the constants need too much memory")?;
+        let bytes = &self.ground.budget.bytes;
+        bytes.set(bytes.get().saturating_add(value.bytes()));
         self.name(name, Source::Constant(self.constants.len()))?;
         self.constants.push(value);
         Ok(())

@@ -183,6 +183,20 @@ impl Values {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// How many bytes they take.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::F32(values) => size_of_val(values.as_slice()),
+            Self::F64(values) => size_of_val(values.as_slice()),
+            Self::I64(values) => size_of_val(values.as_slice()),
+            Self::I32(values) => size_of_val(values.as_slice()),
+            Self::I8(values) => size_of_val(values.as_slice()),
+            Self::U8(values) => size_of_val(values.as_slice()),
+            Self::Bool(values) => size_of_val(values.as_slice()),
+            Self::Text(values) => size_of_val(values.as_slice()) + values.iter().map(|text| text.len()).sum::<usize>(),
+        }
+    }
 }
 
 impl Tensor {

@@ -62,6 +62,15 @@ impl Value {
             Self::Sequence(tensors) => tensors.iter().map(Tensor::len).sum(),
         }
     }
+
+    /// How many bytes its values take.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Tensor(tensor) => tensor.contents().bytes(),
+            Self::Maps(maps) => maps.rows.contents().bytes(),
+            Self::Sequence(tensors) => tensors.iter().map(|tensor| tensor.contents().bytes()).sum(),
+        }
+    }
 }
 
 impl Labels {

@@ -1,4 +1,4 @@
-//! What answers: an ONNX model or trees, behind one way to ask.
+//! What answers: an ONNX model, whoever runs it, or trees, behind one way to ask.
 
 use std::mem;
 
@@ -7,7 +7,10 @@ use super::{
     feed::Feed,
     refusal::Refusal,
 };
-use crate::mlflow::native::{Fault, Model, Tensor, Values, trees};
+use crate::mlflow::{
+    native::{Fault, Model, Tensor, Values, trees},
+    onnx::Session,
+};
 
 /// Why ONNX cannot be explained. Its `nodes_hitrates`, meant for speed, are 1 for every node in what exporters write.
 const UNTOLD: &str = "an ONNX file does not tell how much of the training went through each node of its trees, which contributions need; log \
@@ -18,6 +21,8 @@ const UNTOLD: &str = "an ONNX file does not tell how much of the training went t
 pub(super) enum Engine {
     /// ONNX.
     Graph(Model),
+    /// ONNX beyond that, by ONNX Runtime.
+    Runtime(Session),
     /// XGBoost's or LightGBM's own file.
     Trees(Trees),
 }
@@ -47,12 +52,16 @@ impl Engine {
     /// When the model fails, or cannot explain itself.
     pub(super) fn answer(&self, feed: &mut Feed, explain: bool) -> Result<Answer<'_>, Refusal> {
         match self {
-            Self::Graph(_) if explain => Err(cannot_explain(UNTOLD)),
+            Self::Graph(_) | Self::Runtime(_) if explain => Err(cannot_explain(UNTOLD)),
             Self::Graph(model) => {
                 let tensors = mem::take(&mut feed.tensors);
                 let named = model.inputs().iter().map(|port| port.name.as_str()).zip(tensors).collect();
                 let values = model.run(named).map_err(|fault| failed(&fault, feed.rows))?;
                 Ok(Answer::Outputs(model.outputs().iter().map(|(name, _)| name.as_str()).zip(values).collect()))
+            }
+            Self::Runtime(session) => {
+                let values = session.run(&feed.tensors).map_err(|fault| failed(&fault, feed.rows))?;
+                Ok(Answer::Outputs(values))
             }
             Self::Trees(trees) => trees.answer(feed, explain),
         }

@@ -11,7 +11,8 @@ use crate::{
     config::RelativePath,
     mlflow::{
         model_file::ModelFile,
-        native::{Fault, Model, Type, trees},
+        native::{Fault, Model, Outline, Type, trees},
+        onnx::{Library, Order, Session},
         signature::{Kind, Schema, Signature},
     },
 };
@@ -31,6 +32,15 @@ pub enum Unfit {
     /// Its files are missing or damaged, whoever reads them.
     #[error("the model's files are damaged: {0}; log the model anew")]
     Damaged(String),
+}
+
+/// Where ONNX models go that the engine here does not know.
+#[derive(Clone, Copy, Debug)]
+pub struct Beyond<'a> {
+    /// ONNX Runtime's.
+    pub library: &'a Library,
+    /// How many threads may compute at once; `None`: as many as the machine has.
+    pub threads: Option<u32>,
 }
 
 /// What stands in a folder.
@@ -74,7 +84,7 @@ impl Flavor {
 }
 
 /// Reads a folder.
-pub(super) fn load(folder: &Path, file: &ModelFile) -> Result<Loaded, Unfit> {
+pub(super) fn load(folder: &Path, file: &ModelFile, others: Beyond<'_>) -> Result<Loaded, Unfit> {
     let flavor = Flavor::of(file)?;
     let path = file.file_of(flavor.name(), "data").map_err(|error| Unfit::Damaged(error.to_string()))?;
     let path = match path {
@@ -85,7 +95,7 @@ pub(super) fn load(folder: &Path, file: &ModelFile) -> Result<Loaded, Unfit> {
     let bytes = read(folder, &path)?;
     let class = file.flavors.get(flavor.name()).and_then(|flavor| flavor.get("model_class")).and_then(serde_json::Value::as_str);
     let (engine, inputs) = match flavor {
-        Flavor::Onnx => graph(folder, &path, &bytes)?,
+        Flavor::Onnx => graph(folder, &path, &bytes, others)?,
         Flavor::Xgboost if is_old_xgboost(&path, &bytes) => {
             return Err(beyond("it is of XGBoost's old binary form; save it anew as JSON or UBJSON"));
         }
@@ -93,8 +103,8 @@ pub(super) fn load(folder: &Path, file: &ModelFile) -> Result<Loaded, Unfit> {
         Flavor::Lightgbm => lightgbm(&bytes, class)?,
     };
     let size = match &engine {
-        // Its weights are most of the file.
-        Engine::Graph(_) => bytes.len() as u64,
+        Engine::Graph(model) => model.bytes() as u64,
+        Engine::Runtime(session) => session.bytes(),
         Engine::Trees(trees) => trees.model.bytes() as u64,
     };
     let schema = file.signature.as_ref().and_then(|signature| signature.inputs.as_ref());
@@ -108,35 +118,65 @@ pub(super) fn load(folder: &Path, file: &ModelFile) -> Result<Loaded, Unfit> {
 }
 
 fn read(folder: &Path, path: &RelativePath) -> Result<Vec<u8>, Unfit> {
-    let unreadable = |error: io::Error| Unfit::Damaged(format!("`{path}` cannot be read ({})", error.kind()));
     let whole = path.within(folder);
-    let size = fs::metadata(&whole).map_err(unreadable)?.len();
+    let size = fs::metadata(&whole).map_err(|error| unreadable(path, &error))?.len();
     if size > LONGEST {
         return Err(beyond(&format!("`{path}` is longer than {LONGEST} bytes")));
     }
-    let bytes = fs::read(&whole).map_err(unreadable)?;
+    let bytes = fs::read(&whole).map_err(|error| unreadable(path, &error))?;
     if bytes.is_empty() { Err(Unfit::Damaged(format!("`{path}` is empty"))) } else { Ok(bytes) }
 }
 
-fn graph(folder: &Path, path: &RelativePath, bytes: &[u8]) -> Result<(Engine, Inputs), Unfit> {
-    // Names are relative to the model's file.
-    let parent = path.as_str().rsplit_once('/').map(|(parent, _)| format!("{parent}/")).unwrap_or_default();
-    let beside = |name: &str| {
-        let path = format!("{parent}{name}").parse().map_err(|error| Fault::broken(format!("a file beside it has a bad name: {error}")))?;
-        read(folder, &path).map_err(|unfit| Fault::broken(unfit.to_string()))
+fn graph(folder: &Path, path: &RelativePath, bytes: &[u8], others: Beyond<'_>) -> Result<(Engine, Inputs), Unfit> {
+    let read_beside = |name: &str| {
+        read(folder, &beside(path, name)?).map_err(|unfit| match unfit {
+            Unfit::Beyond(what) => Fault::new(what),
+            Unfit::Damaged(_) => Fault::broken(unfit.to_string()),
+        })
     };
-    let model = Model::load_beside(bytes, &beside).map_err(|fault| unfit(&fault))?;
+    let engine = match Model::load_beside(bytes, &read_beside) {
+        Ok(model) => Engine::Graph(model),
+        Err(fault) if fault.is_broken() => return Err(unfit(&fault)),
+        Err(fault) => Engine::Runtime(runtime(folder, path, bytes, others).map_err(|unfit| match unfit {
+            Unfit::Beyond(why) => Unfit::Beyond(format!("{fault}; {why}")),
+            Unfit::Damaged(_) => unfit,
+        })?),
+    };
+    let declared = match &engine {
+        Engine::Graph(model) => model.inputs(),
+        Engine::Runtime(session) => session.inputs(),
+        Engine::Trees(_) => &[],
+    };
     let port = |port: &crate::mlflow::native::Port| Port {
         name: port.name.clone(),
         kind: port.kind,
         shape: port.shape.clone(),
         want: Want::port(port.kind),
     };
-    let ports: Vec<Port> = model.inputs().iter().map(port).collect();
+    let ports: Vec<Port> = declared.iter().map(port).collect();
     if ports.is_empty() {
         return Err(beyond("it has no inputs"));
     }
-    Ok((Engine::Graph(model), Inputs { ports, features: Vec::new() }))
+    Ok((engine, Inputs { ports, features: Vec::new() }))
+}
+
+/// The model in ONNX Runtime, which reads its files itself: they are looked at first, so that no model names one outside its folder.
+fn runtime(folder: &Path, path: &RelativePath, bytes: &[u8], others: Beyond<'_>) -> Result<Session, Unfit> {
+    let outline = Outline::read(bytes).map_err(|fault| unfit(&fault))?;
+    let mut weights = bytes.len() as u64;
+    for name in &outline.beside {
+        let path = beside(path, name).map_err(|fault| unfit(&fault))?;
+        let found = fs::metadata(path.within(folder)).map_err(|error| unreadable(&path, &error))?;
+        weights = weights.saturating_add(found.len());
+    }
+    let order = Order { path: &path.within(folder), outline, weights, threads: others.threads };
+    Session::open(others.library, order).map_err(|fault| unfit(&fault))
+}
+
+/// A file that a model names: names are relative to the model's own file.
+fn beside(model: &RelativePath, name: &str) -> Result<RelativePath, Fault> {
+    let parent = model.as_str().rsplit_once('/').map(|(parent, _)| format!("{parent}/")).unwrap_or_default();
+    format!("{parent}{name}").parse().map_err(|error| Fault::broken(format!("a file beside it has a bad name: {error}")))
 }
 
 /// Before its version 2.1 XGBoost wrote a form of its own into files of any other name; MLflow called them `model.xgb`.
@@ -186,6 +226,10 @@ fn has_category_names(bytes: &[u8]) -> bool {
 fn trees_of(model: trees::Model, answer: TreeAnswer, want: Want, features: Vec<String>) -> (Engine, Inputs) {
     let port = Port { name: "data".to_owned(), kind: Type::F64, shape: Some(vec![None, Some(model.features())]), want };
     (Engine::Trees(Trees { model, answer }), Inputs { ports: vec![port], features })
+}
+
+fn unreadable(path: &RelativePath, error: &io::Error) -> Unfit {
+    Unfit::Damaged(format!("`{path}` cannot be read ({})", error.kind()))
 }
 
 fn unfit(fault: &Fault) -> Unfit {

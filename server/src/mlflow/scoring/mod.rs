@@ -1,6 +1,6 @@
 //! Models of MLflow's that are answered in this process, in its scoring protocol: a body in, a status and a body out.
 //!
-//! A folder becomes an engine (ONNX, XGBoost's or LightGBM's own trees) and a plan, which says once and for all where each column or
+//! A folder becomes an engine (ONNX, by our engine or else by ONNX Runtime; XGBoost's or LightGBM's own trees) and a plan, which says once and for all where each column or
 //! tensor of a request goes. A request is read in one pass into untyped values (`request`, `csv`), laid out as the model's inputs and
 //! checked on the way (`feed`, `want`), and answered (`engine`, `answer`). It answers as MLflow's own server does, except where
 //! that one is wrong: no number is changed silently, binary is base64 in every form, NaN is null, a failure of the model is 500, and no
@@ -29,7 +29,7 @@ use std::path::Path;
 use bytes::Bytes;
 use http::StatusCode;
 
-pub use self::load::Unfit;
+pub use self::load::{Beyond, Unfit};
 use self::{engine::Engine, plan::Plan, refusal::Refusal, request::Request};
 use super::{model_file::ModelFile, signature::Signature};
 use crate::dialect::scoring::without_python_tokens;
@@ -57,8 +57,8 @@ impl Native {
     ///
     /// # Errors
     /// When the model needs what only Python has, or its files are damaged.
-    pub fn load(folder: &Path, file: &ModelFile) -> Result<Self, Unfit> {
-        let loaded = load::load(folder, file)?;
+    pub fn load(folder: &Path, file: &ModelFile, others: Beyond<'_>) -> Result<Self, Unfit> {
+        let loaded = load::load(folder, file, others)?;
         Ok(Self { engine: loaded.engine, plan: loaded.plan, signature: file.signature.clone(), bytes: loaded.bytes })
     }
 

@@ -10,10 +10,11 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Native, Scored, Unfit};
+use super::{Beyond, Native, Scored, Unfit};
 use crate::{
+    config::fixture::Fake,
     dialect::{Dialect as _, Quirks, Settings, Target, scoring::SCORING, templated::Templates},
-    mlflow::model_file::ModelFile,
+    mlflow::{model_file::ModelFile, onnx::Library},
 };
 
 /// How far a prediction may be off, of its size.
@@ -64,7 +65,7 @@ fn answers_as_mlflow_does() {
 
 fn load(folder: &Path) -> Result<Native, Unfit> {
     let file = ModelFile::read(&fs::read(folder.join(ModelFile::NAME)).unwrap()).unwrap();
-    Native::load(folder, &file)
+    Native::load(folder, &file, Beyond { library: &Library::find(None, &Fake::default()), threads: Some(1) })
 }
 
 fn check(model: &Native, case: &Case) -> Result<(), String> {
@@ -195,6 +196,23 @@ fn damage_is_told_from_what_is_not_here() {
         let Err(unfit @ Unfit::Beyond(_)) = result else { panic!("{told}: {result:?}") };
         assert!(unfit.to_string().contains(told) && unfit.to_string().contains("Python"), "{told}: {unfit}");
     }
+}
+
+/// What the engine here does not know goes on, and the refusal says where to; ONNX Runtime itself is tried by the interop tests.
+#[test]
+fn an_unknown_operator_is_named_with_what_would_help() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/interop/onnx"));
+    let file = |name: &str| ModelFile::read(&fs::read(folder.join(name).join(ModelFile::NAME)).unwrap()).unwrap();
+    let library = Library::find(Some(Path::new("/nowhere/libonnxruntime.so")), &Fake::default());
+    let try_it = |name: &str| Native::load(&folder.join(name), &file(name), Beyond { library: &library, threads: Some(1) });
+    for (name, operator) in [("convolution", "Conv"), ("quantised", "DynamicQuantizeLinear"), ("beside", "Conv")] {
+        let Err(Unfit::Beyond(why)) = try_it(name) else { panic!("{name} was loaded") };
+        let helps = if cfg!(feature = "onnx") { "`mlflow.onnx_runtime` names no file" } else { "the cargo feature `onnx`" };
+        assert!(why.contains(&format!("operator {operator} is not supported; ")) && why.contains(helps), "{name}: {why}");
+        assert!(!why.contains("nowhere"), "{name}: {why}");
+    }
+    let Err(Unfit::Beyond(why)) = try_it("half") else { panic!("half was loaded") };
+    assert!(why.contains("the input `x` has element type 10"), "{why}");
 }
 
 fn answer(name: &str, media: Option<&str>, body: &str) -> (u16, String) {
