@@ -149,7 +149,7 @@ fn answers_are_of_the_types_that_the_metadata_announces() {
     ];
     for (datatype, predictions, are_whole, raw) in cases {
         let answer = door::write(of_json("y", predictions, are_whole), &door::Wanted::default(), &[announced("y", datatype)]).unwrap();
-        assert_eq!((&answer.outputs[0].datatype[..], &answer.raw_output_contents[0][..]), (datatype, &raw[..]), "{predictions:?}");
+        assert_eq!((answer.outputs[0].datatype.as_str(), &answer.raw_output_contents[0][..]), (datatype, &raw[..]), "{predictions:?}");
     }
     let kept: [(&str, &[f64], bool, &str); 7] = [
         ("INT8", &[1.0, 128.0], true, "INT64"),
@@ -170,12 +170,12 @@ fn answers_are_of_the_types_that_the_metadata_announces() {
 fn an_answers_tensors_have_the_names_and_the_lists_of_what_is_announced() {
     let in_lists = door::Wanted { in_lists: true, ..door::Wanted::default() };
     let answer = door::write(of_json("", &[0.5], false), &in_lists, &[announced("score", "FP32")]).unwrap();
-    assert_eq!((&answer.outputs[0].name[..], &answer.outputs[0].datatype[..]), ("score", "FP32"));
+    assert_eq!((answer.outputs[0].name.as_str(), answer.outputs[0].datatype.as_str()), ("score", "FP32"));
     assert_eq!(answer.outputs[0].contents.as_ref().unwrap().fp32_contents, [0.5]);
     let answer = door::write(of_json("", &[0.5], false), &in_lists, &[announced("score", "FP16")]).unwrap();
     assert_eq!(answer.outputs[0].contents.as_ref().unwrap().fp64_contents, [0.5], "halves have no list");
     let answer = door::write(of_json("a", &[0.5], false), &in_lists, &[announced("b", "FP32")]).unwrap();
-    assert_eq!((&answer.outputs[0].name[..], &answer.outputs[0].datatype[..]), ("a", "FP64"), "of another output nothing is said");
+    assert_eq!((answer.outputs[0].name.as_str(), answer.outputs[0].datatype.as_str()), ("a", "FP64"), "of another output nothing is said");
     let body = Bytes::from_static(
         br#"{"inputs":[{"name":"x","datatype":"BOOL","shape":[1],"data":[true]}],"outputs":[{"name":"y"},{"name":"z","parameters":{"binary_data":true}}]}"#,
     );
