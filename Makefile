@@ -4,11 +4,12 @@
 #   make check      the Rust side and the contract: fmt lint unit doc deny proto
 #   make interop    real clients and a real MLflow against the development build
 #   make bench      Flowgate beside nginx and beside a direct call
+#   make bench-models   models beside MLflow's own server and ONNX Runtime
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: test check build fmt lint unit doc deny proto interop bench
+.PHONY: test check build fmt lint unit doc deny proto interop bench bench-models
 MAKEFLAGS += --no-print-directory
 
 SETUP := tests/interop/setup.sh
@@ -60,3 +61,8 @@ bench:
 	tests/interop/bench-setup.sh
 	cargo build --release -p flowgate-server
 	cargo bench -p flowgate-proto --bench gateway
+
+bench-models:
+	$(SETUP) python onnx
+	cargo build --release -p flowgate-server
+	cargo bench -p flowgate-proto --bench models

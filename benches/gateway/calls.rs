@@ -7,22 +7,25 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use flowgate_proto::v1::{
     ChatResponse, FinishReason, PredictResponse, chat_delta::Delta, chat_service_client::ChatServiceClient, column, part,
     predict_response::Output, prediction_service_client::PredictionServiceClient, stream_chat_response::Event,
 };
-use http::{Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
-};
+use http::{Request, Response, Uri, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{net::TcpStream, task::JoinSet, time::Instant};
 use tonic::codegen::Service;
 
-use crate::{Result, sample::Sample};
+use crate::{
+    sample::Sample,
+    shared::{
+        Result,
+        http::{self as wire, Driver, Sender, exchange},
+        load,
+    },
+};
 
 /// What is asked, and in which protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,12 +78,11 @@ pub struct Link {
     scenario: Scenario,
     sample: Arc<Sample>,
     wire: Wire,
-    /// The connection itself; ends when it is dropped.
-    _driver: JoinSet<hyper::Result<()>>,
+    _driver: Driver,
 }
 
 enum Wire {
-    Http { sender: http1::SendRequest<Full<Bytes>>, host: String },
+    Http { sender: Sender, host: String },
     Chat(ChatServiceClient<Http2>),
     Predict(PredictionServiceClient<Http2>),
 }
@@ -105,16 +107,15 @@ impl Service<Request<tonic::body::Body>> for Http2 {
 
 impl Link {
     pub async fn open(scenario: Scenario, address: SocketAddr, sample: Arc<Sample>) -> Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let (stream, mut driver) = (TokioIo::new(stream), JoinSet::new());
         if !scenario.is_grpc() {
-            let (sender, connection) = http1::handshake(stream).await?;
-            driver.spawn(connection);
+            let (sender, driver) = wire::open(address).await?;
             let wire = Wire::Http { sender, host: address.to_string() };
             return Ok(Self { scenario, sample, wire, _driver: driver });
         }
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        let mut driver = JoinSet::new();
         driver.spawn(connection);
         let origin: Uri = format!("http://{address}").parse()?;
         let wire = match scenario {
@@ -123,9 +124,10 @@ impl Link {
         };
         Ok(Self { scenario, sample, wire, _driver: driver })
     }
+}
 
-    /// Makes the call and checks the answer. For a stream: how long its first content took.
-    pub async fn call(&mut self) -> Result<Option<Duration>> {
+impl load::Link for Link {
+    async fn call(&mut self) -> Result<Option<Duration>> {
         let (scenario, sample) = (self.scenario, &*self.sample);
         match &mut self.wire {
             Wire::Http { sender, host } => {
@@ -152,32 +154,6 @@ impl Link {
             }
         }
     }
-}
-
-/// Sends, and compares the body byte by byte as it comes. How long it took until `first` bytes were there.
-async fn exchange(
-    sender: &mut http1::SendRequest<Full<Bytes>>,
-    request: Request<Full<Bytes>>,
-    answer: &[u8],
-    first: usize,
-) -> Result<Option<Duration>> {
-    sender.ready().await?;
-    let started = Instant::now();
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    let mut body = response.into_body();
-    if status != StatusCode::OK {
-        return Err(format!("status {status}: {}", String::from_utf8_lossy(&body.collect().await?.to_bytes())).into());
-    }
-    let (mut rest, mut reached) = (answer, None);
-    while let Some(frame) = body.frame().await {
-        let Ok(bytes) = frame?.into_data() else { continue };
-        rest = rest.strip_prefix(&*bytes).ok_or_else(|| format!("another body than expected: {}", String::from_utf8_lossy(&bytes)))?;
-        if reached.is_none() && answer.len() - rest.len() >= first {
-            reached = Some(started.elapsed());
-        }
-    }
-    if rest.is_empty() { Ok(reached) } else { Err(format!("the body ends {} bytes too early", rest.len()).into()) }
 }
 
 async fn stream(client: &mut ChatServiceClient<Http2>, sample: &Sample) -> Result<Duration> {

@@ -2,30 +2,24 @@
 
 use std::{
     env,
-    error::Error,
     process::ExitCode,
-    sync::{
-        Arc,
-        mpsc::{self, Receiver},
-    },
+    sync::{Arc, mpsc::Receiver},
     time::Duration,
 };
 
-use calls::Scenario;
-use load::Load;
+use calls::{Link, Scenario};
 use peers::{Peer, Peers};
 use report::{Cell, Memory, Report};
 use sample::Sample;
-use tokio::signal::unix::{SignalKind, signal};
+use shared::{Result, load::Load, until_told_to_end};
 
 mod calls;
-mod load;
 mod peers;
 mod report;
 mod sample;
+#[path = "../shared/mod.rs"]
+mod shared;
 mod upstream;
-
-type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// How many connections call at a time: latency is read at one, throughput at many.
 const CONNECTIONS: [usize; 2] = [1, 64];
@@ -57,28 +51,11 @@ fn bench(filter: &str) -> Result<bool> {
     let seconds: f64 = env::var("BENCH_SECONDS").map_or(Ok(5.0), |seconds| seconds.parse())?;
     let length = Duration::try_from_secs_f64(seconds)?;
     let scenarios: Vec<Scenario> = Scenario::ALL.into_iter().filter(|scenario| scenario.name().contains(filter)).collect();
-    let report = measuring(Peers::start()?, scenarios, length)?;
+    let peers = Peers::start()?;
+    let report = until_told_to_end(move |told| measure(&peers, scenarios, length, told))?;
     print!("{report}");
     report.save()?;
     Ok(report.is_right())
-}
-
-/// Measures on a thread of its own, and gives up after the round if this process is told to end: what it started is to end too.
-fn measuring(peers: Peers, scenarios: Vec<Scenario>, length: Duration) -> Result<Report> {
-    let (tell, told) = mpsc::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let mut measuring = tokio::task::spawn_blocking(move || measure(&peers, scenarios, length, &told));
-        tokio::select! {
-            report = &mut measuring => return report?,
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        // Nobody listens if it is just done.
-        tell.send(()).unwrap_or_default();
-        measuring.await?
-    })
 }
 
 fn measure(peers: &Peers, scenarios: Vec<Scenario>, length: Duration, told_to_end: &Receiver<()>) -> Result<Report> {
@@ -92,14 +69,10 @@ fn measure(peers: &Peers, scenarios: Vec<Scenario>, length: Duration, told_to_en
             if told_to_end.try_recv().is_ok() {
                 return Err("told to end".into());
             }
-            let load = Load {
-                scenario: cell.scenario,
-                address: peers.address(cell.peer, cell.scenario),
-                connections: cell.connections,
-                length: length / ROUNDS,
-                sample: Arc::clone(&sample),
-            };
-            cell.add(load::run(&load, || peers.cpu(cell.peer)));
+            let (scenario, address) = (cell.scenario, peers.address(cell.peer, cell.scenario));
+            let open = || Link::open(scenario, address, Arc::clone(&sample));
+            let load = Load { connections: cell.connections, length: length / ROUNDS, open };
+            cell.add(load.run(|| peers.cpu(cell.peer)));
             memory.loaded = memory.loaded.max(peers.memory()?);
         }
     }

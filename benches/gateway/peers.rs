@@ -1,21 +1,25 @@
-//! The processes beside the load generator: the fake upstream, nginx and Flowgate. Starts them, reads their clocks, stops exactly them.
+//! The processes beside the load generator: the fake upstream, nginx and Flowgate, and how they are configured.
 
 use std::{
-    env,
-    fs::{self, File},
+    env, fs,
     io::{BufRead as _, BufReader},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    net::SocketAddr,
+    path::Path,
+    process::{Command, Stdio},
     time::Duration,
 };
 
 use tempfile::TempDir;
-use tokio::time::Instant;
 
-use crate::{Result, calls::Scenario};
+use crate::{
+    calls::Scenario,
+    shared::{
+        Result,
+        process::{Process, flowgate, free_ports, local},
+    },
+};
 
-/// How long a process may take to start, and to stop.
+/// How long a process may take to start.
 const GRACE: Duration = Duration::from_secs(10);
 pub const NGINX_WORKERS: usize = 2;
 
@@ -58,7 +62,7 @@ impl Peers {
         let ports = free_ports::<4>()?;
         let (nginx_at, flowgate_at) = ((ports[0], ports[1]), (ports[2], ports[2]));
         let nginx = nginx(folder.path(), direct, nginx_at)?;
-        let flowgate = flowgate(folder.path(), direct.0, (ports[2], ports[3]))?;
+        let flowgate = flowgate(folder.path(), "flowgate", &flowgate_config(direct.0, (ports[2], ports[3])), ports[2])?;
         let addresses = [direct, nginx_at, flowgate_at].map(|(http, grpc)| (local(http), local(grpc)));
         Ok(Self { flowgate, nginx, _upstream: upstream, addresses, _folder: folder })
     }
@@ -79,120 +83,13 @@ impl Peers {
 
     /// Flowgate's resident memory, in KiB.
     pub fn memory(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.flowgate.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS in /proc")?;
-        Ok(line.trim().trim_end_matches(" kB").parse()?)
+        Ok(self.flowgate.census()?.memory)
     }
-}
-
-/// A process that we started, and those that it started.
-struct Process {
-    child: Child,
-    pids: Vec<u32>,
-}
-
-impl Process {
-    fn new(child: Child) -> Self {
-        let pids = vec![child.id()];
-        Self { child, pids }
-    }
-
-    /// Waits until something listens there.
-    fn wait_for(mut self, name: &str, address: SocketAddr, log: &Path) -> Result<Self> {
-        let started = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            if self.child.try_wait()?.is_some() || started.elapsed() > GRACE {
-                let log = fs::read_to_string(log).unwrap_or_default();
-                return Err(format!("{name} does not start:\n{log}").into());
-            }
-            pause();
-        }
-        self.pids.extend(children(self.child.id())?);
-        Ok(self)
-    }
-
-    /// The clocks of all threads, to the nanosecond; `/proc/PID/stat` counts in steps of 10 ms.
-    fn cpu(&self) -> Result<Duration> {
-        let mut nanos = 0;
-        for pid in &self.pids {
-            for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-                // A thread may end between the two reads.
-                if let Ok(clock) = fs::read_to_string(thread?.path().join("schedstat")) {
-                    nanos += clock.split(' ').next().unwrap_or_default().parse::<u64>()?;
-                }
-            }
-        }
-        Ok(Duration::from_nanos(nanos))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        signal("-TERM", &self.pids[..1]);
-        let asked = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if asked.elapsed() > GRACE {
-                signal("-KILL", &self.pids);
-                break;
-            }
-            pause();
-        }
-        if let Err(error) = self.child.wait() {
-            eprintln!("process {} cannot be awaited: {error}", self.child.id());
-        }
-    }
-}
-
-fn signal(name: &str, pids: &[u32]) {
-    let sent = Command::new("kill").arg(name).args(pids.iter().map(u32::to_string)).status();
-    if sent.is_err() {
-        eprintln!("`kill` is missing; processes {pids:?} are left");
-    }
-}
-
-fn pause() {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a process of another maker tells nobody when it listens, nor, without a signal handler, when it has ended"
-    )]
-    std::thread::sleep(Duration::from_millis(20));
-}
-
-/// The processes whose parent this one is.
-fn children(parent: u32) -> Result<Vec<u32>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // `pid (name) state parent …`, and a name may hold anything.
-        let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
-        if after.split(' ').nth(1) == Some(&*parent.to_string()) {
-            found.push(pid);
-        }
-    }
-    Ok(found)
-}
-
-fn local(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
-}
-
-/// Held together while they are chosen, so that they differ.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    let mut ports = [0; N];
-    let mut held = Vec::with_capacity(N);
-    for port in &mut ports {
-        let listener = TcpListener::bind(local(0))?;
-        *port = listener.local_addr()?.port();
-        held.push(listener);
-    }
-    Ok(ports)
 }
 
 /// This program again, as the upstream. It says its ports, and ends with its standard input at the latest.
 fn upstream() -> Result<(Process, (u16, u16))> {
-    let child = Command::new(env::current_exe()?).arg("upstream").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let mut process = Process::new(child);
+    let mut process = Process::start(Command::new(env::current_exe()?).arg("upstream").stdin(Stdio::piped()).stdout(Stdio::piped()))?;
     let mut line = String::new();
     let out = process.child.stdout.take().ok_or("the upstream has no standard output")?;
     BufReader::new(out).read_line(&mut line)?;
@@ -207,16 +104,9 @@ fn nginx(folder: &Path, upstream: (u16, u16), at: (u16, u16)) -> Result<Process>
     // Not on the path of every user.
     let debian = Path::new("/usr/sbin/nginx");
     let program = if debian.exists() { debian } else { Path::new("nginx") };
-    let child = Command::new(program)
-        .arg("-p")
-        .arg(folder)
-        .arg("-e")
-        .arg(&log)
-        .arg("-c")
-        .arg(&config)
-        .spawn()
+    let process = Process::start(Command::new(program).arg("-p").arg(folder).arg("-e").arg(&log).arg("-c").arg(&config))
         .map_err(|error| format!("nginx cannot be started, `make bench` installs it: {error}"))?;
-    Process::new(child).wait_for("nginx", local(at.0), &log)
+    process.wait_for("nginx", local(at.0), GRACE, &log)
 }
 
 /// As an operator would write it for this task: two workers, kept connections, one access line per call, nothing buffered.
@@ -257,23 +147,6 @@ http {{
 }}
 "#
     )
-}
-
-fn flowgate(folder: &Path, upstream: u16, (at, admin): (u16, u16)) -> Result<Process> {
-    let binary =
-        env::var_os("FLOWGATE_BIN").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release/flowgate"), PathBuf::from);
-    let (config, log) = (folder.join("flowgate.yaml"), folder.join("flowgate.log"));
-    fs::write(&config, flowgate_config(upstream, (at, admin)))?;
-    let child = Command::new(&binary)
-        .arg("start")
-        .arg("--config-path")
-        .arg(&config)
-        .env("RUST_LOG", "info")
-        .stdout(Stdio::null())
-        .stderr(File::create(&log)?)
-        .spawn()
-        .map_err(|error| format!("{} cannot be started, `make bench` builds it: {error}", binary.display()))?;
-    Process::new(child).wait_for("flowgate", local(at), &log)
 }
 
 fn flowgate_config(upstream: u16, (at, admin): (u16, u16)) -> String {

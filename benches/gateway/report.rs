@@ -11,11 +11,11 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    CONNECTIONS, ROUNDS, Result,
+    CONNECTIONS, ROUNDS,
     calls::Scenario,
-    load::Measured,
     peers::{NGINX_WORKERS, Peer},
     sample::{COLUMNS, PIECES, ROWS},
+    shared::{Result, count, load::Measured, median, micros, percentile},
 };
 
 /// Goals of CPU per call, as multiples of nginx proxying the same upstream over HTTP.
@@ -91,7 +91,7 @@ impl Numbers {
             all
         };
         let (latencies, firsts) = (sorted(|round| &round.latencies), sorted(|round| &round.firsts));
-        let percentile = |sorted: &[Duration], percent: usize| sorted.get(sorted.len() * percent / 100).copied().map(micros);
+        let percentile = |sorted: &[Duration], percent| percentile(sorted, percent).map(micros);
         let calls = latencies.len();
         Ok(Self {
             calls,
@@ -103,20 +103,6 @@ impl Numbers {
             cpu: median(rounds.iter().filter_map(|round| Some(micros(round.cpu?) / count(round.latencies.len()))).collect()),
         })
     }
-}
-
-/// The middle one: a round that the machine disturbed does not count.
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
-}
-
-fn micros(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e6
-}
-
-fn count(calls: usize) -> f64 {
-    f64::from(u32::try_from(calls).unwrap_or(u32::MAX))
 }
 
 impl Report {

@@ -24,8 +24,8 @@ use tokio::{
 };
 
 use crate::{
-    Result,
     sample::{ROWS, Sample},
+    shared::Result,
 };
 
 /// Serves until standard input ends, that is until the benchmark does. Says its two ports first: HTTP, gRPC.

@@ -2,7 +2,7 @@
 # Installs what the checks need into .interop/ (git-ignored): quick when it is there already.
 #
 #   tests/interop/setup.sh               all that `make interop` needs
-#   tests/interop/setup.sh node deny     only these parts: python peers node go gen models deny
+#   tests/interop/setup.sh node deny     only these parts: python peers onnx node go gen models deny
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
@@ -48,6 +48,16 @@ install_peers() {
     "$out/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
         --target "$out/peers" --requirement "$here/peers.txt"
     now_done peers "${inputs[@]}"
+}
+
+# ONNX Runtime and the export to ONNX, for the benchmark of models only.
+install_onnx() {
+    local inputs=("$here/onnx.txt")
+    done_already onnx "${inputs[@]}" && return
+    rm -rf "$out/onnx"
+    "$out/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        --target "$out/onnx" --requirement "$here/onnx.txt"
+    now_done onnx "${inputs[@]}"
 }
 
 # buf, a mock of providers, and the Node clients. Install scripts stay off: none of these packages needs its own. Not `npm ci`, which refuses a
