@@ -34,7 +34,8 @@ type Flight = Shared<oneshot::Receiver<Result<Arc<Lease>>>>;
 pub struct Cache {
     shelf: Arc<Shelf>,
     stores: Stores,
-    budget: u64,
+    /// How many bytes there may be.
+    budget: AtomicU64,
     create: Create,
     tasks: Tasks,
     desk: Mutex<Desk>,
@@ -74,7 +75,7 @@ impl Cache {
     /// With a disk of the caller's.
     pub(super) fn with(folder: &Path, budget: u64, stores: Stores, (tasks, create): (Tasks, Create)) -> Result<Arc<Self>> {
         let shelf = Arc::new(Shelf::open(folder)?);
-        Ok(Arc::new(Self { shelf, stores, budget, create, tasks, desk: Mutex::default() }))
+        Ok(Arc::new(Self { shelf, stores, budget: AtomicU64::new(budget), create, tasks, desk: Mutex::default() }))
     }
 
     /// A model's files, brought where they are not there. Dropping the future stops nothing that others may wait for. Files without an
@@ -87,6 +88,11 @@ impl Cache {
     pub async fn get(self: &Arc<Self>, wanted: &Wanted) -> Result<Arc<Lease>> {
         let flight = self.join(wanted);
         flight.await.unwrap_or_else(|_| Err(Error::internal("bringing a model was given up; try again")))
+    }
+
+    /// Sets how many bytes there may be, from the next download on.
+    pub fn allow(&self, budget: u64) {
+        self.budget.store(budget, Relaxed);
     }
 
     /// How far the downloads under way are.
@@ -195,7 +201,7 @@ impl Room {
             desk.coming = desk.coming.saturating_add(bytes);
             desk.coming
         };
-        let (shelf, budget) = (Arc::clone(&self.cache.shelf), self.cache.budget);
+        let (shelf, budget) = (Arc::clone(&self.cache.shelf), self.cache.budget.load(Relaxed));
         let made = blocking(move || Ok(shelf.make_room(coming, budget))).await?;
         made.map_err(|in_use| {
             let needed = self.taken.load(Relaxed);

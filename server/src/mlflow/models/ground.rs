@@ -66,9 +66,15 @@ impl Ground {
             // First: it makes the folder.
             cache: Cache::open(&folder, settings.cache_bytes, stores, tasks.clone())?,
             memory: Memory::open(&folder.join("resolved.json")),
-            room: Room::new(Most { bytes: settings.memory, processes: settings.max_processes }),
+            room: Room::new(Most::from(settings)),
             start,
         })
+    }
+
+    /// Takes over what may change while models are loaded. `evict` makes room where there is less now.
+    pub(super) fn allow(&self, settings: &Settings, evict: impl Fn() -> bool) {
+        self.cache.allow(settings.cache_bytes);
+        self.room.allow(Most::from(settings), evict);
     }
 
     /// What a reference means now, or meant last while the registry is away; tells which. Sooner when a call waits for it.
@@ -98,6 +104,12 @@ impl Ground {
     /// How far downloads are.
     pub(super) fn downloads(&self) -> Vec<crate::mlflow::artifacts::Report> {
         self.cache.progress()
+    }
+}
+
+impl From<&Settings> for Most {
+    fn from(settings: &Settings) -> Self {
+        Self { bytes: settings.memory, processes: settings.max_processes }
     }
 }
 

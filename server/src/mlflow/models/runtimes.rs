@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -11,13 +11,16 @@ use std::{
 
 use bytes::Bytes;
 use flowgate_proto::v1::ErrorReason;
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, ready},
+};
 use http::{HeaderValue, Request, Response, header};
 use tokio::time::Instant;
 
 use super::engine::{Engine, Plan, Prepared, Start};
 use crate::{
-    config::{Models as Settings, Runtime},
+    config::Runtime,
     error::{Error, Result},
     mlflow::{
         process::{Exit, Shim},
@@ -28,12 +31,14 @@ use crate::{
     upstream::Body,
 };
 
+/// The Python of models where the configuration names none.
+const PYTHON: &str = "python3";
 /// What may take longer is computed where nobody waits for the thread, in nanoseconds.
 const SHORT: u64 = 200_000;
 
 /// The runtimes that there are.
+#[derive(Debug)]
 pub(super) struct Runtimes {
-    python: PathBuf,
     /// Where each process gets a folder for its socket. Temporary files have short paths, which sockets need.
     sockets: PathBuf,
     tasks: Tasks,
@@ -47,9 +52,8 @@ struct Here {
 }
 
 impl Runtimes {
-    pub(super) fn new(settings: &Settings, tasks: &Tasks) -> Self {
-        let python = settings.python.clone().unwrap_or_else(|| "python3".into());
-        Self { python, sockets: std::env::temp_dir(), tasks: tasks.clone() }
+    pub(super) fn new(tasks: &Tasks) -> Self {
+        Self { sockets: std::env::temp_dir(), tasks: tasks.clone() }
     }
 }
 
@@ -84,7 +88,7 @@ impl Start for Runtimes {
                 folder: plan.folder,
                 file: plan.file,
                 model: plan.model,
-                python: &self.python,
+                python: plan.python.unwrap_or_else(|| Path::new(PYTHON)),
                 sockets: &self.sockets,
                 shim: &shim,
                 tasks: &self.tasks,
@@ -97,6 +101,10 @@ impl Start for Runtimes {
 }
 
 impl Engine for Here {
+    fn ready(&self) -> BoxFuture<'_, Result<()>> {
+        ready(Ok(())).boxed()
+    }
+
     fn answer(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>>> {
         async move {
             let (parts, body) = request.into_parts();
@@ -135,6 +143,10 @@ impl Engine for Here {
 }
 
 impl Engine for Sidecar {
+    fn ready(&self) -> BoxFuture<'_, Result<()>> {
+        Self::ready(self).boxed()
+    }
+
     fn answer(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>>> {
         Self::answer(self, request).boxed()
     }
@@ -145,12 +157,6 @@ impl Engine for Sidecar {
 
     fn ended(&self) -> Option<BoxFuture<'static, (Exit, Vec<String>)>> {
         Some(self.watched().boxed())
-    }
-}
-
-impl fmt::Debug for Runtimes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtimes").field("python", &self.python).finish_non_exhaustive()
     }
 }
 

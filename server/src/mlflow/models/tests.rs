@@ -27,6 +27,9 @@ use crate::{
     upstream::Body,
 };
 
+/// What a model with an example is asked before anybody else asks it.
+const EXAMPLE: &str = "{}";
+
 /// A registry, folders of models, and engines.
 #[derive(Clone, Debug)]
 struct World(Arc<Inner>);
@@ -37,6 +40,9 @@ struct Inner {
     /// What an alias points to: the number of a version.
     champion: AtomicUsize,
     away: AtomicBool,
+    /// The registry knows the model no more.
+    is_gone: AtomicBool,
+    has_example: AtomicBool,
     engines: Engines,
     metrics: Metrics,
 }
@@ -49,6 +55,9 @@ struct Engines(Arc<Doing>);
 struct Doing {
     /// What each start takes a permit of.
     gate: Semaphore,
+    /// What each process takes a permit of before it has loaded its model, and each example before it is answered.
+    loads: Semaphore,
+    examples: Semaphore,
     started: AtomicUsize,
     fail: AtomicBool,
     /// What each call takes a permit of, when it is about the word `slow`.
@@ -115,6 +124,11 @@ impl Engines {
         self.0.started.load(SeqCst)
     }
 
+    /// The processes that run.
+    fn alive(&self) -> usize {
+        self.0.running.lock().unwrap().iter().filter(|life| *life.borrow()).count()
+    }
+
     /// Ends the process that was started last, of those that run.
     fn crash(&self) {
         let mut running = self.0.running.lock().unwrap();
@@ -124,8 +138,19 @@ impl Engines {
 }
 
 impl Engine for Fixed {
+    fn ready(&self) -> BoxFuture<'_, Result<()>> {
+        async {
+            self.doing.loads.acquire().await.unwrap().forget();
+            Ok(())
+        }
+        .boxed()
+    }
+
     fn answer(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>>> {
         async move {
+            if request.body() == EXAMPLE {
+                self.doing.examples.acquire().await.unwrap().forget();
+            }
             if request.body() == "slow" {
                 self.doing.calls.acquire().await.unwrap().forget();
             }
@@ -158,6 +183,8 @@ impl World {
     fn new() -> Self {
         let doing = Doing {
             gate: Semaphore::new(1000),
+            loads: Semaphore::new(1000),
+            examples: Semaphore::new(1000),
             started: AtomicUsize::new(0),
             fail: AtomicBool::new(false),
             calls: Semaphore::new(0),
@@ -165,7 +192,9 @@ impl World {
         };
         let engines = Engines(Arc::new(doing));
         let folder = tempfile::tempdir().unwrap();
-        Self(Arc::new(Inner { folder, champion: AtomicUsize::new(1), away: AtomicBool::new(false), engines, metrics: Metrics::new() }))
+        let (champion, no) = (AtomicUsize::new(1), || AtomicBool::new(false));
+        let (away, is_gone, has_example) = (no(), no(), no());
+        Self(Arc::new(Inner { folder, champion, away, is_gone, has_example, engines, metrics: Metrics::new() }))
     }
 
     fn engines(&self) -> &Engines {
@@ -176,8 +205,10 @@ impl World {
     fn folder(&self, words: &str) -> PathBuf {
         let folder = self.0.folder.path().join(words);
         std::fs::create_dir_all(&folder).unwrap();
-        let file = "flavors: {python_function: {loader_module: none}}\nsaved_input_example_info: {}\n";
+        let example = if self.0.has_example.load(SeqCst) { "serving_input_path: example.json" } else { "" };
+        let file = format!("flavors: {{python_function: {{loader_module: none}}}}\nsaved_input_example_info: {{{example}}}\n");
         std::fs::write(folder.join("MLmodel"), file).unwrap();
+        std::fs::write(folder.join("example.json"), EXAMPLE).unwrap();
         std::fs::write(folder.join("words"), words).unwrap();
         folder
     }
@@ -189,9 +220,9 @@ impl World {
         let (ask, _) = fetch(move |request| world.answer(request.uri().path(), request.uri().query().unwrap_or_default()));
         let environment: Arc<dyn Environment + Send + Sync> =
             Arc::new(Fake::default().variable("MLFLOW_TRACKING_URI", "http://registry.test:5000"));
-        let (own, tasks, engines) = (settings.clone(), Tasks::default(), self.engines().clone());
+        let (tasks, engines) = (Tasks::default(), self.engines().clone());
         let spawning = tasks.clone();
-        let open = move || {
+        let open = move |settings: &Settings| {
             let stores = Stores {
                 servers: Arc::new(Registries::read(None, &*environment)?),
                 tracking: Arc::clone(&ask),
@@ -199,14 +230,24 @@ impl World {
                 grants: Arc::new(Grants::new(Arc::clone(&environment), Tasks::default())),
                 environment: Arc::clone(&environment),
             };
-            Ground::over(stores, &own, Arc::new(engines.clone()), &spawning)
+            Ground::over(stores, settings, Arc::new(engines.clone()), &spawning)
         };
         Models::with(settings, self.0.metrics.models().clone(), (Arc::new(open), tasks))
+    }
+
+    /// How many loads have failed.
+    fn failed(&self) -> u32 {
+        let text = self.0.metrics.render();
+        let line = text.lines().find(|line| line.starts_with("flowgate_model_loads_total{") && line.contains("\"error\""));
+        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
     }
 
     fn answer(&self, path: &str, query: &str) -> Result<(u16, String)> {
         if self.0.away.load(SeqCst) {
             return Err(Error::new(ErrorReason::ProviderUnavailable, "nobody is there"));
+        }
+        if self.0.is_gone.load(SeqCst) {
+            return Ok((404, r#"{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "gone"}"#.to_owned()));
         }
         let champion = self.0.champion.load(SeqCst).to_string();
         let known: HashMap<&str, String> = HashMap::from([
@@ -332,6 +373,141 @@ async fn an_alias_is_followed_and_the_version_before_it_ends_its_calls() {
     world.0.champion.store(3, SeqCst);
     assert!(hosted.refresh().await.is_err());
     assert_eq!(call(&hosted, "").await.unwrap(), "version-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_takes_too_long_is_given_up_and_tried_again() {
+    let world = World::new();
+    let minute = Some(Duration::from_secs(60));
+    let hosted = world.models(Settings::default()).hosted(&Model {
+        runtime: Runtime::Python,
+        load_timeout: minute,
+        ..model("models:/iris@champion")
+    });
+    world.engines().0.loads.forget_permits(1000);
+    let in_time = tokio::time::timeout(Duration::from_secs(90), call(&hosted, ""));
+    let error = in_time.await.expect("an end").unwrap_err();
+    assert_eq!(error.reason(), ErrorReason::GatewayNotServing);
+    assert!(error.to_string().contains("cannot be loaded: loading it takes longer than its `load_timeout` of 1 min"), "{error}");
+    assert_eq!((world.engines().started(), world.engines().alive()), (1, 0), "the process is ended");
+    world.engines().0.loads.add_permits(1000);
+    pass(Duration::from_secs(2)).await;
+    assert_eq!(call(&hosted, "").await.unwrap(), "version-1");
+    // A version that hangs on its own example leaves the one before it where it is.
+    world.0.has_example.store(true, SeqCst);
+    world.0.champion.store(2, SeqCst);
+    world.engines().0.examples.forget_permits(1000);
+    let in_time = tokio::time::timeout(Duration::from_secs(90), hosted.refresh());
+    let error = in_time.await.expect("an end").unwrap_err();
+    assert!(error.to_string().contains("answering its own example takes longer than its `load_timeout` of 1 min"), "{error}");
+    assert_eq!(call(&hosted, "").await.unwrap(), "version-1");
+    assert_eq!((world.engines().started(), world.engines().alive()), (3, 1));
+    world.engines().0.examples.add_permits(1000);
+    pass(Duration::from_secs(30)).await;
+    assert_eq!(call(&hosted, "").await.unwrap(), "version-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_fails_is_told_beside_the_one_that_answers_and_any_other_is_tried_at_once() {
+    let world = World::new();
+    let hosted = world.models(Settings::default()).hosted(&Model { runtime: Runtime::Native, ..model("models:/iris@champion") });
+    assert_eq!(call(&hosted, "").await.unwrap(), "version-1");
+    assert!(hosted.failure().is_none());
+    world.engines().0.fail.store(true, SeqCst);
+    world.0.champion.store(2, SeqCst);
+    pass(Duration::from_secs(300)).await;
+    let failure = hosted.failure().unwrap();
+    assert_eq!((failure.version, failure.error.to_string().as_str()), (Some(2), "it is of no use"));
+    assert_eq!((hosted.state(), call(&hosted, "").await.unwrap().as_str()), (State::Loaded, "version-1"));
+    assert!(world.0.metrics.render().contains("flowgate_model_failing{model=\"models:/iris@champion\"} 1\n"));
+    // 1 s, 2, 4, 8, 16, 32, 60 and so on, each rounded up to the next look: not at each of thirty.
+    assert!((8..=12).contains(&world.failed()), "{}", world.failed());
+    while hosted.failure().unwrap().again_in < Duration::from_secs(30) {
+        pass(Duration::from_secs(1)).await;
+    }
+    world.engines().0.fail.store(false, SeqCst);
+    pass(Duration::from_secs(12)).await;
+    assert_eq!(call(&hosted, "").await.unwrap(), "version-1", "it is not tried again yet");
+    world.0.champion.store(3, SeqCst);
+    pass(Duration::from_secs(12)).await;
+    assert_eq!(call(&hosted, "").await.unwrap(), "version-3");
+    assert!(hosted.failure().is_none());
+    assert!(world.0.metrics.render().contains("flowgate_model_failing{model=\"models:/iris@champion\"} 0\n"));
+    // Back to what answers there is nothing to load.
+    world.engines().0.fail.store(true, SeqCst);
+    world.0.champion.store(4, SeqCst);
+    pass(Duration::from_secs(12)).await;
+    assert!(
+        hosted.failure().is_some_and(|failure| failure.version == Some(4) && failure.again_in < Duration::from_secs(2)),
+        "the first pause is short again"
+    );
+    world.0.champion.store(3, SeqCst);
+    pass(Duration::from_secs(12)).await;
+    assert!(hosted.failure().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reference_that_cannot_be_looked_up_is_told_and_looked_up_again_as_often() {
+    let world = World::new();
+    let hosted = world.models(Settings::default()).hosted(&Model { runtime: Runtime::Native, ..model("models:/iris@champion") });
+    assert_eq!(call(&hosted, "").await.unwrap(), "version-1");
+    world.0.is_gone.store(true, SeqCst);
+    world.0.champion.store(2, SeqCst);
+    pass(Duration::from_secs(200)).await;
+    let failure = hosted.failure().unwrap();
+    assert_eq!(failure.version, None);
+    assert!(failure.error.to_string().contains("knows no alias `champion`"), "{}", failure.error);
+    assert_eq!(call(&hosted, "").await.unwrap(), "version-1");
+    world.0.is_gone.store(false, SeqCst);
+    pass(Duration::from_secs(12)).await;
+    assert_eq!(call(&hosted, "").await.unwrap(), "version-2");
+    assert!(hosted.failure().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_meant_no_more_is_not_waited_for() {
+    let world = World::new();
+    let hosted = world.models(Settings::default()).hosted(&Model { runtime: Runtime::Python, ..model("models:/iris@champion") });
+    assert_eq!(call(&hosted, "").await.unwrap(), "version-1");
+    world.engines().0.loads.forget_permits(1000);
+    world.0.champion.store(2, SeqCst);
+    pass(Duration::from_secs(15)).await;
+    assert_eq!(world.engines().alive(), 2, "the second one is being loaded");
+    world.0.champion.store(3, SeqCst);
+    pass(Duration::from_secs(12)).await;
+    assert_eq!((world.engines().started(), world.engines().alive()), (3, 2), "and ended");
+    world.engines().0.loads.add_permits(1);
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(call(&hosted, "").await.unwrap(), "version-3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_holds_for_all_changes_while_they_are_loaded() {
+    let world = World::new();
+    let models = world.models(Settings { refresh: Duration::from_secs(3600), ..Settings::default() });
+    let all: Vec<_> = ["a", "b", "c"].map(|name| models.hosted(&local(&world.folder(name)))).into();
+    let moving = models.hosted(&Model { runtime: Runtime::Native, ..model("models:/iris@champion") });
+    for hosted in &all {
+        call(hosted, "").await.unwrap();
+        pass(Duration::from_secs(3)).await;
+    }
+    assert_eq!(call(&moving, "").await.unwrap(), "version-1");
+    world.0.champion.store(2, SeqCst);
+    let settings = Settings {
+        tracking_uri: Some("http://other.test".to_owned()),
+        cache: Some("/elsewhere".into()),
+        memory: Some(250),
+        refresh: Duration::from_secs(5),
+        ..Settings::default()
+    };
+    models.configure(&settings);
+    let loaded: Vec<_> = all.iter().map(|hosted| hosted.state() == State::Loaded).collect();
+    assert_eq!(loaded, [false, false, true], "the first of those that nobody calls make way");
+    pass(Duration::from_secs(7)).await;
+    assert_eq!(call(&moving, "").await.unwrap(), "version-2", "references are looked up as often as is said now");
+    let now = models.settings();
+    assert_eq!((now.memory, &now.tracking_uri), (Some(250), &None), "where models come from is the start's to say");
+    assert!(now.cache.as_ref().is_some_and(|cache| cache.starts_with(world.0.folder.path())));
 }
 
 #[tokio::test(start_paused = true)]

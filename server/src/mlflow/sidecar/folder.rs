@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 const SCRIPT: &str = include_str!("sidecar.py");
 /// Where it lies.
 const SCRIPT_NAME: &str = "sidecar.py";
-/// The socket, as the script names it.
+/// The socket, and what is there as soon as the script runs in the Python that is to run the model; as the script names them.
 const SOCKET_NAME: &str = "s";
+const BEGUN_NAME: &str = "begun";
 /// How long the path of a socket may be on any system.
 const MOST_BYTES: usize = 100;
 /// For nobody else to look into.
@@ -52,6 +53,11 @@ impl Folder {
 
     pub(super) fn script(&self) -> PathBuf {
         self.path.join(SCRIPT_NAME)
+    }
+
+    /// What is there once the model's own Python has begun.
+    pub(super) fn begun(&self) -> PathBuf {
+        self.path.join(BEGUN_NAME)
     }
 
     pub(super) fn socket(&self) -> &Path {

@@ -24,6 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 # The socket's name in the folder. It is there once the model is loaded.
 SOCKET = "s"
+# What is there as soon as this runs in the Python that is to run the model, which MLflow may have to make before.
+BEGUN = "begun"
 MOST_HEAD = 64 << 10
 # Pieces of a stream that are written but not sent yet.
 MOST_UNSENT = 64
@@ -446,6 +448,7 @@ def main():
     try:
         if given.env_manager != "local":
             into_environment(given)
+        open(os.path.join(given.folder, BEGUN), "w").close()
         if given.memory:
             bound(given.memory)
         served = Served(given.model)
