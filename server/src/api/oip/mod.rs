@@ -16,6 +16,7 @@ use crate::{
     error::{Error, Result},
     event::Task,
     identity::Principal,
+    mlflow::discreet::discreet,
 };
 
 pub mod rest;
@@ -109,7 +110,7 @@ pub(super) async fn manage(gate: &Gate, principal: &Principal, name: &str, act: 
     }
     for hosted in own {
         match act {
-            Act::Load => drop(hosted.refresh().await?),
+            Act::Load => drop(hosted.refresh().await.map_err(discreet)?),
             Act::Unload => drop(hosted.unload()),
         }
     }

@@ -124,7 +124,7 @@ fn folder(settings: &Settings, environment: &dyn Environment) -> Result<PathBuf>
 }
 
 fn no_folder(folder: &Path, error: &io::Error) -> Error {
-    let message = format!("`mlflow.cache.folder` {} is no folder: {error}", folder.display());
+    let message = format!("`mlflow.cache.folder`, `{}`, is no folder: {error}", folder.display());
     Error::new(ErrorReason::GatewayNotServing, message)
 }
 

@@ -35,7 +35,7 @@ use super::{
 use crate::{
     config,
     error::{Error, Result},
-    mlflow::registry::Resolved,
+    mlflow::{discreet::discreet, registry::Resolved},
     telemetry::models::ModelMeter,
     upstream::{Body, Server},
 };
@@ -159,7 +159,7 @@ impl Hosted {
     /// The version that answers, loaded now where none does.
     ///
     /// # Errors
-    /// What kept it from being loaded; right away while the pause after a failure lasts.
+    /// What kept it from being loaded, in words for the operator; right away while the pause after a failure lasts.
     pub async fn load(&self) -> Result<Arc<Generation>> {
         let flight = {
             // The version first: a load that ends puts it there before it leaves the desk.
@@ -185,7 +185,7 @@ impl Hosted {
     /// after a failure.
     ///
     /// # Errors
-    /// What kept it from being loaded.
+    /// What kept it from being loaded, in words for the operator.
     pub async fn refresh(&self) -> Result<Arc<Generation>> {
         let flight = {
             let mut desk = self.desk();
@@ -450,7 +450,7 @@ impl Failed {
         Some(self.sought.as_ref()?.version.as_ref()?.version)
     }
 
-    /// What callers are told: why, and when it is tried again.
+    /// Why, and when it is tried again.
     fn told(&self, name: &str) -> Error {
         let left = self.until.saturating_duration_since(Instant::now());
         let message = format!("model `{name}` cannot be loaded: {}; it is tried again in {:.0} s", self.error, left.as_secs_f64().ceil());
@@ -463,19 +463,22 @@ impl Failed {
     }
 }
 
+impl Hosted {
+    async fn called(&self, request: Request<Bytes>) -> Result<Response<Body>> {
+        let visit = self.enter().ok_or_else(|| Error::internal("a model is called that is gone"))?;
+        let generation = match self.current.load_full() {
+            Some(generation) => generation,
+            None => self.load().await?,
+        };
+        self.grow(&generation);
+        let response = generation.answer(request).await?;
+        Ok(response.map(|body| visit.over(body)))
+    }
+}
+
 impl Server for Hosted {
     fn answer(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>>> {
-        async move {
-            let visit = self.enter().ok_or_else(|| Error::internal("a model is called that is gone"))?;
-            let generation = match self.current.load_full() {
-                Some(generation) => generation,
-                None => self.load().await?,
-            };
-            self.grow(&generation);
-            let response = generation.answer(request).await?;
-            Ok(response.map(|body| visit.over(body)))
-        }
-        .boxed()
+        self.called(request).map(|answered| answered.map_err(discreet)).boxed()
     }
 }
 

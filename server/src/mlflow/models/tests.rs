@@ -633,6 +633,21 @@ async fn instances_are_kept_and_added_while_all_are_busy() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn callers_are_told_no_folders_of_this_machine_and_operators_are() {
+    let world = World::new();
+    let folder = world.folder("a");
+    std::fs::remove_dir_all(&folder).unwrap();
+    let hosted = world.models(Settings::default()).hosted(&local(&folder));
+    let error = call(&hosted, "").await.unwrap_err();
+    let place = world.0.folder.path().display().to_string();
+    assert!(error.to_string().contains("model `…/a` cannot be loaded: cannot read `…/a`: No such file"), "{error}");
+    assert!(!format!("{error:?}").contains(&place), "{error:?}");
+    assert!(hosted.failure().unwrap().error.to_string().contains(&place));
+    pass(Duration::from_secs(2)).await;
+    assert!(hosted.refresh().await.unwrap_err().to_string().contains(&place));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_load_that_panics_is_no_end_of_the_model() {
     let world = World::new();
     let folder = world.folder("a");

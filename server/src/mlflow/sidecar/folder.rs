@@ -34,13 +34,14 @@ impl Folder {
     /// # Errors
     /// An internal error when the operating system refuses, or when the path is too long for a socket.
     pub(super) fn new(parent: &Path) -> Result<Self> {
-        let cannot = |error| Error::internal(format!("no folder for sockets can be made in {}", parent.display())).because(error);
+        let cannot = |error| Error::internal(format!("no folder for sockets can be made in `{}`", parent.display())).because(error);
         // Unguessable, so that nobody else has made it before.
         let name = format!("flowgate-{:012x}", fastrand::u64(..1 << 48));
         let path = absolute(parent).map_err(cannot)?.join(name);
         let socket = path.join(SOCKET_NAME);
         if socket.as_os_str().as_bytes().len() > MOST_BYTES {
-            let message = format!("{} is too long for sockets, whose paths have at most {MOST_BYTES} bytes; set TMPDIR", parent.display());
+            let message =
+                format!("`{}` is too long for sockets, whose paths have at most {MOST_BYTES} bytes; set TMPDIR", parent.display());
             return Err(Error::internal(message));
         }
         make(parent, &path).map_err(cannot)?;
