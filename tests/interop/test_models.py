@@ -337,7 +337,9 @@ def test_a_process_killed_in_a_swap_loses_no_call(registry, heavy):
 
 def test_callers_of_a_slow_load_have_their_own_deadlines(heavy):
     """Who has time waits for the answer, who has none is told so, the load goes on, and others notice nothing."""
-    endpoints = [endpoint("heavy", heavy / "heavy", load_timeout="50s"), endpoint("trees", XGB)]
+    # The wait for a load is no attempt at a model that hangs.
+    slow = {**endpoint("heavy", heavy / "heavy", load_timeout="50s"), "timeouts": {"attempt": "1s"}}
+    endpoints = [slow, endpoint("trees", XGB)]
     with Home("heavy", heavy / "cache", endpoints) as home, ThreadPoolExecutor(4) as pool:
         patient = [pool.submit(home.told, "heavy"), pool.submit(home.grpc, "heavy")]
         poll((heavy / "begun").exists, 60, "a load")

@@ -19,6 +19,7 @@ pub mod hedge;
 pub mod media;
 pub mod meter;
 pub mod mirror;
+pub mod readiness;
 pub mod retry;
 pub mod shed;
 pub mod span;

@@ -11,6 +11,12 @@ use crate::{config, error::Result};
 
 /// A server of one model.
 pub trait Server: Send + Sync + fmt::Debug {
+    /// Gets ready to answer, however long that takes; at once where it is. Dropping the future stops nothing.
+    ///
+    /// # Errors
+    /// What keeps the model from running.
+    fn ready(&self) -> BoxFuture<'_, Result<()>>;
+
     /// Answers a request; first gets ready for it, where it is not. Dropping the future, or the body, gives the call up.
     ///
     /// # Errors

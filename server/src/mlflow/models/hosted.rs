@@ -477,6 +477,17 @@ impl Hosted {
 }
 
 impl Server for Hosted {
+    fn ready(&self) -> BoxFuture<'_, Result<()>> {
+        async move {
+            if self.current.load().is_some() {
+                return Ok(());
+            }
+            let _counted = self.enter();
+            self.load().await.map(drop).map_err(discreet)
+        }
+        .boxed()
+    }
+
     fn answer(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>>> {
         self.called(request).map(|answered| answered.map_err(discreet)).boxed()
     }
