@@ -19,6 +19,7 @@ use crate::{
     upstream::{Server, Servers, grants::Grants},
 };
 
+mod desk;
 mod engine;
 mod found;
 mod generation;
@@ -30,8 +31,9 @@ mod room;
 mod runtimes;
 
 pub use self::{
+    desk::Failure,
     generation::Generation,
-    hosted::{Failure, Hosted, State},
+    hosted::{Hosted, State},
 };
 use self::{ground::Ground, runtimes::Runtimes};
 use super::{artifacts::Report, registry::RegisteredModel};

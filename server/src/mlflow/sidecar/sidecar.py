@@ -403,7 +403,8 @@ def into_environment(given):
             environment = PyFuncBackend(flavor, env_manager=given.env_manager).prepare_env(given.model)
     except Exception as error:
         traceback.print_exc()
-        raise Unusable(f"MLflow cannot make the environment of `env_manager: {given.env_manager}`: {in_one_line(error)}") from error
+        where = "the log says more; programs are those on the PATH that `env` sets"
+        raise Unusable(f"MLflow cannot make the environment of `env_manager: {given.env_manager}` ({where}): {in_one_line(error)}") from error
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     enter = " && ".join([*environment.get_activate_command(), 'exec python "$@"'])
     arguments = ["--model", given.model, "--folder", given.folder, "--calls", given.calls, "--memory", given.memory]
