@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use hyper_util::service::TowerToHyperService;
 use tokio::{
     net::TcpListener,
+    sync::Notify,
     time::{sleep, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -71,6 +72,8 @@ pub struct Gateway {
     access: Arc<Access>,
     /// What is served, for whoever changes it.
     served: tokio::sync::Mutex<Served>,
+    /// Which registered models are served may be another question now.
+    registry_due: Notify,
 }
 
 /// What a gateway serves.
@@ -113,11 +116,19 @@ impl Gateway {
             cut: Cut::default(),
         });
         let (readiness, access) = (Readiness::default(), Arc::new(Access::new(config)));
-        Ok(Arc::new(Self { gate, grounds, health, readiness, access, served: tokio::sync::Mutex::new(served) }))
+        Ok(Arc::new(Self {
+            gate,
+            grounds,
+            health,
+            readiness,
+            access,
+            served: tokio::sync::Mutex::new(served),
+            registry_due: Notify::new(),
+        }))
     }
 
     /// Takes over another configuration: endpoints, deployments and keys, the admin's too, at once; calls in flight keep what they
-    /// began with. Listeners, TLS, CORS and sizes stay as they were at the start.
+    /// began with. Listeners, TLS, CORS, sizes, and where models come from and are kept, stay as they were at the start.
     ///
     /// # Errors
     /// As [`Gateway::new`]; the old configuration then stays in use.
@@ -127,6 +138,8 @@ impl Gateway {
         let built = self.publish(&next).await;
         built.inspect_err(|_| self.gate.metrics.reload_refused())?;
         *served = next;
+        self.grounds.models.configure(&config.models);
+        self.registry_due.notify_one();
         self.gate.identity.replace(&config.keys);
         self.access.replace(config);
         self.gate.metrics.reloaded();
@@ -197,8 +210,8 @@ impl Gateway {
             self.health.end().await;
         };
         let following = async {
-            let every = self.grounds.models.settings().refresh;
-            while closing.run_until_cancelled(sleep(every)).await.is_some() {
+            let due = async || drop(timeout(self.grounds.models.settings().refresh, self.registry_due.notified()).await);
+            while closing.run_until_cancelled(due()).await.is_some() {
                 self.follow_registry().await;
             }
         };
@@ -230,9 +243,10 @@ impl Served {
     }
 }
 
-/// The registered models that are served without being named; `None` where none are, or the registry does not say.
+/// The registered models that are served without being named; `None` where the registry does not say.
 async fn found(grounds: &Grounds) -> Option<Vec<Found>> {
-    let serve = grounds.models.settings().serve.as_ref()?;
+    let settings = grounds.models.settings();
+    let Some(serve) = &settings.serve else { return Some(Vec::new()) };
     match timeout(REGISTRY, grounds.models.found(serve)).await {
         Ok(Ok(found)) => Some(found),
         Ok(Err(error)) => {

@@ -6,8 +6,8 @@
 //! after the other, each where `balance` says), **commit** (nothing is passed on before the first content), and the choice of a place. A
 //! chain has its steps instead of the last four. An attempt passes: **defaults** (the deployment's parameters), **compat** (another
 //! gateway's quirks), **media** (what the provider does not fetch), **table** (bytes as the model's signature wants them), **batch** (requests
-//! that become one), **concurrency** (a place, or the queue), **attribution** (whose fault a failure is), **try** (the time of one attempt and
-//! of a stream's silences), **span**, and the send.
+//! that become one), **concurrency** (a place, or the queue), **attribution** (whose fault a failure is), **readiness** (a model of the
+//! gateway's own is loaded), **try** (the time of one attempt and of a stream's silences), **span**, and the send.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -45,6 +45,7 @@ use crate::{
         media::Media,
         meter::Meter,
         mirror::{Image, Mirror},
+        readiness::Readiness,
         retry::Retry,
         shed::{Shed, UnderWay},
         span::Span,
@@ -53,7 +54,7 @@ use crate::{
     },
     task::Tasks,
     telemetry::metrics::Metrics,
-    upstream::{Connections, Upstream, grants::Grants},
+    upstream::{Connections, Servers as _, Upstream, grants::Grants},
 };
 
 /// How far calls are sent on from endpoint to endpoint at most; a configuration has no longer way.
@@ -358,7 +359,11 @@ impl Build<'_> {
             meter.breaker(vitals.breaker.state() != State::Closed);
             let attribution = Attribution::new(Arc::clone(&vitals), Arc::clone(&upstream), meter, trial.clone());
             let concurrency = self.concurrency(endpoint, deployment, &vitals);
-            let limited = Over(concurrency, attempted(endpoint.config.timeouts, &upstream, attribution));
+            let own = match &deployment.config.place {
+                Place::Model(model) => Some(self.grounds.models.of(model)?),
+                Place::Http(_) | Place::Mock(_) | Place::Nowhere(_) => None,
+            };
+            let limited = Over(concurrency, attempted(endpoint.config.timeouts, &upstream, attribution, Readiness(own)));
             let media = Media::new(media.clone(), Arc::clone(&vitals));
             let signed = match &deployment.config.place {
                 Place::Model(model) if endpoint.task == Task::Predict => Some(self.grounds.models.hosted(model) as Arc<dyn Signed>),
@@ -394,12 +399,12 @@ impl Build<'_> {
 }
 
 /// Steps 9 and 10, outermost first, once there is a place.
-fn attempted(timeouts: Timeouts, upstream: &Arc<Upstream>, attribution: Attribution) -> impl Next<Attempt> {
+fn attempted(timeouts: Timeouts, upstream: &Arc<Upstream>, attribution: Attribution, readiness: Readiness) -> impl Next<Attempt> {
     // Nearest to the exchange: the span covers what is spent on the upstream and nothing else.
     let span = Over(Span, Send(Arc::clone(upstream)));
     let bounded = Over(Try(timeouts), span);
     // Over the timeouts: a server that says nothing has failed, too.
-    Over(attribution, bounded)
+    Over(attribution, Over(readiness, bounded))
 }
 
 /// What comes before there is a place: to wait for one is neither the provider's time nor its fault.

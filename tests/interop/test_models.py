@@ -1,67 +1,38 @@
 """Models that Flowgate runs itself, through their lives: looked up in a real registry, loaded, moved, crashed and let go."""
 
-import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import boto3
 import cloudpickle
+import grpc
 import mlflow
 import openai
 import pandas as pd
 import pytest
 import requests
-from google.protobuf.json_format import MessageToDict, ParseDict
 from mlflow.models import ModelSignature
 from mlflow.pyfunc import PythonModel
 from mlflow.types import ColSpec, Schema
+from moto.server import ThreadedMotoServer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import rpc
 import sidecar_models
 from conftest import mock_endpoint
 from doors import ANY_KEY
-from gateway import Gateway, binary
-from processes import ROOT, Program, environment, free_port, poll
+from home import BODY, COLUMNS, MOVED, ONNX, RATE, ROWS, XGB, Callers, Home, Registry, command_line, endpoint, family, golden, numbers, same, sidecars
+from processes import free_port, poll
 
-GOLDEN = ROOT / "server" / "src" / "mlflow" / "scoring" / "testdata"
-XGB, ONNX = GOLDEN / "xgb_regression", GOLDEN / "onnx_regression"
-COLUMNS = list("abcd")
-ROWS = [[0.5, -1.25, 3.0, 0.1], [-0.5, 0.75, 1.5, -2.0]]
-BODY = {"dataframe_split": {"columns": COLUMNS, "data": ROWS}}
-RATE, MOVED = 50, 15  # calls a second, and seconds within which they have moved
 HANGING = 10  # seconds that a registry may hold up a call; the first of three tries to ask it takes as long
 RESIDENCE = 2  # seconds for which a model that was just loaded does not make way
 NATIVE, PYTHON = "MODEL_RUNTIME_NATIVE", "MODEL_RUNTIME_PYTHON"
-
-
-def golden(folder):
-    """What MLflow says to `BODY`."""
-    cases = [json.loads(line) for line in (folder / "cases.jsonl").read_text().splitlines()]
-    return next(case for case in cases if json.loads(case["body"]) == BODY)["mlflow"]["predictions"]
-
-
-def same(answer, expected):
-    """Whether two predictions are equal but for the last digit of a float."""
-    return kinds(answer) == kinds(expected) and numbers(answer) == pytest.approx(numbers(expected), rel=1e-6)
-
-
-def kinds(predictions):
-    """What each row is: a number, or an object with these keys."""
-    return [list(row) if isinstance(row, dict) else None for row in predictions]
-
-
-def numbers(predictions):
-    """The numbers of all rows."""
-    return [value for row in predictions for value in (row.values() if isinstance(row, dict) else [row])]
 
 
 class Slow(PythonModel):
@@ -73,6 +44,24 @@ class Slow(PythonModel):
         while path and not os.path.exists(path):
             time.sleep(0.02)
         return (model_input["a"] * 2).tolist()
+
+
+class Heavy(PythonModel):
+    """Says that it is being loaded, and is not until there is a file."""
+
+    def __init__(self, folder):
+        self.begun, self.gate = f"{folder}/begun", f"{folder}/gate"
+
+    def load_context(self, context):
+        """Waits, for a minute at most."""
+        open(self.begun, "w").close()
+        until = time.monotonic() + 60
+        while not os.path.exists(self.gate) and time.monotonic() < until:
+            time.sleep(0.02)
+
+    def predict(self, context, model_input, params=None):
+        """Always the same."""
+        return [7.0] * len(model_input)
 
 
 class Broken(PythonModel):
@@ -87,45 +76,10 @@ class Broken(PythonModel):
         return model_input
 
 
-class Registry:
-    """A tracking server over SQLite that hands out artifacts itself."""
-
-    def __init__(self, folder):
-        self.folder, self.port = folder, free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.start()
-        self.client = mlflow.MlflowClient(self.url)
-
-    def start(self):
-        """Starts it, also again at its place."""
-        command = ["mlflow", "server", "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--artifacts-destination"]
-        command += [self.folder / "artifacts", "--host", "127.0.0.1", "--port", self.port, "--workers", "1"]
-        env = environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
-        self.program = Program("registry", command, env=env, cwd=self.folder).wait_for(f"{self.url}/health")
-
-    def register(self, name, folder, alias=None):
-        """The files of a folder as the next version of a model; returns its number."""
-        try:
-            self.client.create_registered_model(name)
-        except mlflow.MlflowException as error:
-            assert error.error_code == "RESOURCE_ALREADY_EXISTS", error
-        run = self.client.create_run("0")
-        self.client.log_artifacts(run.info.run_id, folder, "model")
-        version = self.client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id).version
-        if alias:
-            self.client.set_registered_model_alias(name, alias, version)
-        return str(version)
-
-    def stage(self, name, version):
-        """Moves a version to production, and the one that was there out of it."""
-        self.client.transition_model_version_stage(name, version, "Production", archive_existing_versions=True)
-
-
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
     """A registry with three models: `flower` of scikit-learn, `trees` of XGBoost, `graph` of ONNX."""
     registry = Registry(tmp_path_factory.mktemp("registry"))
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(registry.url)
     try:
         frame = pd.DataFrame(ROWS + [[1.0, 2.0, 3.0, 4.0]], columns=COLUMNS)
@@ -139,110 +93,27 @@ def registry(tmp_path_factory):
             registry.stage(name, "1")
         yield registry
     finally:
-        mlflow.set_tracking_uri(before)
+        # Not what it was before: that would be a variable of the programs that other tests start.
+        mlflow.set_tracking_uri(None)
         registry.program.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def by_value():
+    """The classes of this file are kept with the models: the process that serves them knows no test."""
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
 @pytest.fixture(scope="module")
 def python_models(tmp_path_factory):
     """Folders of models of Python: one that can be made to wait, one that cannot be loaded."""
     folder = tmp_path_factory.mktemp("python")
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     signature = ModelSignature(inputs=Schema([ColSpec("double", "a"), ColSpec("string", "b")]))
     for name, model in {"slow": Slow(), "broken": Broken()}.items():
         mlflow.pyfunc.save_model(folder / name, python_model=model, pip_requirements=["mlflow"], signature=signature)
-    yield folder
-    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-
-
-def endpoint(name, uri, **run):
-    """An endpoint with a model that Flowgate runs."""
-    return {"name": name, "endpoint_type": "mlflow/predict", "model": {"provider": "mlflow", "uri": str(uri), **run}}
-
-
-class Home:
-    """A gateway that runs models."""
-
-    def __init__(self, name, cache, endpoints, **settings):
-        self.cache = cache if isinstance(cache, dict) else {"folder": str(cache)}
-        self.gateway = Gateway(f"models-{name}", {"mlflow": {"cache": self.cache, **settings}, "endpoints": endpoints})
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.gateway.stop()
-
-    def post(self, name, body=BODY, session=requests):
-        """A call of MLflow's own door."""
-        return session.post(f"{self.gateway.url}/endpoints/{name}/invocations", json=body, timeout=60)
-
-    def told(self, name, body=BODY, session=requests):
-        """The predictions and the version of a call, which must succeed."""
-        answer = self.post(name, body, session)
-        assert answer.status_code == 200, answer.text
-        return answer.json()["predictions"], answer.headers.get("x-flowgate-model-version")
-
-    def task(self, name):
-        """What an endpoint is for."""
-        return requests.get(f"{self.gateway.url}/v1/endpoints/{name}", timeout=30).json()["endpoint"]["task"]
-
-    def grpc(self, name):
-        """The same through gRPC."""
-        with self.gateway.channel() as channel:
-            request = ParseDict({"endpoint": name, **BODY}, rpc.predict.PredictRequest())
-            answer = rpc.predict_stub(channel).Predict(request, timeout=60)
-        return MessageToDict(answer.predictions), answer.model.version
-
-    def models(self, *act):
-        """What `flowgate models` says, by endpoint."""
-        command = [binary(), "models", *act, "--json", "--admin", self.gateway.admin]
-        command = [str(word) for word in command]
-        said = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment(), check=False)
-        assert said.returncode == 0, said.stderr
-        return {name: model for model in json.loads(said.stdout) for name in model["endpoints"]}
-
-    def loaded(self):
-        """The endpoints whose models are loaded."""
-        return {name for name, model in self.models().items() if model["state"] == "MODEL_STATE_LOADED"}
-
-    def youngest(self):
-        """The seconds since a model was loaded last."""
-        moments = [model["loaded_at"] for model in self.models().values() if "loaded_at" in model]
-        return time.time() - max(pd.Timestamp(moment).timestamp() for moment in moments)
-
-    def pid(self):
-        """Its own process."""
-        return self.gateway.program.process.pid
-
-
-def family(pid):
-    """All processes below one."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue  # it has just ended
-    below, more = set(), {pid}
-    while more:
-        more = {child for child, parent in parents.items() if parent in more}
-        below |= more
-    return below
-
-
-def sidecars(pid):
-    """Those of them that are Python with a model."""
-    lines = {child: [Path(word).name for word in command_line(child)[:2]] for child in family(pid)}
-    return [child for child, names in lines.items() if len(names) == 2 and "python" in names[0] and names[1] == "sidecar.py"]
-
-
-def command_line(pid):
-    """The words of a process; none when it has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
-    except OSError:
-        return []
+    return folder
 
 
 ENDPOINTS = [endpoint(name, f"models:/{name}@champion") for name in ("flower", "trees", "graph")]
@@ -258,7 +129,7 @@ def home(registry, tmp_path_factory):
 
 @pytest.mark.parametrize(("name", "runtime"), [("flower", PYTHON), ("trees", NATIVE), ("graph", NATIVE)])
 def test_a_registered_model_answers(home, name, runtime):
-    """By alias and by stage, over HTTP and gRPC, as MLflow does, and says which version it is."""
+    """By alias and by stage, over HTTP, gRPC and Triton's client, as MLflow does, and says which version it is."""
     if name == "flower":
         loaded = mlflow.pyfunc.load_model("models:/flower@champion")
         expected = [float(value) for value in loaded.predict(pd.DataFrame(ROWS, columns=COLUMNS))]
@@ -268,39 +139,10 @@ def test_a_registered_model_answers(home, name, runtime):
         for predictions, version in (home.told(place), home.grpc(place)):
             assert same(predictions, expected), (place, predictions)
             assert version == "1", place
+        assert home.triton(place) == pytest.approx(numbers(expected), rel=1e-6), place
         model = home.models()[place]
         assert (model["runtime"], model["version"]) == (runtime, 1), model
         assert model["aliases"] == ["champion"], model
-
-
-class Callers:
-    """Steady calls. Each answer is kept as the version that it names and the one whose answer it is."""
-
-    def __init__(self, home, name, versions):
-        self.home, self.name, self.versions = home, name, versions
-        self.answers, self.failed, self.over = [], [], threading.Event()
-        self.threads = [threading.Thread(target=self.run, args=(number,)) for number in range(5)]
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        for thread in self.threads:
-            thread.join()
-
-    def run(self, number):
-        """One caller of five; every other one speaks gRPC."""
-        with requests.Session() as session:
-            while not self.over.wait(len(self.threads) / RATE):
-                try:
-                    predictions, said = self.home.grpc(self.name) if number % 2 else self.home.told(self.name, session=session)
-                    meant = [version for version, expected in self.versions.items() if same(predictions, expected)]
-                    self.answers.append((said, meant))
-                except Exception as error:  # whatever it is, it failed
-                    self.failed.append(repr(error))
 
 
 @pytest.mark.parametrize("by", ["alias", "stage"])
@@ -474,6 +316,103 @@ def test_a_model_that_cannot_be_loaded_says_why(python_models, tmp_path):
         model = home.models()["broken"]
         assert model["state"] == "MODEL_STATE_FAILED" and "no licence" in model["state_reason"], model
         assert same(home.told("trees")[0], golden(XGB))
+
+
+@pytest.fixture
+def heavy(tmp_path):
+    """The folder of a model whose load a test can hold up, and of what it waits for."""
+    signature = ModelSignature(inputs=Schema([ColSpec("double", column) for column in COLUMNS]))
+    mlflow.pyfunc.save_model(tmp_path / "heavy", python_model=Heavy(tmp_path), pip_requirements=["mlflow"], signature=signature)
+    return tmp_path
+
+
+def test_a_process_killed_in_a_swap_loses_no_call(registry, heavy):
+    """The version before it goes on, what failed is told beside it, and the next try succeeds."""
+    versions = {registry.register("swapped", XGB, "champion"): golden(XGB), registry.register("swapped", heavy / "heavy"): [7.0] * len(ROWS)}
+    endpoints = [endpoint("swapped", "models:/swapped@champion")]
+    with Home("swapped", heavy / "cache", endpoints, tracking_uri=registry.url, refresh="1s") as home:
+        assert home.told("swapped")[1] == "1"
+        with Callers(home, "swapped", versions) as callers:
+            registry.client.set_registered_model_alias("swapped", "champion", "2")
+            poll((heavy / "begun").exists, 60, "a load of the new version")
+            (victim,) = sidecars(home.pid())
+            os.kill(victim, signal.SIGKILL)
+            model = poll(lambda: next(filter(lambda model: "failure" in model, home.models().values()), None), 10, "word of it")
+            assert (model["state"], model["version"]) == ("MODEL_STATE_LOADED", 1), model
+            failure = model["failure"]
+            assert failure["version"] == 2 and "was ended by signal 9 before it had loaded the model" in failure["reason"], model
+            assert float(failure["again_in"].rstrip("s")) <= 1.1, model
+            (heavy / "gate").touch()
+            poll(lambda: callers.answers[-1][0] == "2", 60, "the new version")
+            first = len(callers.answers)
+            poll(lambda: len(callers.answers) > first + RATE, 10, "calls after")
+        assert "failure" not in home.models()["swapped"]
+    assert not callers.failed
+    assert all(meant == [said] for said, meant in callers.answers)
+    assert {said for said, _ in callers.answers} == {"1", "2"}
+    assert {said for said, _ in callers.answers[first + len(callers.threads) :]} == {"2"}
+
+
+def test_callers_of_a_slow_load_have_their_own_deadlines(heavy):
+    """Who has time waits for the answer, who has none is told so, the load goes on, and others notice nothing."""
+    # The wait for a load is no attempt at a model that hangs.
+    slow = {**endpoint("heavy", heavy / "heavy", load_timeout="50s"), "timeouts": {"attempt": "1s"}}
+    endpoints = [slow, endpoint("trees", XGB)]
+    with Home("heavy", heavy / "cache", endpoints) as home, ThreadPoolExecutor(4) as pool:
+        patient = [pool.submit(home.told, "heavy"), pool.submit(home.grpc, "heavy")]
+        poll((heavy / "begun").exists, 60, "a load")
+        loading = sidecars(home.pid())
+        short = pool.submit(home.post, "heavy", headers={"x-request-timeout": "300ms"})
+        with pytest.raises(grpc.RpcError) as failed:
+            home.grpc("heavy", timeout=0.3)
+        assert failed.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        answer = short.result(10)
+        assert answer.status_code == 504 and "CALLER_DEADLINE_EXCEEDED" in answer.text, answer.text
+        begun = time.monotonic()
+        assert same(home.told("trees")[0], golden(XGB))
+        assert time.monotonic() - begun < 5
+        assert home.models()["heavy"]["state"] == "MODEL_STATE_LOADING" and not any(call.done() for call in patient)
+        (heavy / "gate").touch()
+        assert [call.result(30)[0] for call in patient] == [[7.0] * len(ROWS)] * 2
+        assert sidecars(home.pid()) == loading, "one load for all"
+
+
+def test_a_load_that_takes_too_long_is_given_up(heavy):
+    """Its process is ended, callers are told which limit it was and no folder of this machine, and the next try may succeed."""
+    with Home("late", heavy / "cache", [endpoint("heavy", heavy / "heavy", load_timeout="2s")]) as home:
+        answer = home.post("heavy")
+        assert answer.status_code == 503, answer.text
+        assert "model `…/heavy` cannot be loaded: loading it takes longer than its `load_timeout` of 2 s" in answer.text, answer.text
+        poll(lambda: not sidecars(home.pid()), 20, "the end of its process")
+        assert str(heavy) not in answer.text and home.models()["heavy"]["uri"].endswith(str(heavy / "heavy"))
+
+
+def test_a_version_in_s3_is_loaded(registry, tmp_path):
+    """The registry names a bucket, and the gateway has AWS's own variables."""
+    port = free_port()
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    url = f"http://127.0.0.1:{port}"
+    keys = {"aws_access_key_id": "AKIAMODELS0000000001", "aws_secret_access_key": "secret"}
+    try:
+        s3 = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys)
+        s3.create_bucket(Bucket="models")
+        for path in filter(Path.is_file, XGB.rglob("*")):
+            s3.upload_file(str(path), "models", f"trees/v1/{path.relative_to(XGB)}")
+        registry.client.create_registered_model("bucket")
+        registry.client.create_model_version("bucket", "s3://models/trees/v1")
+        registry.client.set_registered_model_alias("bucket", "champion", "1")
+        env = {name.upper(): value for name, value in keys.items()}
+        env |= {"AWS_REGION": "us-east-1", "MLFLOW_S3_ENDPOINT_URL": url, "AWS_EC2_METADATA_DISABLED": "true"}
+        endpoints = [endpoint("bucket", "models:/bucket@champion")]
+        with Home("bucket", tmp_path, endpoints, env=env, tracking_uri=registry.url, refresh="1s") as home:
+            predictions, version = home.told("bucket")
+            assert same(predictions, golden(XGB)) and version == "1"
+            s3.delete_object(Bucket="models", Key="trees/v1/MLmodel")
+            home.models("unload", "bucket")
+            assert same(home.told("bucket")[0], golden(XGB)), "a version's files are brought once"
+    finally:
+        server.stop()
 
 
 def test_models_share_a_budget(tmp_path):

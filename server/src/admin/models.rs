@@ -4,11 +4,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use flowgate_proto::{
     admin::v1::{
-        ListModelsRequest, ListModelsResponse, LoadModelRequest, LoadModelResponse, Model, ModelDownload, ModelRuntime, ModelState,
-        PinModelRequest, PinModelResponse, UnloadModelRequest, UnloadModelResponse, model_service_server::ModelService,
+        ListModelsRequest, ListModelsResponse, LoadModelRequest, LoadModelResponse, Model, ModelDownload, ModelFailure, ModelRuntime,
+        ModelState, PinModelRequest, PinModelResponse, UnloadModelRequest, UnloadModelResponse, model_service_server::ModelService,
     },
     v1::ErrorReason,
-    wkt::Timestamp,
+    wkt::{Duration, Timestamp},
 };
 use tonic::{Request, Response, Status};
 
@@ -16,7 +16,7 @@ use crate::{
     api::{Gate, failure},
     config::Place,
     error::{Error, Result},
-    mlflow::models::{Hosted, State},
+    mlflow::models::{Failure, Hosted, State},
     stack::Snapshot,
 };
 
@@ -97,11 +97,15 @@ fn endpoints(snapshot: &Snapshot, hosted: &Hosted) -> Vec<String> {
 }
 
 fn told(snapshot: &Snapshot, hosted: &Hosted) -> Model {
-    let (state, state_reason) = match hosted.state() {
-        State::Unloaded => (ModelState::Unloaded, String::new()),
-        State::Loading => (ModelState::Loading, String::new()),
-        State::Loaded => (ModelState::Loaded, String::new()),
-        State::Failed(error, left) => (ModelState::Failed, format!("{error}; tried again in {:.0} s", left.as_secs_f64().ceil())),
+    let failure = hosted.failure();
+    let (state, state_reason) = match (hosted.state(), &failure) {
+        (State::Unloaded, _) => (ModelState::Unloaded, String::new()),
+        (State::Loading, _) => (ModelState::Loading, String::new()),
+        (State::Loaded, _) => (ModelState::Loaded, String::new()),
+        (State::Failed, None) => (ModelState::Failed, String::new()),
+        (State::Failed, Some(Failure { error, again_in, .. })) => {
+            (ModelState::Failed, format!("{error}; tried again in {:.0} s", again_in.as_secs_f64().ceil()))
+        }
     };
     let current = hosted.current();
     let version = current.as_ref().and_then(|current| current.resolved().version);
@@ -134,6 +138,14 @@ fn told(snapshot: &Snapshot, hosted: &Hosted) -> Model {
             files_done: report.files_done,
             bytes: report.bytes,
             bytes_done: report.bytes_done,
+        }),
+        failure: failure.map(|Failure { version, error, again_in }| ModelFailure {
+            version: version.unwrap_or_default(),
+            reason: error.to_string(),
+            again_in: Some(Duration {
+                seconds: i64::try_from(again_in.as_secs()).unwrap_or(i64::MAX),
+                nanos: again_in.subsec_nanos().cast_signed(),
+            }),
         }),
     }
 }

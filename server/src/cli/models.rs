@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use flowgate_client::{
     Client, Error,
     proto::{
-        admin::v1::{Model, ModelRuntime, ModelState},
+        admin::v1::{Model, ModelFailure, ModelRuntime, ModelState},
         v1::ErrorReason,
     },
 };
@@ -132,8 +132,19 @@ fn line(model: &Model) -> String {
     if let Some(download) = &model.download {
         facts.push(format!("{:.1} of {:.1} MiB here", bytes(download.bytes_done), bytes(download.bytes)));
     }
-    let why = if model.state_reason.is_empty() { String::new() } else { format!("    {}\n", model.state_reason) };
+    let why = match &model.failure {
+        Some(failure) if model.state() == ModelState::Loaded => format!("    {}\n", failed(failure)),
+        _ if model.state_reason.is_empty() => String::new(),
+        _ => format!("    {}\n", model.state_reason),
+    };
     format!("{}\n    {}; for {}\n{why}", model.uri, facts.join(", "), model.endpoints.join(", "))
+}
+
+/// What does not answer in the place of the version that does.
+fn failed(failure: &ModelFailure) -> String {
+    let what = if failure.version > 0 { format!("version {} failed", failure.version) } else { "the look-up failed".to_owned() };
+    let again_in = failure.again_in.as_ref().map_or(0, |time| time.seconds + i64::from(time.nanos > 0));
+    format!("{what}: {}; tried again in {again_in} s", failure.reason)
 }
 
 /// In MiB, as people read them.
@@ -167,6 +178,12 @@ mod tests {
             state_reason: "it is of no use".to_owned(),
             ..Model::default()
         };
+        let broken = |failure| line(&Model { failure: Some(failure), ..loaded.clone() });
+        let again_in = Some(flowgate_client::proto::wkt::Duration { seconds: 3, nanos: 1 });
+        let failure = ModelFailure { version: 4, reason: "it is of no use".to_owned(), again_in };
+        assert_eq!(broken(failure.clone()), format!("{told}    version 4 failed: it is of no use; tried again in 4 s\n"));
+        let lost = ModelFailure { version: 0, ..failure };
+        assert_eq!(broken(lost), format!("{told}    the look-up failed: it is of no use; tried again in 4 s\n"));
         assert_eq!(line(&failed), "runs:/1/m\n    failed; for \n    it is of no use\n");
     }
 }

@@ -255,18 +255,23 @@ fn kept(config: &Config, first: &Config) -> Vec<&'static str> {
         ("shutdown_grace", config.shutdown_grace == first.shutdown_grace),
         ("max_connection_age", config.max_connection_age == first.max_connection_age),
         ("telemetry.log", config.log == first.log),
-        ("mlflow", config.models == first.models),
+        ("mlflow.tracking_uri", config.models.tracking_uri == first.models.tracking_uri),
+        ("mlflow.cache.folder", config.models.cache == first.models.cache),
     ];
     all.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
+}
+
+/// Where a key stands, with its line; nowhere when it was taken out.
+fn place(key: &str, loaded: &Loaded) -> Option<String> {
+    loaded.places.get(key).map(|place| format!("{}:{}:{}", place.file, place.line, place.column))
 }
 
 async fn take_over(gateway: &Gateway, loaded: &Loaded, first: &Config) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let kept = kept(&loaded.config, first);
-    if !kept.is_empty() {
-        tracing::warn!(keys = kept.join(", "), "these keys changed and take effect at the next start");
+    for key in kept(&loaded.config, first) {
+        tracing::warn!(key, place = place(key, loaded), "a key has changed, which takes effect at the next start");
     }
     match gateway.reload(&loaded.config).await {
         Ok(()) => {
@@ -321,9 +326,13 @@ mod tests {
     }
 
     fn config(text: &str) -> Config {
+        loaded(text).config
+    }
+
+    fn loaded(text: &str) -> Loaded {
         let rest = "endpoints: [{ name: chat, endpoint_type: llm/v1/chat, model: { provider: mock } }]\n";
         let source = Source { name: "test.yaml".to_owned(), text: format!("{text}\n{rest}") };
-        config::parse(&[source], &config::Process, LoadOptions::default()).unwrap().config
+        config::parse(&[source], &config::Process, LoadOptions::default()).unwrap()
     }
 
     #[test]
@@ -344,6 +353,18 @@ mod tests {
             "telemetry.log",
         ];
         assert_eq!(kept(&config(rest), &first), keys);
+        let all = "mlflow:\n  refresh: 1s\n  memory: 1GiB\n  max_processes: 1\n  serve: '*'\n  python: /a\n  cache: { max_bytes: 1, folder: /b }\n  \
+                   tracking_uri: http://h:1";
+        assert_eq!(kept(&config(all), &first), ["mlflow.tracking_uri", "mlflow.cache.folder"], "the others change at once");
+    }
+
+    #[test]
+    fn a_key_that_waits_is_told_with_its_place() {
+        let loaded = loaded("mlflow:\n  tracking_uri: http://h:1\n  cache: { max_bytes: 1, folder: /b }");
+        let found = |key| place(key, &loaded).unwrap_or_default();
+        assert_eq!(found("mlflow.tracking_uri"), "test.yaml:2:3");
+        assert_eq!(found("mlflow.cache.folder"), "test.yaml:3:26");
+        assert_eq!(found("listen"), "", "it was taken out");
     }
 
     #[test]

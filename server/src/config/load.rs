@@ -1,7 +1,11 @@
 //! From files to a configuration: reads, merges, checks, lowers. The one way in.
 
-use std::path::{Path, PathBuf};
-use std::{fmt, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
 
 use serde_json::Value;
 
@@ -46,6 +50,8 @@ pub struct Loaded {
     pub unset_secrets: Vec<Unset>,
     /// The files whose change changes the configuration: its own, certificates, authorities, secrets.
     pub watched: Vec<PathBuf>,
+    /// Where the keys stand that are there, by their path of up to three words: `listen`, `mlflow.cache.folder`.
+    pub places: BTreeMap<String, FilePlace>,
 }
 
 /// A variable or secret that is not set.
@@ -56,6 +62,9 @@ pub struct Unset {
     /// Where it is asked for.
     pub place: FilePlace,
 }
+
+/// How many words the path of a key has at most whose place is noted.
+const KEY_WORDS: usize = 3;
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| schemars::schema_for!(RawConfig).to_value());
 
@@ -99,14 +108,29 @@ pub fn parse(sources: &[Source], environment: &dyn Environment, options: LoadOpt
         find_store(&tree, &mut reading);
         check(&mut tree, &SCHEMA, &mut reading).then_some(tree)
     });
+    let mut places = BTreeMap::new();
     let config = config.and_then(|tree| match bind::<RawConfig>(&tree) {
-        Ok(raw) => Some(lower::lower(raw, &tree, &mut reading)),
+        Ok(raw) => {
+            note_places(&tree, &[], &reading, &mut places);
+            Some(lower::lower(raw, &tree, &mut reading))
+        }
         Err(error) => {
             reading.report.error_nowhere(Diagnostic::new(format!("the configuration does not fit its own schema: {error}")));
             None
         }
     });
-    finish(config, reading)
+    finish((config, places), reading)
+}
+
+/// Where the keys stand of a mapping, and of those in it.
+fn note_places(tree: &Tree, above: &[&str], reading: &Reading<'_>, places: &mut BTreeMap<String, FilePlace>) {
+    for (key, value) in tree.entries().into_iter().flatten() {
+        let path = [above, &[key.value.as_str()]].concat();
+        places.insert(path.join("."), reading.report.place(key.spot));
+        if path.len() < KEY_WORDS {
+            note_places(value, &path, reading, places);
+        }
+    }
 }
 
 /// The endpoints of registered models that no file names; as if a file named each with nothing else said. What a file names stays the
@@ -117,14 +141,14 @@ pub fn served(found: &[Found], config: &Config) -> Vec<Endpoint> {
     found.iter().filter(|found| !named(&found.name)).filter_map(|found| lower::served(found, &mut reading)).collect()
 }
 
-fn finish(config: Option<Config>, mut reading: Reading<'_>) -> Result<Loaded, Diagnostics> {
+fn finish((config, places): (Option<Config>, BTreeMap<String, FilePlace>), mut reading: Reading<'_>) -> Result<Loaded, Diagnostics> {
     warn_later(&mut reading);
     let unset = std::mem::take(&mut reading.unset);
     let unset_secrets = unset.into_iter().map(|(spot, name)| Unset { name, place: reading.report.place(spot) }).collect();
     let watched = reading.resolver.watched.into_iter().collect();
     let warnings = reading.report.finish()?;
     let config = config.ok_or_else(|| Diagnostics(vec![Diagnostic::new("the configuration is empty")]))?;
-    Ok(Loaded { config, warnings, unset_secrets, watched })
+    Ok(Loaded { config, warnings, unset_secrets, watched, places })
 }
 
 /// One warning for all keys that are not enforced yet.

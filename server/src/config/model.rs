@@ -21,6 +21,8 @@ pub struct Model {
     pub runtime: Runtime,
     /// `idle`: after how long without a call it is unloaded. Default 15 min; `None`: never.
     pub idle: Option<Duration>,
+    /// `load_timeout`: how long it may take to load it, and as long again to answer its own example. Default 10 min; `None`: no bound.
+    pub load_timeout: Option<Duration>,
     /// `min`: how many instances there are even without a call. Default 0: the first call loads it.
     pub min: u32,
     /// `max`: how many instances there are at most. Default 1.
@@ -141,12 +143,16 @@ impl Model {
     /// How long a model is kept without a call, unless the file says otherwise.
     pub const IDLE: Duration = Duration::from_secs(15 * 60);
 
+    /// How long loading may take, unless the file says otherwise: a large model is read from a slow disk in that time.
+    pub const LOAD_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
     /// A model as it is where nothing else is said.
     pub fn new(uri: ModelUri) -> Self {
         Self {
             uri,
             runtime: Runtime::default(),
             idle: Some(Self::IDLE),
+            load_timeout: Some(Self::LOAD_TIMEOUT),
             min: 0,
             max: 1,
             env_manager: PythonEnv::default(),

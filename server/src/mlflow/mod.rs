@@ -4,6 +4,7 @@
 //! [`Fetch`]: crate::upstream::control::Fetch
 
 pub mod artifacts;
+pub mod discreet;
 pub mod language;
 pub mod model_file;
 pub mod models;

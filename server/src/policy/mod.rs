@@ -20,6 +20,7 @@ mod leaving;
 pub mod media;
 pub mod meter;
 pub mod mirror;
+pub mod readiness;
 pub mod retry;
 pub mod shed;
 pub mod span;

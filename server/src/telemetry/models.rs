@@ -44,6 +44,8 @@ struct Gauges {
     model: Arc<str>,
     instances: AtomicU64,
     bytes: AtomicU64,
+    /// 1, or 0.
+    failing: AtomicU64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -78,7 +80,8 @@ impl Models {
 
     /// The handles of one model.
     pub fn model(&self, model: &Arc<str>) -> ModelMeter {
-        let gauges = Arc::new(Gauges { model: Arc::clone(model), instances: AtomicU64::new(0), bytes: AtomicU64::new(0) });
+        let none = || AtomicU64::new(0);
+        let gauges = Arc::new(Gauges { model: Arc::clone(model), instances: none(), bytes: none(), failing: none() });
         let mut shown = self.shown.0.lock().unwrap_or_else(PoisonError::into_inner);
         shown.retain(|gauges| gauges.strong_count() > 0);
         shown.push(Arc::downgrade(&gauges));
@@ -111,6 +114,11 @@ impl ModelMeter {
         self.gauges.bytes.store(bytes, Relaxed);
     }
 
+    /// Whether what it is called for could not be loaded.
+    pub fn fails(&self, fails: bool) {
+        self.gauges.failing.store(fails.into(), Relaxed);
+    }
+
     fn name(&self) -> Name {
         Name(Arc::clone(&self.gauges.model))
     }
@@ -124,19 +132,20 @@ impl Collector for Shown {
         let sums = || {
             all.chunk_by(|a, b| a.model == b.model).map(|same| {
                 let sum = |of: fn(&Gauges) -> &AtomicU64| same.iter().map(|each| of(each).load(Relaxed)).sum::<u64>();
-                (&*same[0].model, sum(|each| &each.instances), sum(|each| &each.bytes))
+                (&*same[0].model, [sum(|each| &each.instances), sum(|each| &each.bytes), sum(|each| &each.failing).min(1)])
             })
         };
         let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let help = "How many instances of a model are loaded";
-        let mut instances = encoder.encode_descriptor("model_instances", help, None, MetricType::Gauge)?;
-        for (model, count, _) in sums() {
-            ConstGauge::new(whole(count)).encode(instances.encode_family(&[("model", model)])?)?;
-        }
-        let help = "How much memory a loaded model takes, about";
-        let mut bytes = encoder.encode_descriptor("model_memory", help, Some(&Unit::Bytes), MetricType::Gauge)?;
-        for (model, _, size) in sums() {
-            ConstGauge::new(whole(size)).encode(bytes.encode_family(&[("model", model)])?)?;
+        let families = [
+            ("model_instances", "How many instances of a model are loaded", None),
+            ("model_memory", "How much memory a loaded model takes, about", Some(&Unit::Bytes)),
+            ("model_failing", "Whether the version that is meant could not be loaded: 1, whatever answers meanwhile", None),
+        ];
+        for (at, (name, help, unit)) in families.into_iter().enumerate() {
+            let mut family = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+            for (model, values) in sums() {
+                ConstGauge::new(whole(values[at])).encode(family.encode_family(&[("model", model)])?)?;
+            }
         }
         Ok(())
     }

@@ -11,6 +11,12 @@ use crate::{config, dialect::Settings, error::Result};
 
 /// A server of one model.
 pub trait Server: Send + Sync + fmt::Debug {
+    /// Gets ready to answer, however long that takes; at once where it is. Dropping the future stops nothing.
+    ///
+    /// # Errors
+    /// What keeps the model from running.
+    fn ready(&self) -> BoxFuture<'_, Result<()>>;
+
     /// Gets ready for a call, where it is not, and stays so until what is returned is dropped.
     ///
     /// # Errors

@@ -16,7 +16,10 @@ use crate::{
     error::{Error, Result},
     event::Task,
     identity::Principal,
-    mlflow::models::{Generation, State},
+    mlflow::{
+        discreet::discreet,
+        models::{Generation, Hosted, State},
+    },
     stack::Snapshot,
 };
 
@@ -143,18 +146,21 @@ impl Standing {
         }
         let callable = endpoint.deployments.iter().filter(|deployment| deployment.dialect.is_some());
         let all = callable.map(|deployment| match &deployment.config.place {
-            Place::Model(model) => snapshot.models().known(model).map_or(Self::Ready, |hosted| Self::of_model(&hosted.state())),
+            Place::Model(model) => snapshot.models().known(model).map_or(Self::Ready, |hosted| Self::of_model(&hosted)),
             Place::Http(_) | Place::Mock(_) | Place::Nowhere(_) => Self::Ready,
         });
         all.min().unwrap_or(Self::Ready)
     }
 
     /// What is not loaded is ready: the first call loads it, also after it was let go.
-    fn of_model(state: &State) -> Self {
-        match state {
+    fn of_model(hosted: &Hosted) -> Self {
+        match hosted.state() {
             State::Unloaded | State::Loaded => Self::Ready,
             State::Loading => Self::Loading,
-            State::Failed(error, _) => Self::Unavailable(format!("the model cannot be loaded: {error}")),
+            State::Failed => {
+                let why = hosted.failure().map(|failure| discreet(failure.error).to_string()).unwrap_or_default();
+                Self::Unavailable(format!("the model cannot be loaded: {why}"))
+            }
         }
     }
 }
@@ -238,7 +244,7 @@ pub(super) async fn manage(gate: &Gate, principal: &Principal, name: &str, act: 
     }
     for hosted in own {
         match act {
-            Act::Load => drop(hosted.refresh().await?),
+            Act::Load => drop(hosted.refresh().await.map_err(discreet)?),
             Act::Unload => drop(hosted.unload()),
         }
     }

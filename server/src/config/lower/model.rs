@@ -31,7 +31,12 @@ pub(super) fn lower(uri: &At<String>, run: &RawRun, reading: &mut Reading<'_>) -
             Some(RawRuntime::Python) => Runtime::Python,
             Some(RawRuntime::Auto) | None => Runtime::Auto,
         },
-        idle: idle(run.idle.as_ref(), reading),
+        idle: or_none(run.idle.as_ref(), ("idle", "a duration above 0, for example `15m`, or `none`", Model::IDLE), reading),
+        load_timeout: or_none(
+            run.load_timeout.as_ref(),
+            ("load_timeout", "a duration above 0, for example `10m`, or `none`", Model::LOAD_TIMEOUT),
+            reading,
+        ),
         min,
         max,
         env_manager: match run.env_manager.as_ref().map(|word| word.value) {
@@ -79,10 +84,15 @@ fn seen_from(path: PathBuf, text: &At<String>, reading: &Reading<'_>) -> PathBuf
     there.unwrap_or(path)
 }
 
-fn idle(raw: Option<&At<String>>, reading: &mut Reading<'_>) -> Option<std::time::Duration> {
+/// A duration that may be `none`.
+fn or_none(
+    raw: Option<&At<String>>,
+    (key, expected, usual): (&str, &str, std::time::Duration),
+    reading: &mut Reading<'_>,
+) -> Option<std::time::Duration> {
     match raw {
         Some(raw) if raw.value == "none" => None,
-        raw => reading.amount(raw, "idle", (units::nonzero, "a duration above 0, for example `15m`, or `none`")).or(Some(Model::IDLE)),
+        raw => reading.amount(raw, key, (units::nonzero, expected)).or(Some(usual)),
     }
 }
 
@@ -114,6 +124,7 @@ fn given(run: &RawRun) -> Vec<(&'static str, Spot)> {
     let all = [
         ("runtime", run.runtime.as_ref().map(|at| at.spot)),
         ("idle", run.idle.as_ref().map(|at| at.spot)),
+        ("load_timeout", run.load_timeout.as_ref().map(|at| at.spot)),
         ("min", run.min.as_ref().map(|at| at.spot)),
         ("max", run.max.as_ref().map(|at| at.spot)),
         ("env_manager", run.env_manager.as_ref().map(|at| at.spot)),

@@ -58,6 +58,10 @@ pub(in crate::config) struct RawRun {
     /// After how long without a call it is unloaded; `none` for never. Default `15m`.
     #[schemars(schema_with = "schema::duration")]
     pub idle: Option<At<String>>,
+    /// How long it may take to load it, and as long again to answer its own example; `none` for no bound. Neither its download counts nor
+    /// the making of its Python environment. Default `10m`.
+    #[schemars(schema_with = "schema::duration")]
+    pub load_timeout: Option<At<String>>,
     /// How many instances there are even without a call. Default 0: the first call loads it.
     #[schemars(range(max = 64))]
     pub min: Option<At<u32>>,

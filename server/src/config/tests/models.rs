@@ -24,7 +24,9 @@ fn a_model_is_as_the_file_says() {
     let env: Vec<_> = model.env.0.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
     assert_eq!(env, [("KEY", "app-key-value"), ("LANGUAGE", "de")]);
     assert!(!format!("{model:?}").contains("app-key-value"));
-    assert_eq!(lowered("uri: /models/a, idle: 90s, max: 3").idle, Some(Duration::from_secs(90)));
+    let model = lowered("uri: /models/a, idle: 90s, load_timeout: 1h, max: 3");
+    assert_eq!((model.idle, model.load_timeout), (Some(Duration::from_secs(90)), Some(Duration::from_secs(3600))));
+    assert_eq!(lowered("uri: /models/a, load_timeout: none").load_timeout, None);
 }
 
 #[test]
@@ -72,6 +74,8 @@ fn what_makes_no_sense_is_refused() {
         ("uri: \"models:/a/1\", url: \"http://h:1\"", "an address stands beside `uri`"),
         ("uri: \"models:/a/1\", config: { api_key: k }", "`api_key` does nothing beside `uri`"),
         ("uri: \"models:/a/1\", idle: 0s", "`idle` is `0s`"),
+        ("uri: \"models:/a/1\", load_timeout: 0s", "`load_timeout` is `0s`"),
+        ("url: \"http://h:1\", load_timeout: 1m", "`load_timeout` does nothing without `uri`"),
         ("uri: \"models:/a/1\", min: 3, max: 2", "`max` is 2, which is less than `min`"),
         ("uri: \"models:/a/1\", runtime: native, env: { A: b }", "`env` does nothing beside `runtime: native`"),
         ("uri: \"models:/a/1\", resources: { memory: much }", "`memory` is `much`"),

@@ -37,7 +37,8 @@ type Flight = Shared<oneshot::Receiver<Result<Arc<Lease>>>>;
 pub struct Cache {
     shelf: Arc<Shelf>,
     stores: Stores,
-    budget: u64,
+    /// How many bytes there may be.
+    budget: AtomicU64,
     create: Create,
     tasks: Tasks,
     desk: Mutex<Desk>,
@@ -77,7 +78,7 @@ impl Cache {
     /// With a disk of the caller's.
     pub(super) fn with(folder: &Path, budget: u64, stores: Stores, (tasks, create): (Tasks, Create)) -> Result<Arc<Self>> {
         let shelf = Arc::new(Shelf::open(folder)?);
-        Ok(Arc::new(Self { shelf, stores, budget, create, tasks, desk: Mutex::default() }))
+        Ok(Arc::new(Self { shelf, stores, budget: AtomicU64::new(budget), create, tasks, desk: Mutex::default() }))
     }
 
     /// A model's files, brought where they are not there. Dropping the future stops nothing that others may wait for. Files without an
@@ -106,6 +107,11 @@ impl Cache {
         let Opened { body, .. } = source.open(&Listed { path, size: None, mark: None }, 0).await?;
         let (status, headers) = (StatusCode::OK, HeaderMap::new());
         ModelFile::read(&Answer { status, headers, body }.whole(model_file::LONGEST).await?)
+    }
+
+    /// Sets how many bytes there may be, from the next download on.
+    pub fn allow(&self, budget: u64) {
+        self.budget.store(budget, Relaxed);
     }
 
     /// How far the downloads under way are.
@@ -220,7 +226,7 @@ impl Room {
             desk.coming = desk.coming.saturating_add(bytes);
             desk.coming
         };
-        let (shelf, budget) = (Arc::clone(&self.cache.shelf), self.cache.budget);
+        let (shelf, budget) = (Arc::clone(&self.cache.shelf), self.cache.budget.load(Relaxed));
         let made = blocking(move || Ok(shelf.make_room(coming, budget))).await?;
         made.map_err(|in_use| {
             let needed = self.taken.load(Relaxed);

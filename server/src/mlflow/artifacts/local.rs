@@ -98,9 +98,9 @@ fn mark(facts: &fs::Metadata) -> Option<String> {
 
 fn unreadable(path: &Path, error: &io::Error) -> Error {
     let reason = if error.kind() == io::ErrorKind::NotFound { ErrorReason::ProviderNotFound } else { ErrorReason::GatewayNotServing };
-    Error::new(reason, format!("cannot read {}: {error}", path.display()))
+    Error::new(reason, format!("cannot read `{}`: {error}", path.display()))
 }
 
 fn not_taken(path: &Path, why: &str) -> Error {
-    Error::new(ErrorReason::GatewayNotServing, format!("{} is not taken: {why}", path.display()))
+    Error::new(ErrorReason::GatewayNotServing, format!("`{}` is not taken: {why}", path.display()))
 }

@@ -133,9 +133,9 @@ pub(super) fn unwritable(path: &Path, error: &io::Error) -> Error {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     let folder = path.display();
     let message = if matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge) {
-        format!("the disk of the models' cache is full, at {folder}; make room, or set another cache folder")
+        format!("the disk of the models' cache is full, at `{folder}`; make room, or set another cache folder")
     } else {
-        format!("the models' cache cannot be written at {folder}: {error}; correct its folder or rights")
+        format!("the models' cache cannot be written at `{folder}`: {error}; correct its folder or rights")
     };
     Error::new(ErrorReason::GatewayNotServing, message)
 }

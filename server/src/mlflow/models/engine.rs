@@ -15,6 +15,12 @@ use crate::{
 
 /// What answers the requests of one version of a model.
 pub(super) trait Engine: Send + Sync + fmt::Debug {
+    /// Waits until it has loaded the model, and can answer.
+    ///
+    /// # Errors
+    /// What kept it from that.
+    fn ready(&self) -> BoxFuture<'_, Result<()>>;
+
     /// Answers a request as a scoring server does.
     ///
     /// # Errors
@@ -39,6 +45,8 @@ pub(super) struct Plan<'a> {
     pub file: &'a ModelFile,
     /// What the configuration says.
     pub model: &'a config::Model,
+    /// The Python that it says for all; `None`: the one on the path.
+    pub python: Option<&'a Path>,
 }
 
 /// How engines come to be.
@@ -49,10 +57,10 @@ pub(super) trait Start: Send + Sync + fmt::Debug {
     /// `GATEWAY_NOT_SERVING` when nothing can run it, and why.
     fn prepare(&self, plan: Plan<'_>) -> Result<Prepared>;
 
-    /// A process that serves a model; it is ready.
+    /// A process that is to serve a model, and has all that it needs for that but the model.
     ///
     /// # Errors
-    /// What kept it from that.
+    /// What kept it from being started.
     fn process<'a>(&'a self, plan: Plan<'a>) -> BoxFuture<'a, Result<Arc<dyn Engine>>>;
 }
 

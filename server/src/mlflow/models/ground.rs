@@ -67,9 +67,15 @@ impl Ground {
             // First: it makes the folder.
             cache: Cache::open(&folder, settings.cache_bytes, stores, tasks.clone())?,
             memory: Memory::open(&folder.join("resolved.json")),
-            room: Room::new(Most { bytes: settings.memory, processes: settings.max_processes }),
+            room: Room::new(Most::from(settings)),
             start,
         })
+    }
+
+    /// Takes over what may change while models are loaded. `evict` makes room where there is less now.
+    pub(super) fn allow(&self, settings: &Settings, evict: impl Fn() -> bool) {
+        self.cache.allow(settings.cache_bytes);
+        self.room.allow(Most::from(settings), evict);
     }
 
     /// What a reference means now, or meant last while the registry is away; tells which. Sooner when a call waits for it.
@@ -110,6 +116,12 @@ impl Ground {
     }
 }
 
+impl From<&Settings> for Most {
+    fn from(settings: &Settings) -> Self {
+        Self { bytes: settings.memory, processes: settings.max_processes }
+    }
+}
+
 /// The cache's folder: the one that is set, or one that belongs to the user.
 fn folder(settings: &Settings, environment: &dyn Environment) -> Result<PathBuf> {
     if let Some(folder) = &settings.cache {
@@ -121,7 +133,7 @@ fn folder(settings: &Settings, environment: &dyn Environment) -> Result<PathBuf>
 }
 
 fn no_folder(folder: &Path, error: &io::Error) -> Error {
-    let message = format!("`mlflow.cache.folder` {} is no folder: {error}", folder.display());
+    let message = format!("`mlflow.cache.folder`, `{}`, is no folder: {error}", folder.display());
     Error::new(ErrorReason::GatewayNotServing, message)
 }
 

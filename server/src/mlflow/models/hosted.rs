@@ -15,16 +15,16 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use flowgate_proto::v1::ErrorReason;
-use futures_util::{
-    FutureExt as _, StreamExt as _,
-    future::{BoxFuture, Shared},
-};
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use http::{Request, Response};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 
 use super::{
     Common,
+    desk::{Desk, Failed, Failure, Flight},
     generation::Generation,
     ground::Ground,
     load::{Load, Loaded},
@@ -33,22 +33,14 @@ use crate::{
     config,
     dialect::Settings,
     error::{Error, Result},
+    mlflow::{discreet::discreet, registry::Resolved},
     telemetry::models::ModelMeter,
     upstream::{Body, Ready, Server},
 };
 
-/// How long after a failure the next load is tried at the earliest, doubled with each further one, and at most.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a model stays that was just loaded, however much others want its room: else two that do not fit together would do nothing but
 /// load.
 const RESIDENCE: Duration = Duration::from_secs(2);
-/// How long a version must have answered for what failed before it to count no more.
-const STEADY: Duration = Duration::from_secs(30);
-
-/// One load under way, for all who wait for it.
-type Flight = Shared<oneshot::Receiver<Result<Arc<Generation>>>>;
-
 /// One model as deployments name it.
 pub struct Hosted {
     pub(super) name: Arc<str>,
@@ -69,25 +61,8 @@ pub struct Hosted {
     pub(super) me: Weak<Self>,
 }
 
-/// What is under way, and what went wrong.
-#[derive(Default)]
-pub(super) struct Desk {
-    flight: Option<Flight>,
-    pub(super) failures: u32,
-    failed: Option<Failed>,
-    /// When the version that answers was loaded.
-    pub(super) loaded: Option<Instant>,
-}
-
-/// A load that failed.
-#[derive(Clone)]
-pub(super) struct Failed {
-    error: Error,
-    until: Instant,
-}
-
 /// How a model stands.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// It is not loaded; the first call does it.
     Unloaded,
@@ -95,8 +70,8 @@ pub enum State {
     Loading,
     /// A version answers.
     Loaded,
-    /// It could not be loaded, and why; how long until it is tried again.
-    Failed(Error, Duration),
+    /// It could not be loaded.
+    Failed,
 }
 
 /// A call, or a wait for one.
@@ -147,7 +122,7 @@ impl Hosted {
     /// The version that answers, loaded now where none does.
     ///
     /// # Errors
-    /// What kept it from being loaded; right away while the pause after a failure lasts.
+    /// What kept it from being loaded, in words for the operator; right away while the pause after a failure lasts.
     pub async fn load(&self) -> Result<Arc<Generation>> {
         let flight = {
             // The version first: a load that ends puts it there before it leaves the desk.
@@ -163,7 +138,7 @@ impl Hosted {
                 if let Some(failed) = desk.failed.as_ref().filter(|failed| failed.until > Instant::now()) {
                     return Err(failed.told(&self.name));
                 }
-                self.take_off(&mut desk, None)
+                self.take_off(&mut desk, None, None)
             }
         };
         flight.await.unwrap_or_else(|_| Err(Error::internal("loading the model was given up; try again")))
@@ -173,25 +148,26 @@ impl Hosted {
     /// after a failure.
     ///
     /// # Errors
-    /// What kept it from being loaded.
+    /// What kept it from being loaded, in words for the operator.
     pub async fn refresh(&self) -> Result<Arc<Generation>> {
         let flight = {
             let mut desk = self.desk();
             match desk.flight() {
                 Some(flight) => flight,
-                None => self.take_off(&mut desk, self.current.load_full()),
+                None => self.take_off(&mut desk, self.current.load_full(), None),
             }
         };
         flight.await.unwrap_or_else(|_| Err(Error::internal("loading the model was given up; try again")))
     }
 
-    /// As [`Hosted::refresh`] where the reference may have moved, and waits for nothing. A failure is logged by the load.
+    /// As [`Hosted::refresh`] where the reference may have moved, and waits for nothing. A version that has just failed is not tried again
+    /// yet, any other one is. A failure is logged by the load.
     pub(super) fn follow(&self) {
         let current = self.current.load_full();
         let mut desk = self.desk();
-        let pausing = desk.failed.as_ref().is_some_and(|failed| failed.until > Instant::now());
-        if self.moves() && current.is_some() && desk.flight().is_none() && !pausing {
-            drop(self.take_off(&mut desk, current));
+        if self.moves() && current.is_some() && desk.flight().is_none() {
+            let held = desk.failed.as_ref().filter(|failed| failed.until > Instant::now()).and_then(Failed::identity);
+            drop(self.take_off(&mut desk, current, held));
         }
     }
 
@@ -233,9 +209,15 @@ impl Hosted {
         let desk = self.desk();
         match &desk.failed {
             _ if desk.flight().is_some() => State::Loading,
-            Some(failed) => State::Failed(failed.error.clone(), failed.until.saturating_duration_since(Instant::now())),
+            Some(_) => State::Failed,
             None => State::Unloaded,
         }
+    }
+
+    /// What could not be loaded last, unless the reference means something else now, or it answers after all.
+    pub fn failure(&self) -> Option<Failure> {
+        let failed = self.desk().failed.clone()?;
+        Some(Failure { version: failed.version(), error: failed.error, again_in: failed.until.saturating_duration_since(Instant::now()) })
     }
 
     /// When it may make way for others: since when nobody called; `None` while it may not.
@@ -270,16 +252,18 @@ impl Hosted {
         self.used.store(u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// Loads in a task of its own: whoever asked may go away.
-    fn take_off(&self, desk: &mut Desk, current: Option<Arc<Generation>>) -> Flight {
+    /// Loads in a task of its own: whoever asked may go away. What is `held` is not loaded.
+    fn take_off(&self, desk: &mut Desk, current: Option<Arc<Generation>>, held: Option<String>) -> Flight {
         let (done, flight) = oneshot::channel();
         let flight = flight.shared();
-        desk.flight = Some(flight.clone());
+        (desk.flight, desk.sought) = (Some(flight.clone()), None);
         if let Some(me) = self.me.upgrade() {
             self.common.tasks.spawn(async move {
                 let begun = Instant::now();
-                let loaded = me.fetch(current).await;
-                me.meter.loaded(loaded.is_ok(), begun.elapsed());
+                let loaded = me.fetch(current, held).await;
+                if !matches!(loaded, Ok(Loaded::Held(_))) {
+                    me.meter.loaded(loaded.is_ok(), begun.elapsed());
+                }
                 let told = me.land(loaded);
                 // Whoever asked may be gone.
                 drop(done.send(told));
@@ -288,10 +272,39 @@ impl Hosted {
         flight
     }
 
-    async fn fetch(&self, current: Option<Arc<Generation>>) -> Result<Loaded> {
+    async fn fetch(&self, current: Option<Arc<Generation>>, held: Option<String>) -> Result<Loaded> {
         let ground = self.common.ground().await?;
-        let evict = || self.common.evict(&self.name);
-        self.loading(&ground, current, &evict).run().await
+        let (mut sought, _) = ground.resolve(&self.model.uri, current.is_none()).await?;
+        if let Some(current) = current.as_ref().filter(|_| held.is_some() && held == sought.identity) {
+            return Ok(Loaded::Held(Arc::clone(current)));
+        }
+        let evict = || self.common.evict(Some(&self.name));
+        loop {
+            self.desk().sought = Some(sought.clone());
+            let load = self.loading(&ground, current.clone(), &evict).run(sought.clone());
+            sought = tokio::select! {
+                loaded = load => return loaded,
+                // What is meant no more is not waited for, however long it would take.
+                moved = self.moved(&ground, &sought) => moved,
+            };
+        }
+    }
+
+    /// Waits until the reference means another version.
+    async fn moved(&self, ground: &Ground, before: &Resolved) -> Resolved {
+        loop {
+            sleep(self.common.refresh()).await;
+            if !self.moves() {
+                continue;
+            }
+            // While nobody says otherwise, it means what it did.
+            if let Ok((now, _)) = ground.resolve(&self.model.uri, false).await
+                && now.identity != before.identity
+            {
+                tracing::info!(model = %self.name, "a model's reference has moved while a version was being loaded");
+                return now;
+            }
+        }
     }
 
     pub(super) fn loading<'a>(
@@ -300,17 +313,20 @@ impl Hosted {
         current: Option<Arc<Generation>>,
         evict: &'a (dyn Fn() -> bool + Send + Sync),
     ) -> Load<'a> {
-        Load { ground, model: &self.model, name: &self.name, current, evict }
+        Load { ground, model: &self.model, name: &self.name, python: self.common.settings().python.clone(), current, evict }
     }
 
     /// Takes in what a load came to.
     fn land(&self, loaded: Result<Loaded>) -> Result<Arc<Generation>> {
         let mut desk = self.desk();
         desk.flight = None;
+        let sought = desk.sought.take();
         match loaded {
+            Ok(Loaded::Held(generation)) => Ok(generation),
             Ok(Loaded::Same(generation)) => {
                 desk.failed = None;
                 desk.settle();
+                self.meter.fails(false);
                 Ok(generation)
             }
             Ok(Loaded::New(generation)) => {
@@ -318,19 +334,39 @@ impl Hosted {
                 desk.loaded = Some(Instant::now());
                 self.current.store(Some(Arc::clone(&generation)));
                 drop(desk);
+                self.meter.fails(false);
                 self.meter.holds(u64::try_from(generation.count()).unwrap_or(u64::MAX), generation.bytes());
                 self.touch();
                 generation.engines().iter().for_each(|engine| self.watch(&generation, engine));
                 self.look_after();
                 Ok(generation)
             }
+            Err(error) if sought.is_none() && self.current.load().is_some() => Err(self.stays(&mut desk, error)),
             Err(error) => {
-                let failed = desk.fail(error);
+                let failed = desk.fail(error, sought);
+                self.meter.fails(true);
                 let again_in = failed.until.saturating_duration_since(Instant::now());
-                tracing::warn!(model = %self.name, error = ?failed.error, ?again_in, "a model cannot be loaded");
+                tracing::warn!(
+                    model = %self.name, version = failed.version(), error = ?failed.error, ?again_in, "a model cannot be loaded"
+                );
                 Err(failed.told(&self.name))
             }
         }
+    }
+
+    /// Takes in that a reference could not be looked up whose last version answers. It is looked up again as often as ever.
+    fn stays(&self, desk: &mut Desk, error: Error) -> Error {
+        let is_known = desk.failed.as_ref().is_some_and(|failed| failed.error.to_string() == error.to_string());
+        if !is_known {
+            tracing::warn!(model = %self.name, ?error, "a model's reference cannot be looked up; the version that answers goes on");
+        }
+        let failed = Failed { error, until: Instant::now() + self.common.refresh(), sought: None };
+        // A version that failed is still the one to wait for.
+        if desk.failed.as_ref().is_none_or(|failed| failed.sought.is_none()) {
+            desk.failed = Some(failed.clone());
+            self.meter.fails(true);
+        }
+        failed.told(&self.name)
     }
 
     pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -338,52 +374,26 @@ impl Hosted {
     }
 }
 
-impl Desk {
-    /// The load under way. One that is done and still there has panicked.
-    fn flight(&self) -> Option<Flight> {
-        self.flight.clone().filter(|flight| flight.peek().is_none())
-    }
-
-    /// Forgets the failures before the version that answers, or did until now, when that has done so for long. Whether it has.
-    pub(super) fn settle(&mut self) -> bool {
-        let steady = self.loaded.is_some_and(|loaded| loaded.elapsed() >= STEADY);
-        if steady {
-            self.failures = 0;
-        }
-        steady
-    }
-
-    /// Takes in a failure; the next try waits longer than the last.
-    pub(super) fn fail(&mut self, error: Error) -> Failed {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
-        self.failures = self.failures.saturating_add(1);
-        let failed = Failed { error, until: Instant::now() + pause.mul_f64(0.9 + 0.2 * fastrand::f64()) };
-        self.failed = Some(failed.clone());
-        failed
-    }
-}
-
-impl Failed {
-    /// What callers are told: why, and when it is tried again.
-    fn told(&self, name: &str) -> Error {
-        let left = self.until.saturating_duration_since(Instant::now());
-        let message = format!("model `{name}` cannot be loaded: {}; it is tried again in {:.0} s", self.error, left.as_secs_f64().ceil());
-        // Whoever asks for it elsewhere may get an answer, so that a lack of room keeps its reason.
-        let reason = match self.error.reason() {
-            reason @ (ErrorReason::GatewayOverloaded | ErrorReason::ProviderNotFound) => reason,
-            _ => ErrorReason::GatewayNotServing,
-        };
-        Error::new(reason, message).retry_after(Some(left)).because(self.error.clone())
-    }
-}
+impl Hosted {}
 
 impl Server for Hosted {
+    fn ready(&self) -> BoxFuture<'_, Result<()>> {
+        async move {
+            if self.current.load().is_some() {
+                return Ok(());
+            }
+            let _counted = self.visit();
+            self.load().await.map(drop).map_err(discreet)
+        }
+        .boxed()
+    }
+
     fn enter(&self) -> BoxFuture<'_, Result<Box<dyn Ready>>> {
         async move {
             let visit = self.visit().ok_or_else(|| Error::internal("a model is called that is gone"))?;
             let generation = match self.current.load_full() {
                 Some(generation) => generation,
-                None => self.load().await?,
+                None => self.load().await.map_err(discreet)?,
             };
             Ok(Box::new(Met { visit, generation }) as Box<dyn Ready>)
         }
@@ -400,7 +410,7 @@ impl Ready for Met {
         async move {
             let Self { visit, generation } = *self;
             visit.0.grow(&generation);
-            let response = generation.answer(request).await?;
+            let response = generation.answer(request).await.map_err(discreet)?;
             Ok(response.map(|body| visit.over(body)))
         }
         .boxed()

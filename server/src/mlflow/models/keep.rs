@@ -61,7 +61,8 @@ impl Hosted {
         // The end of one that was just started is a failure to load.
         if !desk.settle() {
             let error = Error::new(ErrorReason::GatewayNotServing, "the model's process ended soon after it was started");
-            desk.fail(error);
+            desk.fail(error, Some(generation.resolved()));
+            self.meter.fails(true);
         }
     }
 
@@ -82,7 +83,7 @@ impl Hosted {
 
     async fn add(&self, generation: &Arc<Generation>) -> Result<()> {
         let ground = self.common.ground().await?;
-        let evict = || self.common.evict(&self.name);
+        let evict = || self.common.evict(Some(&self.name));
         let instance = self.loading(&ground, None, &evict).another(generation).await?;
         let engine = Arc::clone(&instance.engine);
         generation.add(instance);
@@ -123,14 +124,12 @@ impl Hosted {
 
 /// Looks after a model until it is let go, or gone.
 async fn keep(model: Weak<Hosted>) {
-    let mut due = None;
+    let (mut last, jitter) = (Instant::now(), 0.9 + 0.2 * fastrand::f64());
     loop {
         let Some(hosted) = model.upgrade() else { return };
         hosted.look().await;
-        let every = hosted.common.settings.refresh;
-        let next = *due.get_or_insert_with(|| Instant::now() + every.mul_f64(0.9 + 0.2 * fastrand::f64()));
-        if next <= Instant::now() {
-            due = None;
+        if last.elapsed() >= hosted.common.refresh().mul_f64(jitter) {
+            last = Instant::now();
             hosted.follow();
         }
         if !hosted.is_wanted() {

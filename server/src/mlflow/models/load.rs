@@ -1,10 +1,15 @@
-//! From a reference to a version that answers: resolve, bring, prepare, start, warm.
+//! From a version that a reference means to one that answers: bring, prepare, start, warm.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use flowgate_proto::v1::ErrorReason;
 use http::{Method, Request, header};
+use tokio::time::timeout;
 
 use super::{
     engine::{Engine, Plan, Prepared},
@@ -15,11 +20,14 @@ use super::{
 use crate::{
     config,
     error::{Error, Result},
-    mlflow::{artifacts::Lease, model_file::ModelFile},
+    mlflow::{artifacts::Lease, model_file::ModelFile, registry::Resolved},
 };
 
 /// How large a body of an example may be.
 const MOST_EXAMPLE: u64 = 32 << 20;
+
+/// What a model that takes too long takes it for.
+const LOADING: &str = "loading it";
 
 /// A model that is to be loaded.
 pub(super) struct Load<'a> {
@@ -27,6 +35,8 @@ pub(super) struct Load<'a> {
     pub(super) model: &'a config::Model,
     /// For logs.
     pub(super) name: &'a Arc<str>,
+    /// The Python of models that bring none.
+    pub(super) python: Option<PathBuf>,
     /// The version that answers meanwhile. It keeps its room, and the new one gets some beside it, be there any or not.
     pub(super) current: Option<Arc<Generation>>,
     /// Makes room.
@@ -37,6 +47,8 @@ pub(super) struct Load<'a> {
 pub(super) enum Loaded {
     /// The version that answers is the one that is meant.
     Same(Arc<Generation>),
+    /// Another version is meant, which failed a while ago and is not tried again yet. This one goes on answering.
+    Held(Arc<Generation>),
     /// Another version, which is warm.
     New(Arc<Generation>),
 }
@@ -46,8 +58,7 @@ impl Load<'_> {
     ///
     /// # Errors
     /// What kept it from being loaded.
-    pub(super) async fn run(self) -> Result<Loaded> {
-        let (resolved, _) = self.ground.resolve(&self.model.uri, self.current.is_none()).await?;
+    pub(super) async fn run(self, resolved: Resolved) -> Result<Loaded> {
         let lease = self.ground.files(&resolved).await?;
         if let Some(current) = self.current.as_ref().filter(|current| current.lease.digest() == lease.digest()) {
             current.is_now(resolved);
@@ -55,7 +66,7 @@ impl Load<'_> {
         }
         let file = read(&lease).await?;
         let (instance, is_native) = self.start(&lease, &file).await?;
-        self.warm(&*instance.engine, lease.folder(), &file).await?;
+        self.within("answering its own example", self.warm(&*instance.engine, lease.folder(), &file)).await?;
         let number = resolved.version.as_ref().map(|version| version.version);
         tracing::info!(
             model = %self.name, version = number, native = is_native, bytes = lease.bytes(), "a model is loaded and answers"
@@ -73,10 +84,12 @@ impl Load<'_> {
     }
 
     async fn start(&self, lease: &Arc<Lease>, file: &ModelFile) -> Result<(Instance, bool)> {
-        let (start, name, model) = (Arc::clone(&self.ground.start), Arc::clone(self.name), self.model.clone());
+        let (start, name, model, python) = (Arc::clone(&self.ground.start), Arc::clone(self.name), self.model.clone(), self.python.clone());
         let (held, said) = (Arc::clone(lease), file.clone());
-        let prepared = blocking(move || start.prepare(Plan { name: &name, folder: held.folder(), file: &said, model: &model })).await?;
-        match prepared {
+        let prepare = blocking(move || {
+            start.prepare(Plan { name: &name, folder: held.folder(), file: &said, model: &model, python: python.as_deref() })
+        });
+        match self.within(LOADING, prepare).await? {
             Prepared::Here(engine) => {
                 let bytes = engine.bytes().unwrap_or_else(|| lease.bytes());
                 let taken = self.room(Size { bytes, processes: 0 }).await?;
@@ -89,9 +102,21 @@ impl Load<'_> {
     async fn process(&self, lease: &Lease, file: &ModelFile) -> Result<Instance> {
         // What it takes is known when it runs; until then the size of its files must do.
         let taken = self.room(Size { bytes: lease.bytes(), processes: 1 }).await?;
-        let plan = Plan { name: self.name, folder: lease.folder(), file, model: self.model };
+        let plan = Plan { name: self.name, folder: lease.folder(), file, model: self.model, python: self.python.as_deref() };
         let engine = self.ground.start.process(plan).await?;
+        self.within(LOADING, engine.ready()).await?;
         Ok(Instance::new(engine, taken))
+    }
+
+    /// A step that is the model's own, which may take as long as its `load_timeout` says. Giving it up ends the process that takes it.
+    async fn within<T>(&self, what: &str, step: impl Future<Output = Result<T>>) -> Result<T> {
+        let Some(most) = self.model.load_timeout else { return step.await };
+        let late = || {
+            let message =
+                format!("{what} takes longer than its `load_timeout` of {}; have the operator see to the model, or raise it", told(most));
+            Error::new(ErrorReason::GatewayNotServing, message)
+        };
+        timeout(most, step).await.unwrap_or_else(|_| Err(late()))
     }
 
     async fn room(&self, size: Size) -> Result<Taken> {
@@ -125,6 +150,14 @@ impl Load<'_> {
         }
         tracing::warn!(model = %self.name, %status, "a model does not answer its own example; it is served all the same");
         Ok(())
+    }
+}
+
+/// As people write it.
+fn told(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds > 0 && seconds.is_multiple_of(60) && time.subsec_nanos() == 0 => format!("{} min", seconds / 60),
+        _ => format!("{} s", time.as_secs_f64()),
     }
 }
 

@@ -5,8 +5,10 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -18,6 +20,7 @@ use crate::{
     upstream::{Server, Servers, grants::Grants},
 };
 
+mod desk;
 mod engine;
 mod found;
 mod generation;
@@ -28,11 +31,12 @@ mod load;
 mod room;
 mod runtimes;
 
-use self::{found::Edition, ground::Ground, runtimes::Runtimes};
 pub use self::{
+    desk::Failure,
     generation::Generation,
     hosted::{Hosted, State},
 };
+use self::{found::Edition, ground::Ground, runtimes::Runtimes};
 use super::{artifacts::Report, registry::RegisteredModel};
 
 /// The models that a gateway runs.
@@ -41,7 +45,7 @@ pub struct Models(Arc<Common>);
 
 /// What all models share.
 struct Common {
-    settings: Settings,
+    settings: ArcSwap<Settings>,
     known: Mutex<HashMap<config::Model, Weak<Hosted>>>,
     /// What versions are for that are endpoints without being named.
     purposes: Mutex<HashMap<Edition, Task>>,
@@ -54,28 +58,40 @@ struct Common {
 }
 
 /// How what models stand on is opened; it blocks for a moment.
-type Open = Arc<dyn Fn() -> Result<Ground> + Send + Sync>;
+type Open = Arc<dyn Fn(&Settings) -> Result<Ground> + Send + Sync>;
 
 impl Models {
     /// No model yet; nothing is opened or asked until there is one.
     pub fn new(settings: Settings, environment: Arc<dyn Environment + Send + Sync>, grants: Arc<Grants>, meters: Meters) -> Self {
         let tasks = Tasks::default();
-        let (own, spawning) = (settings.clone(), tasks.clone());
-        let open = move || {
-            let start = Arc::new(Runtimes::new(&own, &*environment, &spawning));
-            Ground::open(&own, &environment, &grants, start, &spawning)
+        let spawning = tasks.clone();
+        let open = move |settings: &Settings| {
+            let start = Arc::new(Runtimes::new(settings, &*environment, &spawning));
+            Ground::open(settings, &environment, &grants, start, &spawning)
         };
         Self::with(settings, meters, (Arc::new(open), tasks))
     }
 
     fn with(settings: Settings, meters: Meters, (open, tasks): (Open, Tasks)) -> Self {
-        let (known, purposes, ground, left_out) = (Mutex::default(), Mutex::default(), OnceCell::new(), Mutex::default());
+        let (settings, known, ground) = (ArcSwap::from_pointee(settings), Mutex::default(), OnceCell::new());
+        let (purposes, left_out) = (Mutex::default(), Mutex::default());
         Self(Arc::new(Common { settings, known, purposes, ground, open, meters, tasks, left_out }))
     }
 
     /// What holds for all of them.
-    pub fn settings(&self) -> &Settings {
-        &self.0.settings
+    pub fn settings(&self) -> Arc<Settings> {
+        self.0.settings()
+    }
+
+    /// Takes over what holds for all of them from now on; the tracking server and the cache's folder stay those of the start. Where there is
+    /// less room now, models make way that nobody calls.
+    pub fn configure(&self, settings: &Settings) {
+        let first = self.settings();
+        let kept = Settings { tracking_uri: first.tracking_uri.clone(), cache: first.cache.clone(), ..settings.clone() };
+        self.0.settings.store(Arc::new(kept));
+        if let Some(ground) = self.0.ground.get() {
+            self.0.allow(ground);
+        }
     }
 
     /// The model of a definition, which begins to live now if it is new.
@@ -132,17 +148,36 @@ impl Servers for Models {
 impl Common {
     /// What models stand on, opened once; after a failure it is tried again.
     async fn ground(&self) -> Result<Arc<Ground>> {
+        if let Some(ground) = self.ground.get() {
+            return Ok(Arc::clone(ground));
+        }
         let open = || async {
-            let open = Arc::clone(&self.open);
-            let opened = tokio::task::spawn_blocking(move || open()).await;
+            let (open, settings) = (Arc::clone(&self.open), self.settings());
+            let opened = tokio::task::spawn_blocking(move || open(&settings)).await;
             opened.unwrap_or_else(|error| Err(Error::internal("the models' cache was not opened").because(error))).map(Arc::new)
         };
-        self.ground.get_or_try_init(open).await.cloned()
+        let ground = self.ground.get_or_try_init(open).await?;
+        // The settings may have changed while it was opened.
+        self.allow(ground);
+        Ok(Arc::clone(ground))
     }
 
-    /// Has the model make way that was called least recently, if any may; not the one of this name.
-    fn evict(&self, but: &Arc<str>) -> bool {
-        let idle = self.all().into_iter().filter(|hosted| !Arc::ptr_eq(hosted.name(), but));
+    fn allow(&self, ground: &Ground) {
+        ground.allow(&self.settings(), || self.evict(None));
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// How often it is looked what references mean.
+    fn refresh(&self) -> Duration {
+        self.settings.load().refresh
+    }
+
+    /// Has the model make way that was called least recently, if any may; not the one that has this very name.
+    fn evict(&self, but: Option<&Arc<str>>) -> bool {
+        let idle = self.all().into_iter().filter(|hosted| but.is_none_or(|but| !Arc::ptr_eq(hosted.name(), but)));
         let oldest = idle.filter_map(|hosted| Some((hosted.idle_since()?, hosted))).min_by_key(|(since, _)| *since);
         oldest.is_some_and(|(_, hosted)| hosted.unload())
     }

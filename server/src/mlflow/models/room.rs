@@ -28,7 +28,7 @@ pub(super) struct Size {
 
 /// The room that there is.
 pub(super) struct Room {
-    most: Most,
+    most: Mutex<Most>,
     taken: Mutex<Size>,
     changed: Notify,
 }
@@ -50,7 +50,7 @@ pub(super) struct Taken {
 
 impl Room {
     pub(super) fn new(most: Most) -> Arc<Self> {
-        Arc::new(Self { most, taken: Mutex::default(), changed: Notify::new() })
+        Arc::new(Self { most: Mutex::new(most), taken: Mutex::default(), changed: Notify::new() })
     }
 
     /// Takes room; `evict` makes some and says whether it could. Who comes first is not served first: what is small may find room before.
@@ -58,7 +58,7 @@ impl Room {
     /// # Errors
     /// `GATEWAY_NOT_SERVING` when there will never be so much; `GATEWAY_OVERLOADED` when all of it is in use for too long.
     pub(super) async fn take(self: &Arc<Self>, size: Size, evict: impl Fn() -> bool) -> Result<Taken> {
-        if let Some(most) = self.most.bytes.filter(|most| size.bytes > *most) {
+        if let Some(most) = self.most().bytes.filter(|most| size.bytes > *most) {
             let message = format!("the model needs about {} bytes, and `mlflow.memory` is {most}; raise it", size.bytes);
             return Err(Error::new(ErrorReason::GatewayNotServing, message));
         }
@@ -83,6 +83,13 @@ impl Room {
         }
     }
 
+    /// Sets how much may be taken from now on. Of what is taken beyond it, `evict` lets go as much as it can.
+    pub(super) fn allow(&self, most: Most, evict: impl Fn() -> bool) {
+        *self.most.lock().unwrap_or_else(PoisonError::into_inner) = most;
+        while !self.fits(Size::default()) && evict() {}
+        self.changed.notify_waiters();
+    }
+
     /// Takes room, be there any or not.
     pub(super) fn force(self: &Arc<Self>, size: Size) -> Taken {
         let mut taken = self.lock();
@@ -98,9 +105,13 @@ impl Room {
     }
 
     fn fits(&self, size: Size) -> bool {
-        let taken = self.lock();
-        let bytes = self.most.bytes.is_none_or(|most| taken.bytes.saturating_add(size.bytes) <= most);
-        bytes && taken.processes.saturating_add(size.processes) <= self.most.processes.max(size.processes)
+        let (most, taken) = (self.most(), self.lock());
+        let bytes = most.bytes.is_none_or(|most| taken.bytes.saturating_add(size.bytes) <= most);
+        bytes && taken.processes.saturating_add(size.processes) <= most.processes.max(size.processes)
+    }
+
+    fn most(&self) -> Most {
+        *self.most.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Size> {
@@ -144,6 +155,6 @@ impl fmt::Debug for Taken {
 
 impl fmt::Debug for Room {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Room").field("most", &self.most).field("taken", &self.taken()).finish()
+        f.debug_struct("Room").field("most", &self.most()).field("taken", &self.taken()).finish()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -11,7 +11,10 @@ use std::{
 
 use bytes::Bytes;
 use flowgate_proto::v1::ErrorReason;
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, ready},
+};
 use http::{HeaderValue, Request, Response, header};
 use tokio::time::Instant;
 
@@ -29,12 +32,14 @@ use crate::{
     upstream::Body,
 };
 
+/// The Python of models where the configuration names none.
+const PYTHON: &str = "python3";
 /// What may take longer is computed where nobody waits for the thread, in nanoseconds.
 const SHORT: u64 = 200_000;
 
 /// The runtimes that there are.
+#[derive(Debug)]
 pub(super) struct Runtimes {
-    python: PathBuf,
     onnx: Library,
     /// Where each process gets a folder for its socket. Temporary files have short paths, which sockets need.
     sockets: PathBuf,
@@ -50,9 +55,8 @@ struct Here {
 
 impl Runtimes {
     pub(super) fn new(settings: &Settings, environment: &dyn Environment, tasks: &Tasks) -> Self {
-        let python = settings.python.clone().unwrap_or_else(|| "python3".into());
         let onnx = Library::find(settings.onnx_runtime.as_deref(), environment);
-        Self { python, onnx, sockets: std::env::temp_dir(), tasks: tasks.clone() }
+        Self { onnx, sockets: std::env::temp_dir(), tasks: tasks.clone() }
     }
 }
 
@@ -88,7 +92,7 @@ impl Start for Runtimes {
                 folder: plan.folder,
                 file: plan.file,
                 model: plan.model,
-                python: &self.python,
+                python: plan.python.unwrap_or_else(|| Path::new(PYTHON)),
                 sockets: &self.sockets,
                 shim: &shim,
                 tasks: &self.tasks,
@@ -101,6 +105,10 @@ impl Start for Runtimes {
 }
 
 impl Engine for Here {
+    fn ready(&self) -> BoxFuture<'_, Result<()>> {
+        ready(Ok(())).boxed()
+    }
+
     fn answer(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>>> {
         async move {
             let (parts, body) = request.into_parts();
@@ -139,6 +147,10 @@ impl Engine for Here {
 }
 
 impl Engine for Sidecar {
+    fn ready(&self) -> BoxFuture<'_, Result<()>> {
+        Self::ready(self).boxed()
+    }
+
     fn answer(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>>> {
         Self::answer(self, request).boxed()
     }
@@ -149,12 +161,6 @@ impl Engine for Sidecar {
 
     fn ended(&self) -> Option<BoxFuture<'static, (Exit, Vec<String>)>> {
         Some(self.watched().boxed())
-    }
-}
-
-impl fmt::Debug for Runtimes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtimes").field("python", &self.python).finish_non_exhaustive()
     }
 }
 

@@ -27,6 +27,11 @@ use crate::{
     upstream::Body,
 };
 
+mod failing;
+
+/// What a model with an example is asked before anybody else asks it.
+const EXAMPLE: &str = "{}";
+
 /// A registry, folders of models, and engines.
 #[derive(Clone, Debug)]
 struct World(Arc<Inner>);
@@ -41,6 +46,9 @@ struct Inner {
     /// What a search finds.
     registered: StdMutex<String>,
     away: AtomicBool,
+    /// The registry knows the model no more.
+    is_gone: AtomicBool,
+    has_example: AtomicBool,
     engines: Engines,
     metrics: Metrics,
 }
@@ -53,6 +61,9 @@ struct Engines(Arc<Doing>);
 struct Doing {
     /// What each start takes a permit of.
     gate: Semaphore,
+    /// What each process takes a permit of before it has loaded its model, and each example before it is answered.
+    loads: Semaphore,
+    examples: Semaphore,
     started: AtomicUsize,
     fail: AtomicBool,
     /// What each call takes a permit of, when it is about the word `slow`.
@@ -119,6 +130,11 @@ impl Engines {
         self.0.started.load(SeqCst)
     }
 
+    /// The processes that run.
+    fn alive(&self) -> usize {
+        self.0.running.lock().unwrap().iter().filter(|life| *life.borrow()).count()
+    }
+
     /// Ends the process that was started last, of those that run.
     fn crash(&self) {
         let mut running = self.0.running.lock().unwrap();
@@ -128,8 +144,19 @@ impl Engines {
 }
 
 impl Engine for Fixed {
+    fn ready(&self) -> BoxFuture<'_, Result<()>> {
+        async {
+            self.doing.loads.acquire().await.unwrap().forget();
+            Ok(())
+        }
+        .boxed()
+    }
+
     fn answer(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>>> {
         async move {
+            if request.body() == EXAMPLE {
+                self.doing.examples.acquire().await.unwrap().forget();
+            }
             if request.body() == "slow" {
                 self.doing.calls.acquire().await.unwrap().forget();
             }
@@ -162,6 +189,8 @@ impl World {
     fn new() -> Self {
         let doing = Doing {
             gate: Semaphore::new(1000),
+            loads: Semaphore::new(1000),
+            examples: Semaphore::new(1000),
             started: AtomicUsize::new(0),
             fail: AtomicBool::new(false),
             calls: Semaphore::new(0),
@@ -169,15 +198,9 @@ impl World {
         };
         let engines = Engines(Arc::new(doing));
         let folder = tempfile::tempdir().unwrap();
-        Self(Arc::new(Inner {
-            folder,
-            champion: AtomicUsize::new(1),
-            read: AtomicUsize::new(0),
-            registered: StdMutex::default(),
-            away: AtomicBool::new(false),
-            engines,
-            metrics: Metrics::new(),
-        }))
+        let (champion, read, no) = (AtomicUsize::new(1), AtomicUsize::new(0), || AtomicBool::new(false));
+        let (away, is_gone, has_example, registered) = (no(), no(), no(), StdMutex::default());
+        Self(Arc::new(Inner { folder, champion, read, registered, away, is_gone, has_example, engines, metrics: Metrics::new() }))
     }
 
     fn engines(&self) -> &Engines {
@@ -188,13 +211,15 @@ impl World {
     fn folder(&self, words: &str) -> PathBuf {
         let folder = self.0.folder.path().join(words);
         std::fs::create_dir_all(&folder).unwrap();
-        let flavors = "flavors: {python_function: {loader_module: none}}\nsaved_input_example_info: {}\n";
+        let example = if self.0.has_example.load(SeqCst) { "serving_input_path: example.json" } else { "" };
+        let flavors = format!("flavors: {{python_function: {{loader_module: none}}}}\nsaved_input_example_info: {{{example}}}\n");
         let file = match words {
             "version-2" => format!("{flavors}metadata: {{task: agent/v2/chat}}\n"),
             "version-7" => "nothing".to_owned(),
-            _ => flavors.to_owned(),
+            _ => flavors,
         };
         std::fs::write(folder.join("MLmodel"), file).unwrap();
+        std::fs::write(folder.join("example.json"), EXAMPLE).unwrap();
         std::fs::write(folder.join("words"), words).unwrap();
         folder
     }
@@ -206,9 +231,9 @@ impl World {
         let (ask, _) = fetch(move |request| world.answer(request.uri().path(), request.uri().query().unwrap_or_default()));
         let environment: Arc<dyn Environment + Send + Sync> =
             Arc::new(Fake::default().variable("MLFLOW_TRACKING_URI", "http://registry.test:5000"));
-        let (own, tasks, engines) = (settings.clone(), Tasks::default(), self.engines().clone());
+        let (tasks, engines) = (Tasks::default(), self.engines().clone());
         let spawning = tasks.clone();
-        let open = move || {
+        let open = move |settings: &Settings| {
             let stores = Stores {
                 servers: Arc::new(Registries::read(None, &*environment)?),
                 tracking: Arc::clone(&ask),
@@ -216,14 +241,24 @@ impl World {
                 grants: Arc::new(Grants::new(Arc::clone(&environment), Tasks::default())),
                 environment: Arc::clone(&environment),
             };
-            Ground::over(stores, &own, Arc::new(engines.clone()), &spawning)
+            Ground::over(stores, settings, Arc::new(engines.clone()), &spawning)
         };
         Models::with(settings, self.0.metrics.models().clone(), (Arc::new(open), tasks))
+    }
+
+    /// How many loads have failed.
+    fn failed(&self) -> u32 {
+        let text = self.0.metrics.render();
+        let line = text.lines().find(|line| line.starts_with("flowgate_model_loads_total{") && line.contains("\"error\""));
+        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
     }
 
     fn answer(&self, path: &str, query: &str) -> Result<(u16, String)> {
         if self.0.away.load(SeqCst) {
             return Err(Error::new(ErrorReason::ProviderUnavailable, "nobody is there"));
+        }
+        if self.0.is_gone.load(SeqCst) {
+            return Ok((404, r#"{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "gone"}"#.to_owned()));
         }
         if path.ends_with("get-download-uri") {
             self.0.read.fetch_add(1, SeqCst);
@@ -289,57 +324,6 @@ async fn the_first_call_loads_it_once_however_many_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_loaded_says_why_and_is_tried_again_ever_more_seldom() {
-    let world = World::new();
-    world.engines().0.fail.store(true, SeqCst);
-    let models = world.models(Settings::default());
-    let (hosted, other) = (models.hosted(&local(&world.folder("a"))), world.folder("b"));
-    let error = call(&hosted, "").await.unwrap_err();
-    assert_eq!(error.reason(), ErrorReason::GatewayNotServing);
-    assert!(error.to_string().contains("cannot be loaded: it is of no use; it is tried again in "), "{error}");
-    assert!(error.retry_after_hint().is_some_and(|after| after <= Duration::from_millis(1100)), "{error:?}");
-    world.engines().0.fail.store(false, SeqCst);
-    // Not yet.
-    assert_eq!(call(&hosted, "").await.unwrap_err().reason(), ErrorReason::GatewayNotServing);
-    assert_eq!(call(&models.hosted(&local(&other)), "").await.unwrap(), "b");
-    world.engines().0.fail.store(true, SeqCst);
-    tokio::time::advance(Duration::from_millis(1200)).await;
-    let again = call(&hosted, "").await.unwrap_err();
-    assert!(again.retry_after_hint().is_some_and(|after| after > Duration::from_millis(1500)), "{again:?}");
-    world.engines().0.fail.store(false, SeqCst);
-    tokio::time::advance(Duration::from_millis(2300)).await;
-    assert_eq!(call(&hosted, "").await.unwrap(), "a");
-}
-
-#[tokio::test(start_paused = true)]
-async fn failures_are_forgotten_once_a_version_has_answered_for_long() {
-    let world = World::new();
-    let hosted = world.models(Settings::default()).hosted(&Model { idle: None, ..local(&world.folder("a")) });
-    let fails = async |again_in: f64| {
-        world.engines().0.fail.store(true, SeqCst);
-        let after = call(&hosted, "").await.unwrap_err().retry_after_hint().unwrap();
-        assert!((0.85..1.15).contains(&(after.as_secs_f64() / again_in)), "{after:?}");
-        world.engines().0.fail.store(false, SeqCst);
-        pass(after).await;
-    };
-    fails(1.0).await;
-    fails(2.0).await;
-    // One that is let go at once proves nothing.
-    call(&hosted, "").await.unwrap();
-    assert!(hosted.unload());
-    fails(4.0).await;
-    call(&hosted, "").await.unwrap();
-    pass(Duration::from_secs(31)).await;
-    assert!(hosted.unload());
-    fails(1.0).await;
-    call(&hosted, "").await.unwrap();
-    assert_eq!(hosted.desk().failures, 1);
-    pass(Duration::from_secs(31)).await;
-    hosted.refresh().await.unwrap();
-    assert_eq!(hosted.desk().failures, 0, "it is looked up, and still answers");
-}
-
-#[tokio::test(start_paused = true)]
 async fn an_alias_is_followed_and_the_version_before_it_ends_its_calls() {
     let world = World::new();
     let models = world.models(Settings::default());
@@ -361,6 +345,35 @@ async fn an_alias_is_followed_and_the_version_before_it_ends_its_calls() {
     world.0.champion.store(3, SeqCst);
     assert!(hosted.refresh().await.is_err());
     assert_eq!(call(&hosted, "").await.unwrap(), "version-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_holds_for_all_changes_while_they_are_loaded() {
+    let world = World::new();
+    let models = world.models(Settings { refresh: Duration::from_secs(3600), ..Settings::default() });
+    let all: Vec<_> = ["a", "b", "c"].map(|name| models.hosted(&local(&world.folder(name)))).into();
+    let moving = models.hosted(&Model { runtime: Runtime::Native, ..model("models:/iris@champion") });
+    for hosted in &all {
+        call(hosted, "").await.unwrap();
+        pass(Duration::from_secs(3)).await;
+    }
+    assert_eq!(call(&moving, "").await.unwrap(), "version-1");
+    world.0.champion.store(2, SeqCst);
+    let settings = Settings {
+        tracking_uri: Some("http://other.test".to_owned()),
+        cache: Some("/elsewhere".into()),
+        memory: Some(250),
+        refresh: Duration::from_secs(5),
+        ..Settings::default()
+    };
+    models.configure(&settings);
+    let loaded: Vec<_> = all.iter().map(|hosted| hosted.state() == State::Loaded).collect();
+    assert_eq!(loaded, [false, false, true], "the first of those that nobody calls make way");
+    pass(Duration::from_secs(7)).await;
+    assert_eq!(call(&moving, "").await.unwrap(), "version-2", "references are looked up as often as is said now");
+    let now = models.settings();
+    assert_eq!((now.memory, &now.tracking_uri), (Some(250), &None), "where models come from is the start's to say");
+    assert!(now.cache.as_ref().is_some_and(|cache| cache.starts_with(world.0.folder.path())));
 }
 
 #[tokio::test(start_paused = true)]

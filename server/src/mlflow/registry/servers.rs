@@ -28,6 +28,8 @@ pub struct Servers {
     pub tracking: Option<Server>,
     /// How TLS is spoken with them.
     pub tls: ControlTls,
+    /// Why an address that is set is no server's. Models that are in a folder or a bucket need none.
+    refused: Option<Error>,
 }
 
 /// One server, and what it is told with each request.
@@ -52,7 +54,7 @@ impl Servers {
     /// TLS.
     ///
     /// # Errors
-    /// `GATEWAY_NOT_SERVING` when an address is no server's, or something is set that is not supported.
+    /// `GATEWAY_NOT_SERVING` when something is set that is not supported.
     pub fn read(tracking_uri: Option<&str>, environment: &dyn Environment) -> Result<Self> {
         let variable = |name: &str| environment.variable(name).filter(|value| !value.is_empty());
         for name in ["MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4"] {
@@ -63,11 +65,12 @@ impl Servers {
         }
         let auth = auth(environment)?;
         let workspace = variable("MLFLOW_WORKSPACE").map(|name| header(&name, "MLFLOW_WORKSPACE")).transpose()?;
-        let server = |uri: &str| Server::new(uri, auth.clone(), workspace.clone());
+        let mut refused = None;
+        let mut server = |uri: String| Server::new(&uri, auth.clone(), workspace.clone()).map_err(|error| refused = Some(error)).ok();
         let tracking = tracking_uri.map(ToOwned::to_owned).or_else(|| variable("MLFLOW_TRACKING_URI"));
-        let tracking = tracking.map(|uri| server(&uri)).transpose()?;
+        let tracking = tracking.and_then(&mut server);
         let registry = match variable("MLFLOW_REGISTRY_URI") {
-            Some(uri) => Some(server(&uri)?),
+            Some(uri) => server(uri),
             None => tracking.clone(),
         };
         let file = |name| variable(name).map(PathBuf::from);
@@ -80,23 +83,28 @@ impl Servers {
             let message = "MLFLOW_TRACKING_INSECURE_TLS and MLFLOW_TRACKING_SERVER_CERT_PATH exclude each other; unset one of them";
             return Err(Error::new(ErrorReason::GatewayNotServing, message));
         }
-        Ok(Self { registry, tracking, tls })
+        Ok(Self { registry, tracking, tls, refused })
     }
 
     /// The server of registered models.
     ///
     /// # Errors
-    /// `GATEWAY_NOT_SERVING` when there is none.
+    /// `GATEWAY_NOT_SERVING` when there is none, or its address is no server's.
     pub fn registry(&self) -> Result<&Server> {
-        self.registry.as_ref().ok_or_else(missing)
+        self.registry.as_ref().ok_or_else(|| self.missing())
     }
 
     /// The server of runs, logged models and files.
     ///
     /// # Errors
-    /// `GATEWAY_NOT_SERVING` when there is none.
+    /// `GATEWAY_NOT_SERVING` when there is none, or its address is no server's.
     pub fn tracking(&self) -> Result<&Server> {
-        self.tracking.as_ref().ok_or_else(missing)
+        self.tracking.as_ref().ok_or_else(|| self.missing())
+    }
+
+    fn missing(&self) -> Error {
+        let message = "no tracking server is configured; set `mlflow.tracking_uri` or MLFLOW_TRACKING_URI";
+        self.refused.clone().unwrap_or_else(|| Error::new(ErrorReason::GatewayNotServing, message))
     }
 }
 
@@ -193,7 +201,7 @@ fn credentials_file(environment: &dyn Environment) -> Result<(Vec<(String, Strin
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), false)),
         Err(error) => {
-            let message = format!("cannot read {}: {error}", path.display());
+            let message = format!("cannot read `{}`: {error}", path.display());
             return Err(Error::new(ErrorReason::ProviderCredentialRejected, message));
         }
     };
@@ -220,10 +228,6 @@ fn unescape(text: &str) -> String {
 fn header(text: &str, from: &str) -> Result<HeaderValue> {
     let message = || format!("{from} has characters that no header can hold; correct it");
     HeaderValue::from_str(text).map_err(|_| Error::new(ErrorReason::ProviderCredentialRejected, message()))
-}
-
-fn missing() -> Error {
-    Error::new(ErrorReason::GatewayNotServing, "no tracking server is configured; set `mlflow.tracking_uri` or MLFLOW_TRACKING_URI")
 }
 
 /// A store that only MLflow's own code reads. It may hold a password, so that only its scheme is repeated.

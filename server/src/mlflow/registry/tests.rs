@@ -290,7 +290,7 @@ fn what_is_no_server_is_refused_with_what_to_do() {
         ("file:///mlruns", "--backend-store-uri FOLDER"),
         ("http://", "http://host:port"),
     ] {
-        let error = Servers::read(Some(uri), &Fake::default()).unwrap_err();
+        let error = Servers::read(Some(uri), &Fake::default()).unwrap().tracking().unwrap_err();
         assert!(error.reason() == ErrorReason::GatewayNotServing && error.to_string().contains(told), "{uri}: {error}");
         assert!(!format!("{error:?}").contains("hush"));
     }

@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 const SCRIPT: &str = include_str!("sidecar.py");
 /// Where it lies.
 const SCRIPT_NAME: &str = "sidecar.py";
-/// The socket, as the script names it.
+/// The socket, and what is there as soon as the script runs in the Python that is to run the model; as the script names them.
 const SOCKET_NAME: &str = "s";
+const BEGUN_NAME: &str = "begun";
 /// How long the path of a socket may be on any system.
 const MOST_BYTES: usize = 100;
 /// For nobody else to look into.
@@ -33,13 +34,14 @@ impl Folder {
     /// # Errors
     /// An internal error when the operating system refuses, or when the path is too long for a socket.
     pub(super) fn new(parent: &Path) -> Result<Self> {
-        let cannot = |error| Error::internal(format!("no folder for sockets can be made in {}", parent.display())).because(error);
+        let cannot = |error| Error::internal(format!("no folder for sockets can be made in `{}`", parent.display())).because(error);
         // Unguessable, so that nobody else has made it before.
         let name = format!("flowgate-{:012x}", fastrand::u64(..1 << 48));
         let path = absolute(parent).map_err(cannot)?.join(name);
         let socket = path.join(SOCKET_NAME);
         if socket.as_os_str().as_bytes().len() > MOST_BYTES {
-            let message = format!("{} is too long for sockets, whose paths have at most {MOST_BYTES} bytes; set TMPDIR", parent.display());
+            let message =
+                format!("`{}` is too long for sockets, whose paths have at most {MOST_BYTES} bytes; set TMPDIR", parent.display());
             return Err(Error::internal(message));
         }
         make(parent, &path).map_err(cannot)?;
@@ -52,6 +54,11 @@ impl Folder {
 
     pub(super) fn script(&self) -> PathBuf {
         self.path.join(SCRIPT_NAME)
+    }
+
+    /// What is there once the model's own Python has begun.
+    pub(super) fn begun(&self) -> PathBuf {
+        self.path.join(BEGUN_NAME)
     }
 
     pub(super) fn socket(&self) -> &Path {

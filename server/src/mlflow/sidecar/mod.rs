@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use flowgate_proto::v1::ErrorReason;
 use http::{Request, Response, StatusCode};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use self::folder::Folder;
 use super::{
@@ -14,7 +14,7 @@ use super::{
     process::{Exit, Process, Shim, shim::SIGNALLED},
 };
 use crate::{
-    config,
+    config::{self, PythonEnv},
     error::{Error, Result},
     task::Tasks,
     upstream::{Body, Unanswered, Unix},
@@ -26,6 +26,8 @@ mod memory;
 
 /// How often a process that starts is asked whether it is ready.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long MLflow may take to make an environment for a model: packages are fetched, and some of them built.
+const ENVIRONMENT: Duration = Duration::from_secs(60 * 60);
 /// How long a connection that broke off waits for word that the process has ended.
 const NEWS: Duration = Duration::from_secs(2);
 /// How many of the last lines of a process that crashed are kept for the log.
@@ -64,8 +66,8 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Starts a process and waits until it has loaded the model and answers, however long that takes. Dropping the future ends the process.
-    /// Must be called within a runtime.
+    /// Starts a process, and waits until it has the Python that is to run the model, where MLflow makes that. Dropping the future ends the
+    /// process. Must be called within a runtime.
     ///
     /// # Errors
     /// `GATEWAY_NOT_SERVING` when the model cannot be run, with what the process said last, all of which the error's cause has;
@@ -77,11 +79,19 @@ impl Sidecar {
         let process = Process::start(&program, options.shim, options.tasks).map_err(cannot)?;
         let client = Unix::new(folder.socket(), options.tasks)?;
         let sidecar = Self { name: Arc::clone(&options.name), process, client, folder };
-        let crashed = tokio::select! {
-            () = sidecar.ready() => None,
-            exit = sidecar.process.ended() => Some(sidecar.crashed(exit)),
-        };
-        crashed.map_or(Ok(sidecar), Err)
+        if options.model.env_manager != PythonEnv::Local {
+            let late = || not_serving(&sidecar.name, "MLflow has not made its Python environment within an hour; the log has what it says");
+            timeout(ENVIRONMENT, sidecar.unless_ended(sidecar.begun())).await.unwrap_or_else(|_| Err(late()))?;
+        }
+        Ok(sidecar)
+    }
+
+    /// Waits until the process has loaded the model and answers, however long that takes.
+    ///
+    /// # Errors
+    /// As [`Sidecar::start`].
+    pub async fn ready(&self) -> Result<()> {
+        self.unless_ended(self.loaded()).await
     }
 
     /// Sends a request to the model's process, and waits for the head of the response. Dropping the future, or the body before its end,
@@ -121,15 +131,26 @@ impl Sidecar {
         self.process.last_lines()
     }
 
-    /// Waits until the process answers. Its socket is there when the model is loaded.
-    async fn ready(&self) {
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+    /// Waits for something, or for the end of the process.
+    async fn unless_ended(&self, waiting: impl Future<Output = ()> + Send) -> Result<()> {
+        tokio::select! {
+            () = waiting => Ok(()),
+            exit = self.process.ended() => Err(self.crashed(exit)),
+        }
+    }
+
+    async fn begun(&self) {
+        let (mut looks, begun) = (looks(), self.folder.begun());
+        while !begun.exists() {
             looks.tick().await;
-            if self.folder.socket().exists() && self.answers().await {
-                return;
-            }
+        }
+    }
+
+    async fn loaded(&self) {
+        let mut looks = looks();
+        // Its socket is there when the model is loaded.
+        while !(self.folder.socket().exists() && self.answers().await) {
+            looks.tick().await;
         }
     }
 
@@ -165,6 +186,12 @@ impl Sidecar {
         let message = format!("the process of model `{}` {how} before it answered; try again", self.name);
         Error::new(ErrorReason::ProviderUnavailable, message).because(cause)
     }
+}
+
+fn looks() -> Interval {
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
 }
 
 fn not_serving(name: &str, why: &str) -> Error {

@@ -24,6 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 # The socket's name in the folder. It is there once the model is loaded.
 SOCKET = "s"
+# What is there as soon as this runs in the Python that is to run the model, which MLflow may have to make before.
+BEGUN = "begun"
 MOST_HEAD = 64 << 10
 # Pieces of a stream that are written but not sent yet.
 MOST_UNSENT = 64
@@ -441,7 +443,8 @@ def into_environment(given):
             environment = PyFuncBackend(flavor, env_manager=given.env_manager).prepare_env(given.model)
     except Exception as error:
         traceback.print_exc()
-        raise Unusable(f"MLflow cannot make the environment of `env_manager: {given.env_manager}`: {in_one_line(error)}") from error
+        where = "the log says more; programs are those on the PATH that `env` sets"
+        raise Unusable(f"MLflow cannot make the environment of `env_manager: {given.env_manager}` ({where}): {in_one_line(error)}") from error
     enter = " && ".join([*environment.get_activate_command(), 'exec python "$@"'])
     arguments = ["--model", given.model, "--folder", given.folder, "--calls", given.calls, "--memory", given.memory]
     os.execvp("bash", ["bash", "-c", enter, "bash", os.path.abspath(__file__), *map(str, arguments)])
@@ -494,6 +497,7 @@ def main():
     try:
         if given.env_manager != "local":
             into_environment(given)
+        open(os.path.join(given.folder, BEGUN), "w").close()
         if given.memory:
             bound(given.memory)
         served = Served(given.model)

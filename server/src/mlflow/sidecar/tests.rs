@@ -59,7 +59,11 @@ impl Given {
     }
 
     async fn start(&self) -> Result<Sidecar> {
-        timeout(SOON, Sidecar::start(&self.options())).await.unwrap()
+        let ready = async {
+            let sidecar = Sidecar::start(&self.options()).await?;
+            sidecar.ready().await.map(|()| sidecar)
+        };
+        timeout(SOON, ready).await.unwrap()
     }
 
     /// What is in the folder of sockets.
@@ -144,12 +148,30 @@ async fn it_starts_answers_and_ends_with_its_owner() {
 
 #[tokio::test]
 async fn giving_a_start_up_ends_the_process() {
-    let given = Given::script("echo up; cat");
+    let mut given = Given::script("echo up; cat");
+    let sidecar = Sidecar::start(&given.options()).await.unwrap();
+    assert!(timeout(Duration::from_millis(50), sidecar.ready()).await.is_err());
+    drop(sidecar);
+    timeout(SOON, given.tasks.finished()).await.unwrap();
+    assert_eq!(given.folders(), Vec::<PathBuf>::new());
+    // The same while its environment is made.
+    (given.tasks, given.model.env_manager) = (Tasks::default(), PythonEnv::Uv);
     let options = given.options();
     let start = Box::pin(Sidecar::start(&options));
     assert!(timeout(Duration::from_millis(50), start).await.is_err());
     timeout(SOON, given.tasks.finished()).await.unwrap();
     assert_eq!(given.folders(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn an_environment_is_waited_for_before_the_model() {
+    let mut given = Given::script(r#"while [ "$1" != --folder ]; do shift; done; touch "$2/begun"; cat"#);
+    given.model.env_manager = PythonEnv::Virtualenv;
+    let sidecar = timeout(SOON, Sidecar::start(&given.options())).await.unwrap().unwrap();
+    assert!(timeout(Duration::from_millis(50), sidecar.ready()).await.is_err(), "the model is not there yet");
+    let failing = Given { model: given.model.clone(), ..Given::script("echo no such package; exit 1") };
+    let error = timeout(SOON, Sidecar::start(&failing.options())).await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "model `m` cannot be run: its process ended with code 1: no such package");
 }
 
 #[tokio::test]
