@@ -152,7 +152,7 @@ impl Hosted {
                 return Ok(current);
             } else {
                 if let Some(failed) = desk.failed.as_ref().filter(|failed| failed.until > Instant::now()) {
-                    return Err(failed.told(&self.name));
+                    return Err(failed.told());
                 }
                 self.take_off(&mut desk, None)
             }
@@ -319,7 +319,7 @@ impl Hosted {
                 let failed = desk.fail(error);
                 let again_in = failed.until.saturating_duration_since(Instant::now());
                 tracing::warn!(model = %self.name, error = ?failed.error, ?again_in, "a model cannot be loaded");
-                Err(failed.told(&self.name))
+                Err(failed.told())
             }
         }
     }
@@ -355,10 +355,10 @@ impl Desk {
 }
 
 impl Failed {
-    /// What callers are told: why, and when it is tried again.
-    fn told(&self, name: &str) -> Error {
+    /// What callers are told: why, and when it is tried again. Where the model comes from is not theirs to know.
+    fn told(&self) -> Error {
         let left = self.until.saturating_duration_since(Instant::now());
-        let message = format!("model `{name}` cannot be loaded: {}; it is tried again in {:.0} s", self.error, left.as_secs_f64().ceil());
+        let message = format!("the model cannot be loaded: {}; it is tried again in {:.0} s", self.error, left.as_secs_f64().ceil());
         // Whoever asks for it elsewhere may get an answer, so that a lack of room keeps its reason.
         let reason = match self.error.reason() {
             reason @ (ErrorReason::GatewayOverloaded | ErrorReason::ProviderNotFound) => reason,

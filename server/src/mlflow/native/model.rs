@@ -4,6 +4,7 @@ use prost::Message;
 
 use super::{
     beside::Beside,
+    bounds::Stop,
     fault::Fault,
     plan::{Budget, Ground, Plan},
     tensor::{Tensor, Type},
@@ -17,6 +18,7 @@ pub struct Model {
     inputs: Vec<Port>,
     outputs: Vec<(String, Kind)>,
     plan: Plan,
+    beside: u64,
 }
 
 /// An input as the model declares it.
@@ -46,7 +48,7 @@ impl Model {
     pub fn load_beside(bytes: &[u8], read: &dyn Fn(&str) -> Result<Vec<u8>, Fault>) -> Result<Self, Fault> {
         let file = ModelFile::decode(bytes).map_err(|error| Fault::broken(format!("the bytes are no ONNX model: {error}")))?;
         let mut graph = file.graph.ok_or_else(|| Fault::broken("the model has no graph"))?;
-        Beside::new(read).gather(&mut graph)?;
+        let beside = Beside::new(read).gather(&mut graph)?;
         let constants: Vec<&str> = graph.initializers.iter().map(|stored| stored.name.as_str()).collect();
         // Older models list their constants among the inputs.
         let asked = graph.inputs.iter().filter(|input| !constants.contains(&input.name.as_str()));
@@ -56,7 +58,7 @@ impl Model {
         let ground = Ground { opsets: versions(&file.opsets), functions: &file.functions, budget: &budget, depth: 0 };
         let plan = Plan::new(&graph, &kinds, &ground)?;
         let outputs = named(&graph, plan.kinds());
-        Ok(Self { inputs, outputs, plan })
+        Ok(Self { inputs, outputs, plan, beside })
     }
 
     /// What it asks for, in the model's order.
@@ -69,14 +71,22 @@ impl Model {
         &self.outputs
     }
 
+    /// How many bytes of its constants came from files beside it.
+    pub fn beside(&self) -> u64 {
+        self.beside
+    }
+
     /// Answers inputs by name with outputs in the order of [`Model::outputs`].
     ///
     /// # Errors
-    /// When an input is missing, unknown, given twice or of another type or shape, or when an operator cannot compute with the values.
-    pub fn run(&self, inputs: Vec<(&str, Tensor)>) -> Result<Vec<Value>, Fault> {
+    /// When an input is missing, unknown, given twice or of another type or shape, when an operator cannot compute with the values or would
+    /// need too much memory for them, and when it is told to stop.
+    pub fn run(&self, inputs: Vec<(&str, Tensor)>, stop: &Stop) -> Result<Vec<Value>, Fault> {
         let mut given: Vec<Option<Value>> = vec![None; self.inputs.len()];
-        for (name, tensor) in inputs {
-            let at = self.inputs.iter().position(|port| port.name == name);
+        for (turn, (name, tensor)) in inputs.into_iter().enumerate() {
+            // Mostly they come in the model's order.
+            let expected = self.inputs.get(turn).is_some_and(|port| port.name == name).then_some(turn);
+            let at = expected.or_else(|| self.inputs.iter().position(|port| port.name == name));
             let at = at.ok_or_else(|| Fault::new(format!("the model has no input `{name}`")))?;
             self.inputs[at].check(&tensor)?;
             if given[at].replace(Value::Tensor(tensor)).is_some() {
@@ -86,7 +96,7 @@ impl Model {
         let missing = given.iter().position(Option::is_none).map(|at| &self.inputs[at].name);
         match missing {
             Some(name) => Err(Fault::new(format!("the input `{name}` is missing"))),
-            None => self.plan.run(given.into_iter().flatten().collect()),
+            None => self.plan.run(given.into_iter().flatten().collect(), stop),
         }
     }
 }

@@ -56,10 +56,19 @@ impl Value {
 
     /// How many values it holds.
     pub(crate) fn len(&self) -> usize {
+        self.tensors().map(Tensor::len).sum()
+    }
+
+    /// How many bytes they take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.tensors().map(|tensor| tensor.len() * tensor.kind().width()).sum()
+    }
+
+    fn tensors(&self) -> std::slice::Iter<'_, Tensor> {
         match self {
-            Self::Tensor(tensor) => tensor.len(),
-            Self::Maps(maps) => maps.rows.len(),
-            Self::Sequence(tensors) => tensors.iter().map(Tensor::len).sum(),
+            Self::Tensor(tensor) => std::slice::from_ref(tensor).iter(),
+            Self::Maps(maps) => std::slice::from_ref(&maps.rows).iter(),
+            Self::Sequence(tensors) => tensors.iter(),
         }
     }
 }

@@ -90,8 +90,8 @@ pub(super) fn load(folder: &Path, file: &ModelFile) -> Result<Loaded, Unfit> {
         Flavor::Lightgbm => lightgbm(&bytes, class)?,
     };
     let size = match &engine {
-        // Its weights are most of the file.
-        Engine::Graph(_) => bytes.len() as u64,
+        // Its weights are most of the files.
+        Engine::Graph(model) => bytes.len() as u64 + model.beside(),
         Engine::Trees(trees) => trees.model.bytes() as u64,
     };
     let schema = file.signature.as_ref().and_then(|signature| signature.inputs.as_ref());
