@@ -36,7 +36,8 @@ const SHORT: Duration = Duration::from_micros(200);
 const SMALL: usize = 16 << 10;
 /// How many calls are computed elsewhere after one that took longer than was thought.
 const DOUBT: u32 = 16;
-/// How many calls are computed elsewhere at once, for each processor: more would take memory and be no faster.
+/// How many calls of a model are computed elsewhere at once, for each processor: more would take memory and be no faster. Each model has its
+/// own, so that the long calls of one do not keep those of another waiting.
 const TURNS: usize = 2;
 /// And how many at least, so that a long one leaves room for others.
 const LEAST_TURNS: usize = 4;
@@ -47,14 +48,12 @@ pub(super) struct Runtimes {
     /// Where each process gets a folder for its socket. Temporary files have short paths, which sockets need.
     sockets: PathBuf,
     tasks: Tasks,
-    turns: Arc<Semaphore>,
 }
 
 /// A model in this process.
 struct Here {
     model: Arc<Native>,
     pace: Pace,
-    /// Those of all models together.
     turns: Arc<Semaphore>,
 }
 
@@ -72,16 +71,14 @@ struct Waiting(Arc<Stop>);
 impl Runtimes {
     pub(super) fn new(settings: &Settings, tasks: &Tasks) -> Self {
         let python = settings.python.clone().unwrap_or_else(|| "python3".into());
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        let turns = Arc::new(Semaphore::new((processors * TURNS).max(LEAST_TURNS)));
-        Self { python, sockets: std::env::temp_dir(), tasks: tasks.clone(), turns }
+        Self { python, sockets: std::env::temp_dir(), tasks: tasks.clone() }
     }
 }
 
 impl Start for Runtimes {
     fn prepare(&self, plan: Plan<'_>) -> Result<Prepared> {
         let has_python = plan.file.python.is_some();
-        let here = |model| Prepared::Here(Arc::new(Here::new(model, &self.turns)));
+        let here = |model| Prepared::Here(Arc::new(Here::new(model, turns())));
         match (plan.model.runtime, (plan.model.runtime != Runtime::Python).then(|| Native::load(plan.folder, plan.file))) {
             (_, Some(Ok(model))) => Ok(here(model)),
             (Runtime::Auto, Some(Err(Unfit::Beyond(what)))) if has_python => {
@@ -139,6 +136,11 @@ impl Pace {
     }
 }
 
+fn turns() -> usize {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    (processors * TURNS).max(LEAST_TURNS)
+}
+
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.set();
@@ -146,8 +148,8 @@ impl Drop for Waiting {
 }
 
 impl Here {
-    fn new(model: Native, turns: &Arc<Semaphore>) -> Self {
-        Self { model: Arc::new(model), pace: Pace::default(), turns: Arc::clone(turns) }
+    fn new(model: Native, turns: usize) -> Self {
+        Self { model: Arc::new(model), pace: Pace::default(), turns: Arc::new(Semaphore::new(turns)) }
     }
 
     async fn scored(&self, kind: Option<&str>, body: Bytes) -> Result<Scored> {
@@ -268,7 +270,7 @@ mod tests {
     fn here(name: &str) -> Here {
         let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/mlflow/scoring/testdata")).join(name);
         let file = ModelFile::read(&std::fs::read(folder.join(ModelFile::NAME)).unwrap()).unwrap();
-        Here::new(Native::load(&folder, &file).unwrap(), &Arc::new(Semaphore::new(1)))
+        Here::new(Native::load(&folder, &file).unwrap(), 1)
     }
 
     fn request(rows: usize, more: &str) -> Request<Bytes> {
@@ -290,7 +292,7 @@ mod tests {
             (2, &format!(r#", "pad": "{}""#, "x".repeat(SMALL)), false),
         ] {
             let mut answer = here.answer(request(rows, more));
-            assert_eq!(poll!(&mut answer).is_ready(), is_ready, "{rows} rows{}", &more[..more.len().min(40)]);
+            assert_eq!(poll!(&mut answer).is_ready(), is_ready, "{rows} rows, {:?}", more.get(..10));
         }
         drop(turn);
         assert_eq!(here.answer(request(3, "")).await.unwrap().status(), 200);

@@ -290,7 +290,7 @@ fn explanations_are_bounded_before_they_are_computed() {
     let rows = vec!["[1,1,1,1]"; 280_000].join(",");
     let body = format!(r#"{{"params": {{"explain": true}}, "dataframe_split": {{"columns": ["a","b","c","d"], "data": [{rows}]}}}}"#);
     let (status, text) = answer("xgb_classes", Some("application/json"), &body);
-    assert!(status == 400 && text.contains("send fewer rows at a time"), "{status} {}", &text[..200]);
+    assert!(status == 400 && text.contains("send fewer rows at a time"), "{status} {:?}", text.get(..200));
 }
 
 #[test]

@@ -131,13 +131,13 @@ impl<T: Real> Forest<T> {
         let all = all.ok_or_else(|| Fault::large(format!("the contributions would be more than {} values", contribution::MOST)))?;
         let mut out = vec![0.0; all];
         match &self.layout.width {
-            Width::Narrow(nodes) => self.explain(nodes, rows, width, &mut out, stop)?,
-            Width::Wide(nodes) => self.explain(nodes, rows, width, &mut out, stop)?,
+            Width::Narrow(nodes) => self.explain(nodes, (rows, width), &mut out, stop)?,
+            Width::Wide(nodes) => self.explain(nodes, (rows, width), &mut out, stop)?,
         }
         Ok(out)
     }
 
-    fn explain<L: Link>(&self, nodes: &Nodes<T, L>, rows: &[T], width: usize, out: &mut [f64], stop: &Stop) -> Result<(), Fault> {
+    fn explain<L: Link>(&self, nodes: &Nodes<T, L>, (rows, width): (&[T], usize), out: &mut [f64], stop: &Stop) -> Result<(), Fault> {
         let (layout, size) = (&self.layout, (width + 1) * self.outputs);
         let scale = self.scale();
         let mut explainer = contribution::Explainer::new(layout, nodes)?;
