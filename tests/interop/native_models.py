@@ -448,6 +448,20 @@ def operators():
         "keys_floats": [float("nan"), 0.0, 0.5], "values_strings": ["hole", "none", "half"]}, ML),
           ("LabelEncoder", "d", {"keys_tensor": numpy_helper.from_array(np.array([0.5])), "values_tensor": numpy_helper.from_array(np.array([8.0])),
                                  "default_tensor": numpy_helper.from_array(np.array([-1.0]))}, ML), ml=4)
+    graph("reduce_nothing", {"x": MATRIX}, *[(name, "x none", {"noop_with_empty_axes": 1}) for name in (
+        "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp", "ReduceSum", "ReduceMean", "ReduceMax")], none=index())
+    graph("norms", {"x": CUBE}, *[("LpNormalization", "x", {"p": p, "axis": at}) for p in (1, 2) for at in (0, 1, -1)], opset=22)
+    graph("squeeze_nothing", {"x": MATRIX.reshape(1, 2, 1, 3)}, ("Squeeze", "x none", {}), none=index())
+    graph("gemm_without", {"x": MATRIX}, ("Gemm", "x w c", {"beta": 0.0}), w=np.ones((3, 2), dtype=F), c=np.array([np.nan, 1], dtype=F))
+    stump = {"nodes_treeids": [0] * 3, "nodes_nodeids": [0, 1, 2], "nodes_featureids": [0] * 3, "nodes_values": [0.0] * 3,
+             "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"], "nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0],
+             "target_treeids": [0, 0], "target_nodeids": [1, 2], "target_ids": [0, 0], "target_weights": [0.3, 0.7], "n_targets": 1}
+    graph("single_target", {"x": MATRIX[:, :2]},
+          *[("LinearRegressor", "x", {"coefficients": [0.1, -0.1], "intercepts": [0.5], "targets": 1, "post_transform": way}, ML) for way in ways],
+          *[("TreeEnsembleRegressor", "x", {**stump, "post_transform": way}, ML) for way in ways])
+    graph("expression", {"s": np.array(["ab1 cd", "x-yz 12ab", "", "Łódź ab\ncd", "a" * 50 + "1"], dtype=object)},
+          *[("Tokenizer", "s", {"tokenexp": form, "mark": 0, "mincharnum": 1, "pad_value": "#"}, "com.microsoft")
+            for form in ("[a-zA-Z]+\\b", "\\b[a-z]{2}", "[^a-z ]+", "\\w{1,3}", "[a-z]*[0-9]", "a.c?")])
     graph("sequence", {"x": MATRIX}, ("SequenceConstruct", "x x", {}), ("ConcatFromSequence", "y0_0", {"axis": 1}), ("SequenceAt", "y0_0 one", {}), one=np.int64(-1))
 
 

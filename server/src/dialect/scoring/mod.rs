@@ -45,6 +45,12 @@ pub fn without_python_tokens(text: &[u8]) -> Vec<u8> {
     json::legal(text).text
 }
 
+/// JSON text in which Python's NaN is `null`; `None` when an infinity is in it, outside of its texts.
+pub fn without_nan(text: &[u8]) -> Option<Vec<u8>> {
+    let legal = json::legal(text);
+    (!legal.infinite).then_some(legal.text)
+}
+
 /// The dialect.
 pub static SCORING: Scoring = Scoring;
 

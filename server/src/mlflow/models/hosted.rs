@@ -374,8 +374,6 @@ impl Hosted {
     }
 }
 
-impl Hosted {}
-
 impl Server for Hosted {
     fn ready(&self) -> BoxFuture<'_, Result<()>> {
         async move {

@@ -5,8 +5,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
+    thread,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,7 +18,7 @@ use futures_util::{
     future::{BoxFuture, ready},
 };
 use http::{HeaderValue, Request, Response, header};
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::engine::{Engine, Plan, Prepared, Start};
 use crate::{
@@ -25,7 +27,7 @@ use crate::{
     mlflow::{
         onnx::Library,
         process::{Exit, Shim},
-        scoring::{Beyond, Native, Unfit},
+        scoring::{Ask, Beyond, Native, Scored, Stop, Unfit},
         sidecar::{Options, Sidecar},
     },
     task::Tasks,
@@ -34,8 +36,17 @@ use crate::{
 
 /// The Python of models where the configuration names none.
 const PYTHON: &str = "python3";
-/// What may take longer is computed where nobody waits for the thread, in nanoseconds.
-const SHORT: u64 = 200_000;
+/// What may take longer is computed where nobody waits for the thread.
+const SHORT: Duration = Duration::from_micros(200);
+/// How long a body may be that is read where others wait for the thread.
+const SMALL: usize = 16 << 10;
+/// How many calls are computed elsewhere after one that took longer than was thought.
+const DOUBT: u32 = 16;
+/// How many calls of a model are computed elsewhere at once, for each processor: more would take memory and be no faster. Each model has its
+/// own, so that the long calls of one do not keep those of another waiting.
+const TURNS: usize = 2;
+/// And how many at least, so that a long one leaves room for others.
+const LEAST_TURNS: usize = 4;
 
 /// The runtimes that there are.
 #[derive(Debug)]
@@ -49,9 +60,20 @@ pub(super) struct Runtimes {
 /// A model in this process.
 struct Here {
     model: Arc<Native>,
-    /// How long a byte of a request takes of late, in thousandths of a nanosecond.
-    pace: AtomicU64,
+    pace: Pace,
+    turns: Arc<Semaphore>,
 }
+
+/// Up to how many values the model is known to be quick. Until it has shown that, it is taken to be slow.
+#[derive(Debug, Default)]
+struct Pace {
+    quick: AtomicUsize,
+    /// How many calls are to be quick elsewhere before one is trusted again.
+    doubt: AtomicU32,
+}
+
+/// Tells a computation when nobody waits for it any longer.
+struct Waiting(Arc<Stop>);
 
 impl Runtimes {
     pub(super) fn new(settings: &Settings, environment: &dyn Environment, tasks: &Tasks) -> Self {
@@ -63,7 +85,7 @@ impl Runtimes {
 impl Start for Runtimes {
     fn prepare(&self, plan: Plan<'_>) -> Result<Prepared> {
         let has_python = plan.file.python.is_some();
-        let here = |model| Prepared::Here(Arc::new(Here { model: Arc::new(model), pace: AtomicU64::new(0) }));
+        let here = |model| Prepared::Here(Arc::new(Here::new(model, turns())));
         let others = Beyond { library: &self.onnx, threads: plan.model.resources.threads };
         match (plan.model.runtime, (plan.model.runtime != Runtime::Python).then(|| Native::load(plan.folder, plan.file, others))) {
             (_, Some(Ok(model))) => Ok(here(model)),
@@ -104,6 +126,78 @@ impl Start for Runtimes {
     }
 }
 
+impl Pace {
+    /// Whether a call of so many values may be computed where others wait for the thread.
+    fn is_quick(&self, values: usize) -> bool {
+        values <= self.quick.load(Relaxed) && self.doubt.load(Relaxed) == 0
+    }
+
+    /// Learns from a call. How long a body is says nothing, and one call of many values that was quick makes no slow one quick.
+    fn learn(&self, values: usize, took: Duration) {
+        if took <= SHORT {
+            self.quick.fetch_max(values, Relaxed);
+            self.doubt.fetch_update(Relaxed, Relaxed, |doubt| doubt.checked_sub(1)).ok();
+        } else if values <= self.quick.load(Relaxed) {
+            self.quick.store(values.saturating_sub(1), Relaxed);
+            self.doubt.store(DOUBT, Relaxed);
+        }
+    }
+}
+
+fn turns() -> usize {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    (processors * TURNS).max(LEAST_TURNS)
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+impl Here {
+    fn new(model: Native, turns: usize) -> Self {
+        Self { model: Arc::new(model), pace: Pace::default(), turns: Arc::new(Semaphore::new(turns)) }
+    }
+
+    async fn scored(&self, kind: Option<&str>, body: Bytes) -> Result<Scored> {
+        if body.len() > SMALL {
+            let kind = kind.map(str::to_owned);
+            return self.elsewhere(move |model, stop| model.answer(kind.as_deref(), &body, stop)).await;
+        }
+        let ask = match self.model.read(kind, &body) {
+            Ok(ask) => ask,
+            Err(refused) => return Ok(refused),
+        };
+        let Some(values) = ask.values() else { return self.elsewhere(|model, stop| model.predict(ask, stop)).await };
+        let timed = move |model: &Native, ask: Ask, stop: &Stop| {
+            let begun = Instant::now();
+            (model.predict(ask, stop), begun.elapsed())
+        };
+        let (scored, took) = if self.pace.is_quick(values) {
+            timed(&self.model, ask, &Stop::default())
+        } else {
+            self.elsewhere(move |model, stop| timed(model, ask, stop)).await?
+        };
+        self.pace.learn(values, took);
+        Ok(scored)
+    }
+
+    /// Computes where nobody waits for the thread, when it is its turn, and for as long as somebody waits for the answer.
+    async fn elsewhere<T: Send + 'static>(&self, work: impl FnOnce(&Native, &Stop) -> T + Send + 'static) -> Result<T> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let turn = turn.map_err(|error| Error::internal("models take no turns any longer").because(error))?;
+        let (model, stop) = (Arc::clone(&self.model), Arc::new(Stop::default()));
+        let _waiting = Waiting(Arc::clone(&stop));
+        let done = tokio::task::spawn_blocking(move || {
+            // Held to the end of the work, which may come after that of the call.
+            let _turn = turn;
+            work(&model, &stop)
+        });
+        done.await.map_err(|error| Error::new(ErrorReason::ProviderModelFailed, "the model failed on this input").because(error))
+    }
+}
+
 impl Engine for Here {
     fn ready(&self) -> BoxFuture<'_, Result<()>> {
         ready(Ok(())).boxed()
@@ -112,23 +206,8 @@ impl Engine for Here {
     fn answer(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>>> {
         async move {
             let (parts, body) = request.into_parts();
-            let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
-            let length = u64::try_from(body.len()).unwrap_or(u64::MAX).max(1);
-            let is_short = self.pace.load(Relaxed).saturating_mul(length) / 1000 < SHORT && length < 64 << 10;
-            let model = Arc::clone(&self.model);
-            let work = move || {
-                let begun = Instant::now();
-                (model.answer(kind.as_deref(), &body), begun.elapsed())
-            };
-            let (scored, took) = if is_short {
-                work()
-            } else {
-                let done = tokio::task::spawn_blocking(work).await;
-                done.map_err(|error| Error::new(ErrorReason::ProviderModelFailed, "the model failed on this input").because(error))?
-            };
-            let pace = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).saturating_mul(1000) / length;
-            // The mean of what was and what is, so that one slow moment is soon forgotten.
-            self.pace.store(self.pace.load(Relaxed) / 2 + pace / 2, Relaxed);
+            let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+            let scored = self.scored(kind, body).await?;
             let mut response = Response::new(Body::full(scored.body));
             *response.status_mut() = scored.status;
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -167,5 +246,81 @@ impl Engine for Sidecar {
 impl fmt::Debug for Here {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Here").field("bytes", &self.model.bytes()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, task::Poll};
+
+    use futures_util::poll;
+
+    use super::*;
+    use crate::mlflow::model_file::ModelFile;
+
+    const QUICK: Duration = Duration::from_micros(5);
+    const SLOW: Duration = Duration::from_millis(5);
+
+    #[test]
+    fn a_model_is_slow_until_it_has_shown_otherwise() {
+        let pace = Pace::default();
+        assert!(!pace.is_quick(4));
+        pace.learn(4, QUICK);
+        assert!(pace.is_quick(4) && !pace.is_quick(5));
+        pace.learn(400, SLOW);
+        assert!(pace.is_quick(4), "what many values take says nothing of few");
+        pace.learn(4, SLOW);
+        for _ in 0..DOUBT {
+            assert!(!pace.is_quick(4));
+            pace.learn(4, QUICK);
+        }
+        assert!(pace.is_quick(4));
+    }
+
+    fn here(name: &str) -> Here {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/mlflow/scoring/testdata")).join(name);
+        let file = ModelFile::read(&std::fs::read(folder.join(ModelFile::NAME)).unwrap()).unwrap();
+        let library = Library::find(None, &crate::config::fixture::Fake::default());
+        Here::new(Native::load(&folder, &file, Beyond { library: &library, threads: None }).unwrap(), 1)
+    }
+
+    fn request(rows: usize, more: &str) -> Request<Bytes> {
+        let rows = vec!["[1,1,1,1]"; rows].join(",");
+        let body = format!(r#"{{"dataframe_split": {{"columns": ["a","b","c","d"], "data": [{rows}]}}{more}}}"#);
+        Request::post("/").header(header::CONTENT_TYPE, "application/json").body(body.into()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_not_known_to_be_quick_waits_for_its_turn() {
+        let here = here("xgb_classes");
+        let turn = Arc::clone(&here.turns).acquire_owned().await.unwrap();
+        here.pace.learn(8, QUICK);
+        for (rows, more, is_ready) in [
+            (2, "", true),
+            (3, "", false),
+            (2, r#", "params": {"explain": true}"#, false),
+            // A long body is read elsewhere, too.
+            (2, &format!(r#", "pad": "{}""#, "x".repeat(SMALL)), false),
+        ] {
+            let mut answer = here.answer(request(rows, more));
+            assert_eq!(poll!(&mut answer).is_ready(), is_ready, "{rows} rows, {:?}", more.get(..10));
+        }
+        drop(turn);
+        assert_eq!(here.answer(request(3, "")).await.unwrap().status(), 200);
+    }
+
+    /// The next would wait for all of it.
+    #[tokio::test]
+    async fn a_computation_ends_when_nobody_waits_for_it() {
+        let here = here("xgb_classes");
+        let mut answer = here.answer(request(60_000, r#", "params": {"explain": true}"#));
+        assert!(matches!(poll!(&mut answer), Poll::Pending));
+        let all = Instant::now();
+        drop(answer);
+        drop(here.turns.acquire().await.unwrap());
+        let stopped = all.elapsed();
+        let (all, stop) = (Instant::now(), Stop::default());
+        here.model.answer(Some("application/json"), request(3_000, r#", "params": {"explain": true}"#).body(), &stop);
+        assert!(stopped < all.elapsed() * 6, "a twentieth of it takes {:?}, and {stopped:?} passed", all.elapsed());
     }
 }

@@ -6,23 +6,40 @@ use std::{error, fmt};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     message: String,
-    is_broken: bool,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Broken,
+    Large,
 }
 
 impl Fault {
     /// A fault with its message.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), is_broken: false }
+        Self { message: message.into(), kind: Kind::Plain }
     }
 
     /// A fault of bytes that are no file of their kind at all, whoever reads them.
     pub fn broken(message: impl Into<String>) -> Self {
-        Self { message: message.into(), is_broken: true }
+        Self { message: message.into(), kind: Kind::Broken }
+    }
+
+    /// A fault of a call that asks for more than one call may take.
+    pub fn large(message: impl Into<String>) -> Self {
+        Self { message: message.into(), kind: Kind::Large }
     }
 
     /// Whether the bytes are damaged, rather than of a part that this engine has not.
     pub fn is_broken(&self) -> bool {
-        self.is_broken
+        self.kind == Kind::Broken
+    }
+
+    /// Whether less at a time might do.
+    pub fn is_large(&self) -> bool {
+        self.kind == Kind::Large
     }
 
     /// The same fault, and where it happened.

@@ -5,6 +5,7 @@
 //! it may panic, recurse without end or ask for memory without bound. No I/O here, and nothing of the rest of the house.
 
 mod beside;
+mod bounds;
 pub mod fault;
 mod model;
 mod operators;
@@ -15,12 +16,16 @@ pub mod trees;
 mod value;
 mod wire;
 
+pub(crate) use self::bounds::MOST_BYTES;
 pub use self::{
+    bounds::Stop,
     fault::Fault,
     model::{Model, Outline, Port},
     tensor::{Tensor, Type, Values},
     value::{Kind, Labels, Maps, Value},
 };
 
+#[cfg(test)]
+mod bounds_tests;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use prost::Message;
 
 use super::{
     beside::{Beside, places, places_of},
+    bounds::Stop,
     fault::Fault,
     plan::{Budget, Ground, Plan},
     tensor::{Tensor, Type},
@@ -88,11 +89,14 @@ impl Model {
     /// Answers inputs by name with outputs in the order of [`Model::outputs`].
     ///
     /// # Errors
-    /// When an input is missing, unknown, given twice or of another type or shape, or when an operator cannot compute with the values.
-    pub fn run(&self, inputs: Vec<(&str, Tensor)>) -> Result<Vec<Value>, Fault> {
+    /// When an input is missing, unknown, given twice or of another type or shape, when an operator cannot compute with the values or would
+    /// need too much memory for them, and when it is told to stop.
+    pub fn run(&self, inputs: Vec<(&str, Tensor)>, stop: &Stop) -> Result<Vec<Value>, Fault> {
         let mut given: Vec<Option<Value>> = vec![None; self.inputs.len()];
-        for (name, tensor) in inputs {
-            let at = self.inputs.iter().position(|port| port.name == name);
+        for (turn, (name, tensor)) in inputs.into_iter().enumerate() {
+            // Mostly they come in the model's order.
+            let expected = self.inputs.get(turn).is_some_and(|port| port.name == name).then_some(turn);
+            let at = expected.or_else(|| self.inputs.iter().position(|port| port.name == name));
             let at = at.ok_or_else(|| Fault::new(format!("the model has no input `{name}`")))?;
             self.inputs[at].check(&tensor)?;
             if given[at].replace(Value::Tensor(tensor)).is_some() {
@@ -102,7 +106,7 @@ impl Model {
         let missing = given.iter().position(Option::is_none).map(|at| &self.inputs[at].name);
         match missing {
             Some(name) => Err(Fault::new(format!("the input `{name}` is missing"))),
-            None => self.plan.run(given.into_iter().flatten().collect()),
+            None => self.plan.run(given.into_iter().flatten().collect(), stop),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    bounds::{Stop, fits},
     fault::Fault,
     operators,
     site::{Built, Given, Kernel, Known, Site},
@@ -116,26 +117,25 @@ impl Plan {
         &self.kinds
     }
 
-    /// Runs the graph on inputs of the kinds that it was planned for.
-    pub(crate) fn run(&self, inputs: Vec<Value>) -> Result<Vec<Value>, Fault> {
+    /// Runs the graph on inputs of the kinds that it was planned for, unless it is told to stop.
+    pub(crate) fn run(&self, inputs: Vec<Value>, stop: &Stop) -> Result<Vec<Value>, Fault> {
+        let mut held: usize = inputs.iter().map(Value::bytes).sum();
         let mut slots: Vec<Option<Value>> = inputs.into_iter().map(Some).collect();
         slots.resize_with(self.slots, || None);
-        let mut held = 0_usize;
         for step in &self.steps {
+            stop.check()?;
             let inputs: Vec<Option<&Value>> = step.inputs.iter().map(|source| source.and_then(|source| self.at(&slots, source))).collect();
-            let outputs = (step.kernel)(&Given { values: &inputs }).map_err(|fault| fault.within(&step.name))?;
+            let outputs = (step.kernel)(&Given { values: &inputs, stop }).map_err(|fault| fault.within(&step.name))?;
             if outputs.len() < step.count {
                 return Err(Fault::new("an output is missing").within(&step.name));
             }
             for (at, output) in outputs.into_iter().take(step.count).enumerate() {
-                held += output.len();
+                held += output.bytes();
                 slots[step.first + at] = Some(output);
             }
-            if held > LIMIT {
-                return Err(Fault::new("the answer needs too much memory").within(&step.name));
-            }
+            fits(held).map_err(|fault| fault.within(&step.name))?;
             for done in &step.done {
-                held = held.saturating_sub(slots[*done].take().map_or(0, |value| value.len()));
+                held = held.saturating_sub(slots[*done].take().map_or(0, |value| value.bytes()));
             }
         }
         let mut outputs = Vec::with_capacity(self.outputs.len());
@@ -175,7 +175,9 @@ fn call(function: &Function, site: &Site<'_>) -> Result<Built, Fault> {
     let ground = Ground { opsets: versions(&function.opsets), depth: ground.depth + 1, ..*ground };
     let plan = Plan::new(&function.graph(), &inputs, &ground)?;
     let kinds = plan.kinds().to_vec();
-    Ok(Built::many(kinds, move |given| plan.run((0..given.values.len()).map(|at| given.value(at).cloned()).collect::<Result<_, _>>()?)))
+    Ok(Built::many(kinds, move |given| {
+        plan.run((0..given.values.len()).map(|at| given.value(at).cloned()).collect::<Result<_, _>>()?, given.stop)
+    }))
 }
 
 impl<'a> Draft<'a> {
@@ -229,7 +231,7 @@ impl<'a> Draft<'a> {
             None => operators::build(domain, &Site { version: self.version(domain, &called)?, ..site })?,
         };
         let Some(values) = constants else { return self.step(node, called, sources, built) };
-        let outputs = (built.kernel)(&Given { values: &values }).map_err(|fault| fault.within(&called))?;
+        let outputs = (built.kernel)(&Given { values: &values, stop: &Stop::default() }).map_err(|fault| fault.within(&called))?;
         node.outputs.iter().zip(outputs).try_for_each(|(name, value)| self.constant(name, value))
     }
 

@@ -1,6 +1,7 @@
 //! Where an operator is built: its attributes, the types of its inputs, the constants among them; and what it is given when it runs.
 
 use super::{
+    bounds::Stop,
     fault::Fault,
     plan::Ground,
     tensor::{Element, Tensor, Type},
@@ -11,7 +12,7 @@ use super::{
 /// An operator, ready to run on values of the kinds that it was built for.
 pub(crate) type Kernel = Box<dyn Fn(&Given<'_>) -> Result<Vec<Value>, Fault> + Send + Sync>;
 
-/// What the values of one operator cost at most to look up; its outputs come in the order of the node's.
+/// An operator that is built: its outputs come in the order of the node's.
 pub(crate) struct Built {
     pub(crate) kernel: Kernel,
     pub(crate) kinds: Vec<Kind>,
@@ -39,6 +40,8 @@ pub(crate) struct Site<'a> {
 /// The inputs of an operator that runs.
 pub(crate) struct Given<'a> {
     pub(crate) values: &'a [Option<&'a Value>],
+    /// For what takes long.
+    pub(crate) stop: &'a Stop,
 }
 
 impl Built {
@@ -128,10 +131,19 @@ impl<'a> Site<'a> {
     /// The type that all inputs share.
     pub(crate) fn same_kind(&self) -> Result<Type, Fault> {
         let kind = self.kind_of(0)?;
-        match (1..self.inputs.len()).map(|at| self.kind_of(at)).find(|other| other.as_ref().is_ok_and(|other| *other != kind)) {
-            Some(other) => Err(self.fault(format!("is given {} and {} together", kind.name(), other?.name()))),
-            None => Ok(kind),
+        for at in 1..self.inputs.len() {
+            let other = self.kind_of(at)?;
+            if other != kind {
+                return Err(self.fault(format!("is given {} and {} together", kind.name(), other.name())));
+            }
         }
+        Ok(kind)
+    }
+
+    /// The type that the two inputs of an operator on pairs share.
+    pub(crate) fn pair_kind(&self) -> Result<Type, Fault> {
+        self.known(1)?;
+        self.same_kind()
     }
 
     /// A connected input must be of a type.
@@ -223,6 +235,9 @@ impl Axes {
             Self::Fixed(axes, true) => axes.clone(),
             Self::Input(at) => given.ints(*at)?,
         };
+        if axes.is_empty() && matches!(self, Self::Input(_)) {
+            return Ok(None);
+        }
         let mut axes = axes.into_iter().map(|axis| super::tensor::axis(axis, rank)).collect::<Result<Vec<_>, _>>()?;
         axes.sort_unstable();
         axes.dedup();

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use super::fault::Fault;
+use super::{bounds::room, fault::Fault};
 
-/// How many values a tensor may have: more is a broken or hostile model, not a batch of rows.
+/// How many values a tensor may have, a constant of a model too: more is a broken or hostile model.
 pub(crate) const LIMIT: usize = 1 << 28;
+
+/// How many bytes a text takes that was made for itself, nearly, and as many as a number has when it becomes one.
+pub(crate) const TEXT: usize = 48;
 
 /// The type of a tensor's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +56,7 @@ pub enum Values {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
     shape: Vec<usize>,
-    data: Values,
+    contents: Values,
 }
 
 /// What a tensor may hold.
@@ -61,7 +64,7 @@ pub(crate) trait Element: Clone + PartialEq + Send + Sync + 'static {
     const TYPE: Type;
     /// What fills a tensor that nothing else does.
     fn zero() -> Self;
-    fn of(data: &Values) -> Option<&[Self]>;
+    fn of(contents: &Values) -> Option<&[Self]>;
     fn wrap(values: Vec<Self>) -> Values;
 }
 
@@ -72,8 +75,8 @@ macro_rules! element {
             fn zero() -> Self {
                 $zero
             }
-            fn of(data: &Values) -> Option<&[Self]> {
-                if let Values::$variant(values) = data { Some(values) } else { None }
+            fn of(contents: &Values) -> Option<&[Self]> {
+                if let Values::$variant(values) = contents { Some(values) } else { None }
             }
             fn wrap(values: Vec<Self>) -> Values {
                 Values::$variant(values)
@@ -133,6 +136,16 @@ impl Type {
             11 => Self::F64,
             _ => return None,
         })
+    }
+
+    /// How many bytes a value takes; of a text, what refers to it.
+    pub const fn width(self) -> usize {
+        match self {
+            Self::F32 | Self::I32 => 4,
+            Self::F64 | Self::I64 => 8,
+            Self::I8 | Self::U8 | Self::Bool => 1,
+            Self::Text => size_of::<Arc<str>>(),
+        }
     }
 
     /// As NumPy calls it, and so does MLflow.
@@ -204,11 +217,11 @@ impl Tensor {
     ///
     /// # Errors
     /// When the shape asks for another number of values, or for too many.
-    pub fn new(shape: Vec<usize>, data: Values) -> Result<Self, Fault> {
-        if size(&shape)? != data.len() {
-            return Err(Fault::new(format!("{} values do not make a tensor of shape {shape:?}", data.len())));
+    pub fn new(shape: Vec<usize>, contents: Values) -> Result<Self, Fault> {
+        if size(&shape)? != contents.len() {
+            return Err(Fault::new(format!("{} values do not make a tensor of shape {shape:?}", contents.len())));
         }
-        Ok(Self { shape, data })
+        Ok(Self { shape, contents })
     }
 
     pub(crate) fn of<T: Element>(shape: Vec<usize>, values: Vec<T>) -> Result<Self, Fault> {
@@ -216,11 +229,11 @@ impl Tensor {
     }
 
     pub(crate) fn scalar<T: Element>(value: T) -> Self {
-        Self { shape: Vec::new(), data: T::wrap(vec![value]) }
+        Self { shape: Vec::new(), contents: T::wrap(vec![value]) }
     }
 
     pub(crate) fn row<T: Element>(values: Vec<T>) -> Self {
-        Self { shape: vec![values.len()], data: T::wrap(values) }
+        Self { shape: vec![values.len()], contents: T::wrap(values) }
     }
 
     /// The length of each dimension; none for a scalar.
@@ -230,32 +243,33 @@ impl Tensor {
 
     /// The values.
     pub const fn contents(&self) -> &Values {
-        &self.data
+        &self.contents
     }
 
     /// The values, taken out.
     pub fn into_contents(self) -> Values {
-        self.data
+        self.contents
     }
 
     /// The type of the values.
     pub const fn kind(&self) -> Type {
-        self.data.kind()
+        self.contents.kind()
     }
 
     /// How many values there are.
     pub fn len(&self) -> usize {
-        self.data.len()
+        self.contents.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.data.is_empty()
+        self.contents.is_empty()
     }
 
     /// The values of a type that the plan has checked.
     pub(crate) fn values<T: Element>(&self) -> Result<&[T], Fault> {
-        T::of(&self.data).ok_or_else(|| Fault::new(format!("a tensor of {} stands where {} belongs", self.kind().name(), T::TYPE.name())))
+        T::of(&self.contents)
+            .ok_or_else(|| Fault::new(format!("a tensor of {} stands where {} belongs", self.kind().name(), T::TYPE.name())))
     }
 
     /// Rows and columns, as the `ai.onnx.ml` operators see a tensor: one dimension is one row.
@@ -269,14 +283,14 @@ impl Tensor {
     }
 
     pub(crate) fn with_shape(&self, shape: Vec<usize>) -> Result<Self, Fault> {
-        Self::new(shape, self.data.clone())
+        Self::new(shape, self.contents.clone())
     }
 }
 
 /// How many values a shape asks for, within bounds. Empty dimensions count as one for the bound, so that strides cannot overflow.
 pub(crate) fn size(shape: &[usize]) -> Result<usize, Fault> {
     let most = shape.iter().try_fold(1_usize, |size, dim| size.checked_mul((*dim).max(1)).filter(|size| *size <= LIMIT));
-    let most = most.ok_or_else(|| Fault::new(format!("a tensor of shape {shape:?} is too large")))?;
+    let most = most.ok_or_else(|| Fault::large(format!("a tensor of shape {shape:?} is too large")))?;
     Ok(if shape.contains(&0) { 0 } else { most })
 }
 
@@ -300,7 +314,7 @@ pub(crate) struct View {
 impl View {
     /// Copies what the view shows. Every view is made from a shape, so its places exist; one that does not is a fault, not a panic.
     pub(crate) fn copy<T: Clone>(&self, values: &[T]) -> Result<Vec<T>, Fault> {
-        let total = size(&self.shape)?;
+        let total = room::<T>(&self.shape)?;
         let mut out = Vec::with_capacity(total);
         if total == 0 {
             return Ok(out);
@@ -364,7 +378,7 @@ pub(crate) fn zip<A: Element, B: Element, C: Element>(left: &Tensor, right: &Ten
         return Tensor::of(left.shape.clone(), a.iter().zip(b).map(|(a, b)| join(a, b)).collect());
     }
     let shape = broadcast(&left.shape, &right.shape)?;
-    size(&shape)?;
+    room::<C>(&shape)?;
     let values = match (a, b) {
         (a, [b]) if shape == left.shape => a.iter().map(|a| join(a, b)).collect(),
         ([a], b) if shape == right.shape => b.iter().map(|b| join(a, b)).collect(),

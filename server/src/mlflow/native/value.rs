@@ -56,20 +56,20 @@ impl Value {
 
     /// How many values it holds.
     pub(crate) fn len(&self) -> usize {
+        self.tensors().map(Tensor::len).sum()
+    }
+
+    fn tensors(&self) -> std::slice::Iter<'_, Tensor> {
         match self {
-            Self::Tensor(tensor) => tensor.len(),
-            Self::Maps(maps) => maps.rows.len(),
-            Self::Sequence(tensors) => tensors.iter().map(Tensor::len).sum(),
+            Self::Tensor(tensor) => std::slice::from_ref(tensor).iter(),
+            Self::Maps(maps) => std::slice::from_ref(&maps.rows).iter(),
+            Self::Sequence(tensors) => tensors.iter(),
         }
     }
 
     /// How many bytes its values take.
     pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Self::Tensor(tensor) => tensor.contents().bytes(),
-            Self::Maps(maps) => maps.rows.contents().bytes(),
-            Self::Sequence(tensors) => tensors.iter().map(|tensor| tensor.contents().bytes()).sum(),
-        }
+        self.tensors().map(|tensor| tensor.contents().bytes()).sum()
     }
 }
 

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::mlflow::native::{Labels, Maps, Tensor, Value, Values};
+use super::refusal::Refusal;
+use crate::mlflow::native::{Labels, MOST_BYTES, Maps, Tensor, Value, Values};
 
 /// What a model answers.
 #[derive(Debug)]
@@ -26,11 +27,14 @@ pub(super) struct Explained {
     pub(super) rows: usize,
 }
 
-/// Text that grows.
+/// Text that grows, up to what an answer may have; what would come after that is left out.
 struct Out(Vec<u8>);
 
 /// `{"predictions": …}`.
-pub(super) fn write(answer: &Answer<'_>, is_table: bool, rows: usize) -> Vec<u8> {
+///
+/// # Errors
+/// When it is longer than an answer may be.
+pub(super) fn write(answer: &Answer<'_>, is_table: bool, rows: usize) -> Result<Vec<u8>, Refusal> {
     let mut out = Out(Vec::with_capacity(64 + rows * 24));
     out.text(r#"{"predictions":"#);
     match answer {
@@ -40,10 +44,14 @@ pub(super) fn write(answer: &Answer<'_>, is_table: bool, rows: usize) -> Vec<u8>
         Answer::Explained(explained) => out.explained(explained),
     }
     out.text("}");
-    out.0
+    if out.is_full() { Err(Refusal::too_large()) } else { Ok(out.0) }
 }
 
 impl Out {
+    fn is_full(&self) -> bool {
+        self.0.len() > MOST_BYTES
+    }
+
     fn text(&mut self, text: &str) {
         self.0.extend_from_slice(text.as_bytes());
     }
@@ -57,6 +65,9 @@ impl Out {
     fn list<T>(&mut self, items: impl IntoIterator<Item = T>, mut write: impl FnMut(&mut Self, T)) {
         self.text("[");
         for (at, item) in items.into_iter().enumerate() {
+            if self.is_full() {
+                break;
+            }
             if at > 0 {
                 self.text(",");
             }
@@ -66,6 +77,9 @@ impl Out {
     }
 
     fn key(&mut self, at: usize, name: &str) {
+        if self.is_full() {
+            return;
+        }
         self.text(if at > 0 { "," } else { "" });
         self.put(name);
         self.text(":");
@@ -224,5 +238,26 @@ fn has_rows(value: &Value, rows: usize) -> bool {
         Value::Tensor(tensor) => of(tensor),
         Value::Maps(maps) => of(&maps.rows),
         Value::Sequence(tensors) => tensors.iter().all(of),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_has_an_end() {
+        let label: Arc<str> = "x".repeat(MOST_BYTES / 8).into();
+        let answer = |rows: usize| {
+            let labels = Arc::new(Labels::Texts(vec![Arc::clone(&label)]));
+            let rows = Tensor::new(vec![rows, 1], Values::F32(vec![1.0; rows])).unwrap();
+            Answer::Outputs(vec![("y", Value::Maps(Maps { labels, rows }))])
+        };
+        assert!(write(&answer(2), true, 2).unwrap().len() > MOST_BYTES / 4);
+        // Were all of it written, it would not fit into memory.
+        let told = String::from_utf8(write(&answer(1 << 20), true, 1 << 20).unwrap_err().body()).unwrap();
+        assert!(told.contains("send fewer rows at a time"), "{told}");
     }
 }

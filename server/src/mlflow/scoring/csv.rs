@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    grid::{Cell, Grid, MOST_CELLS},
+    grid::{Cell, Grid, MOST_CELLS, dense},
     refusal::Refusal,
     request::{Input, Request},
 };
@@ -29,11 +29,24 @@ pub(super) fn read(body: &[u8]) -> Result<Request<'_>, Refusal> {
     let mut rest = Rest { text: text.strip_prefix('\u{feff}').unwrap_or(text), line: 1 };
     let mut names = Vec::new();
     rest.row(usize::MAX, |name| names.push(name))?.ok_or_else(|| malformed("it has no row of names"))?;
-    let (mut cells, mut rows) = (Vec::new(), 0);
-    while rest.row(names.len(), |field| cells.push(if field.is_empty() { Cell::Null } else { Cell::Raw(field) }))?.is_some() {
+    let (mut cells, mut rows, mut nulls) = (Vec::new(), 0, 0);
+    let mut has_index = false;
+    loop {
+        let before = cells.len();
+        // Where the first row has one field more than there are names, pandas takes the first of each for the row's own name.
+        let most = names.len() + usize::from(has_index || rows == 0);
+        if rest.row(most, |field| cells.push(if field.is_empty() { Cell::Null } else { Cell::Raw(field) }))?.is_none() {
+            break;
+        }
+        has_index |= rows == 0 && cells.len() > names.len();
+        if has_index {
+            cells.remove(before);
+        }
         rows += 1;
         // A row may end before its last fields.
+        nulls += (rows * names.len()).saturating_sub(cells.len());
         cells.resize(rows * names.len(), Cell::Null);
+        dense(cells.len(), nulls)?;
         if cells.len() > MOST_CELLS {
             return Err(malformed(&format!("it has more than {MOST_CELLS} fields; send fewer rows at a time")));
         }
@@ -139,6 +152,7 @@ mod tests {
             ("a,b\n,2\n1\n", vec!["a", "b"], vec!["Null", "2", "1", "Null"]),
             ("\"a,x\",b\n\"say \"\"hi\"\"\",\"two\nlines\"\r\n", vec!["a,x", "b"], vec!["say \"hi\"", "two\nlines"]),
             ("a,b\n1,\n", vec!["a", "b"], vec!["1", "Null"]),
+            ("a,b\n9,1,2\n8,3\n", vec!["a", "b"], vec!["1", "2", "3", "Null"]),
             ("a\n", vec!["a"], vec![]),
         ] {
             let (names, cells) = (names.iter().map(ToString::to_string).collect(), cells.iter().map(ToString::to_string).collect());

@@ -8,7 +8,7 @@ use super::{
     refusal::Refusal,
 };
 use crate::mlflow::{
-    native::{Fault, Model, Tensor, Values, trees},
+    native::{Fault, Model, Stop, Tensor, Values, trees},
     onnx::Session,
 };
 
@@ -46,39 +46,41 @@ pub(super) enum TreeAnswer {
 }
 
 impl Engine {
-    /// Predicts; with what each feature adds, if that is asked for.
+    /// Predicts, unless it is told to stop; with what each feature adds, if that is asked for.
     ///
     /// # Errors
     /// When the model fails, or cannot explain itself.
-    pub(super) fn answer(&self, feed: &mut Feed, explain: bool) -> Result<Answer<'_>, Refusal> {
+    pub(super) fn answer(&self, feed: &mut Feed, explain: bool, stop: &Stop) -> Result<Answer<'_>, Refusal> {
         match self {
             Self::Graph(_) | Self::Runtime(_) if explain => Err(cannot_explain(UNTOLD)),
             Self::Graph(model) => {
                 let tensors = mem::take(&mut feed.tensors);
                 let named = model.inputs().iter().map(|port| port.name.as_str()).zip(tensors).collect();
-                let values = model.run(named).map_err(|fault| failed(&fault, feed.rows))?;
+                let values = model.run(named, stop).map_err(|fault| failed(&fault, feed.rows))?;
                 Ok(Answer::Outputs(model.outputs().iter().map(|(name, _)| name.as_str()).zip(values).collect()))
             }
             Self::Runtime(session) => {
                 let values = session.run(&feed.tensors).map_err(|fault| failed(&fault, feed.rows))?;
                 Ok(Answer::Outputs(values))
             }
-            Self::Trees(trees) => trees.answer(feed, explain),
+            Self::Trees(trees) => trees.answer(feed, explain, stop),
         }
     }
 }
 
 impl Trees {
-    fn answer(&self, feed: &Feed, explain: bool) -> Result<Answer<'_>, Refusal> {
+    fn answer(&self, feed: &Feed, explain: bool, stop: &Stop) -> Result<Answer<'_>, Refusal> {
         let Some(Values::F64(rows)) = feed.tensors.first().map(Tensor::contents) else {
             return Err(Refusal::failed(&"its input is none of its own"));
         };
-        let scores = self.model.predict(rows).map_err(|fault| failed(&fault, feed.rows))?;
+        let scores = self.model.predict(rows, stop).map_err(|fault| failed(&fault, feed.rows))?;
         let predictions = self.shape(scores, feed.rows).map_err(|fault| failed(&fault, feed.rows))?;
         if !explain {
             return Ok(Answer::Array(predictions));
         }
-        let contributions = self.model.contributions(rows).map_err(|fault| cannot_explain(&fault.to_string()))?;
+        let contributions = self.model.contributions(rows, stop);
+        let refused = |fault: Fault| if fault.is_large() { Refusal::too_large() } else { cannot_explain(&fault.to_string()) };
+        let contributions = contributions.map_err(refused)?;
         let names = self.model.feature_names();
         let named = |at: usize| names.get(at).map_or_else(|| format!("f{at}"), Clone::clone);
         let features = (0..self.model.features()).map(named).collect();
@@ -98,7 +100,9 @@ impl Trees {
                 Tensor::new(vec![rows], Values::I64(scores.chunks_exact(outputs).map(likeliest).collect()))
             }
             // Several labels at once, which NumPy keeps as floating numbers.
-            TreeAnswer::Class => Tensor::new(shape, Values::F64(scores.iter().map(|score| f64::from(u8::from(*score > 0.5))).collect())),
+            TreeAnswer::Class => {
+                Tensor::new(shape, Values::F64(scores.iter().map(|score| f64::from(u8::from(is_likely(*score)))).collect()))
+            }
         }
     }
 
@@ -106,9 +110,15 @@ impl Trees {
     fn classes(&self, scores: &[f64]) -> Vec<i64> {
         match self.model.task() {
             trees::Task::Multiclass => scores.iter().map(|class| *class as i64).collect(),
-            _ => scores.iter().map(|score| i64::from(*score > 0.5)).collect(),
+            _ => scores.iter().map(|score| i64::from(is_likely(*score))).collect(),
         }
     }
+}
+
+/// Whether a class is likelier than not. The library compares what it answers, 32 bits.
+#[expect(clippy::cast_possible_truncation, reason = "on purpose")]
+fn is_likely(score: f64) -> bool {
+    score as f32 > 0.5
 }
 
 /// The first of the greatest.
@@ -124,13 +134,27 @@ fn likeliest(scores: &[f64]) -> i64 {
     i64::try_from(best).unwrap_or_default()
 }
 
-/// Nothing to predict is the caller's fault, if it is one.
+/// Nothing to predict is the caller's fault, if it is one, and so is too much.
 fn failed(fault: &Fault, rows: usize) -> Refusal {
-    if rows == 0 { Refusal::bad("Invalid input. There are no rows to predict") } else { Refusal::failed(fault) }
+    match rows {
+        _ if fault.is_large() => Refusal::too_large(),
+        0 => Refusal::bad("Invalid input. There are no rows to predict"),
+        _ => Refusal::failed(fault),
+    }
 }
 
 fn cannot_explain(why: &str) -> Refusal {
     Refusal::unfit(format!(
         "Invalid parameters found: Failed to validate type and shape for 'explain': the model cannot explain itself: {why}"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_likely;
+
+    #[test]
+    fn a_tie_of_singles_is_no_class() {
+        assert!(!is_likely(0.5) && !is_likely(0.5 + 1e-9) && is_likely(0.500_000_1));
+    }
 }

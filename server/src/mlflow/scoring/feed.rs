@@ -9,7 +9,7 @@ use super::{
     request::{Input, Request},
     want::{Want, Why, put, zeros},
 };
-use crate::mlflow::native::{Tensor, Values};
+use crate::mlflow::native::{MOST_BYTES, Tensor, Values};
 
 const UNNAMED: &str = "Invalid input. Failed to parse input data. This model contains an un-named model signature which expects a single \
                        n-dimensional array or a single value as input, and not an object of them";
@@ -59,6 +59,11 @@ impl Plan {
 
     fn table(&self, fields: &[Field], input: &Input<'_>, rows: usize) -> Result<Vec<Tensor>, Refusal> {
         let places = places(fields, input)?;
+        // A value that is sent once may stand in every row.
+        let bytes = self.ports.iter().zip(&self.widths).map(|(port, width)| rows.saturating_mul(width * port.kind.width()));
+        if bytes.fold(0, usize::saturating_add) > MOST_BYTES {
+            return Err(Refusal::too_large());
+        }
         let mut values: Vec<Values> = self.ports.iter().zip(&self.widths).map(|(port, width)| zeros(port.kind, rows * width)).collect();
         for (at, (field, place)) in fields.iter().zip(places).enumerate() {
             let Some((port, start)) = field.goes else { continue };
@@ -141,13 +146,15 @@ fn places(fields: &[Field], input: &Input<'_>) -> Result<Vec<Option<usize>>, Ref
     if count == fields.len() && fields.iter().enumerate().all(|(at, field)| field.name.as_deref() == name(at)) {
         return Ok((0..count).map(Some).collect());
     }
-    let mut known: HashMap<&str, usize> = HashMap::with_capacity(count);
+    let mut known: HashMap<&str, (usize, bool)> = HashMap::with_capacity(count);
     for (at, name) in (0..count).filter_map(|at| Some((at, name(at)?))) {
-        if known.insert(name, at).is_some() {
-            return Err(Refusal::bad("Invalid input. Two columns have the same name"));
-        }
+        known.entry(name).and_modify(|(_, is_double)| *is_double = true).or_insert((at, false));
     }
-    let found: Vec<Option<usize>> = fields.iter().map(|field| known.get(field.name.as_deref()?).copied()).collect();
+    let found = fields.iter().map(|field| match field.name.as_deref().and_then(|name| known.get(name)) {
+        Some((_, true)) => Err(Refusal::bad("Invalid input. Two columns have the same name")),
+        place => Ok(place.map(|(at, _)| *at)),
+    });
+    let found = found.collect::<Result<Vec<_>, _>>()?;
     let missing = fields.iter().zip(&found).filter(|(field, found)| field.is_required && found.is_none());
     let missing: Vec<&str> = missing.filter_map(|(field, _)| field.name.as_deref()).collect();
     if missing.is_empty() { Ok(found) } else { Err(missing_inputs(&missing)) }

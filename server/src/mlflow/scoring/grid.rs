@@ -12,6 +12,12 @@ use super::refusal::Refusal;
 
 /// How many values a request may hold: they take more room than their text.
 pub(super) const MOST_CELLS: usize = 1 << 22;
+/// How many nulls may stand for what rows leave out: so many, and so many more for each value that is sent.
+const FREE_NULLS: usize = 1 << 14;
+const NULLS_EACH: usize = 8;
+/// What is said of more.
+const SPARSE: &str = "Invalid input. The rows leave out nearly all of their columns; send the columns that the model has, and null where \
+                      it has no value";
 /// How deep lists may nest, as in NumPy.
 const DEEPEST: usize = 32;
 
@@ -41,7 +47,14 @@ pub(super) struct Grid<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     first: RefCell<Option<Refusal>>,
+    /// Values, and the nulls among them that nobody sent.
     cells: Slot<usize>,
+    nulls: Slot<usize>,
+}
+
+/// Checks how many of the values are nulls that nobody sent: they take room that no body stands for.
+pub(super) fn dense(cells: usize, nulls: usize) -> Result<(), Refusal> {
+    if nulls <= (cells - nulls).saturating_mul(NULLS_EACH).saturating_add(FREE_NULLS) { Ok(()) } else { Err(Refusal::bad(SPARSE)) }
 }
 
 impl Trouble {
@@ -64,6 +77,13 @@ impl Trouble {
             return Ok(());
         }
         Err(self.raise(Refusal::bad(format!("Invalid input. There are more than {MOST_CELLS} values; send fewer rows at a time"))))
+    }
+
+    /// Counts nulls that nobody sent.
+    fn count_nulls<E: Error>(&self, more: usize) -> Result<(), E> {
+        self.count(more)?;
+        self.nulls.set(self.nulls.get() + more);
+        dense(self.cells.get(), self.nulls.get()).map_err(|refusal| self.raise(refusal))
     }
 }
 
@@ -103,7 +123,7 @@ impl<'a> Growing<'a> {
         if *self.leaf.get_or_insert(1) != 1 {
             return Err(seed.ragged());
         }
-        seed.trouble.count(more)?;
+        seed.trouble.count_nulls(more)?;
         self.grid.cells.resize(self.grid.cells.len() + more, Cell::Null);
         Ok(())
     }

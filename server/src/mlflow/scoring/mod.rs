@@ -30,9 +30,14 @@ use bytes::Bytes;
 use http::StatusCode;
 
 pub use self::load::{Beyond, Unfit};
-use self::{engine::Engine, plan::Plan, refusal::Refusal, request::Request};
-use super::{model_file::ModelFile, signature::Signature};
-use crate::dialect::scoring::without_python_tokens;
+use self::{engine::Engine, feed::Feed, plan::Plan, refusal::Refusal, request::Request};
+pub use super::native::Stop;
+use super::{
+    model_file::ModelFile,
+    native::{Tensor, Type},
+    signature::Signature,
+};
+use crate::dialect::scoring::without_nan;
 
 /// A model of an MLflow folder that is answered in this process, from any number of threads.
 #[derive(Debug)]
@@ -41,6 +46,13 @@ pub struct Native {
     plan: Plan,
     signature: Option<Signature>,
     bytes: u64,
+}
+
+/// A request that is read and laid out for the model.
+#[derive(Debug)]
+pub struct Ask {
+    feed: Feed,
+    explain: bool,
 }
 
 /// The answer to a scoring request.
@@ -62,17 +74,30 @@ impl Native {
         Ok(Self { engine: loaded.engine, plan: loaded.plan, signature: file.signature.clone(), bytes: loaded.bytes })
     }
 
-    /// Answers a scoring request as MLflow's server would. It computes, and waits for nothing.
-    pub fn answer(&self, content_type: Option<&str>, body: &[u8]) -> Scored {
-        let answered = match Media::of(content_type) {
+    /// Answers a scoring request as MLflow's server would. It computes, and waits for nothing; told to stop, it fails.
+    pub fn answer(&self, content_type: Option<&str>, body: &[u8], stop: &Stop) -> Scored {
+        self.read(content_type, body).map_or_else(|refused| refused, |ask| self.predict(ask, stop))
+    }
+
+    /// Reads a request and lays it out for the model, which takes time by the length of the body.
+    ///
+    /// # Errors
+    /// The answer to what the model cannot be given.
+    pub fn read(&self, content_type: Option<&str>, body: &[u8]) -> Result<Ask, Scored> {
+        let ask = match Media::of(content_type) {
             Ok(Media::Json) => self.json(body),
-            Ok(Media::Csv) => csv::read(body).and_then(|request| self.predict(&request)),
+            Ok(Media::Csv) => csv::read(body).and_then(|request| self.ask(&request)),
             Err(refusal) => Err(refusal),
         };
-        match answered {
-            Ok(body) => Scored { status: StatusCode::OK, body: body.into() },
-            Err(refusal) => Scored { status: refusal.status, body: refusal.body().into() },
-        }
+        ask.map_err(Scored::from)
+    }
+
+    /// Answers what was read, which takes what time the model needs; told to stop, it fails.
+    pub fn predict(&self, ask: Ask, stop: &Stop) -> Scored {
+        let Ask { mut feed, explain } = ask;
+        let answered = self.engine.answer(&mut feed, explain, stop);
+        let written = answered.and_then(|answer| answer::write(&answer, feed.is_table, feed.rows));
+        written.map_or_else(Scored::from, |body| Scored { status: StatusCode::OK, body: body.into() })
     }
 
     /// About how many bytes of memory it takes.
@@ -85,25 +110,35 @@ impl Native {
         self.signature.as_ref()
     }
 
-    fn json(&self, body: &[u8]) -> Result<Vec<u8>, Refusal> {
-        let has = |token: &[u8]| memchr::memmem::find(body, token).is_some();
-        match request::read(body) {
-            Ok(request) => self.predict(&request),
-            // Python writes NaN where it has no number. An infinity is a number, which JSON cannot say.
-            Err(_) if has(b"NaN") && !has(b"Infinity") => {
-                let legal = without_python_tokens(body);
-                request::read(&legal).and_then(|request| self.predict(&request))
-            }
-            Err(refusal) => Err(refusal),
-        }
+    fn json(&self, body: &[u8]) -> Result<Ask, Refusal> {
+        let refusal = match request::read(body) {
+            Ok(request) => return self.ask(&request),
+            Err(refusal) => refusal,
+        };
+        // Python writes NaN where it has no number. An infinity is a number, which JSON cannot say.
+        let has_nan = memchr::memmem::find(body, b"NaN").is_some();
+        let legal = has_nan.then(|| without_nan(body)).flatten().ok_or(refusal)?;
+        request::read(&legal).and_then(|request| self.ask(&request))
     }
 
-    fn predict(&self, request: &Request<'_>) -> Result<Vec<u8>, Refusal> {
+    fn ask(&self, request: &Request<'_>) -> Result<Ask, Refusal> {
         let declared = self.signature.as_ref().and_then(|signature| signature.params.as_deref());
         let explain = params::explain(request.params.as_ref(), declared)?;
-        let mut feed = self.plan.feed(request)?;
-        let answer = self.engine.answer(&mut feed, explain)?;
-        Ok(answer::write(&answer, feed.is_table, feed.rows))
+        Ok(Ask { feed: self.plan.feed(request)?, explain })
+    }
+}
+
+impl Ask {
+    /// How many values the model is given, where its time hangs on that; `None` where it may take any.
+    pub fn values(&self) -> Option<usize> {
+        let is_even = !self.explain && self.feed.tensors.iter().all(|tensor| tensor.kind() != Type::Text);
+        is_even.then(|| self.feed.tensors.iter().map(Tensor::len).sum())
+    }
+}
+
+impl From<Refusal> for Scored {
+    fn from(refusal: Refusal) -> Self {
+        Self { status: refusal.status, body: refusal.body().into() }
     }
 }
 

@@ -37,6 +37,11 @@ impl Refusal {
         Self { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, code: "BAD_REQUEST", message: message.into() }
     }
 
+    /// One call would take more than one may.
+    pub(super) fn too_large() -> Self {
+        Self::bad("Invalid input. The model would need too much memory for so much at once; send fewer rows at a time")
+    }
+
     /// The model failed at values that its signature allows. Why may repeat them, and so is for the log only.
     pub(super) fn failed(why: &impl std::fmt::Display) -> Self {
         tracing::debug!(%why, "a model in this process failed");

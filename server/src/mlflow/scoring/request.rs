@@ -103,7 +103,9 @@ impl<'de> Visitor<'de> for Body<'_> {
                 "dataframe_records" => Form::Records,
                 "instances" | "inputs" => Form::Tensors,
                 "params" => {
-                    params = entries.next_value::<Option<Value>>()?;
+                    if params.replace(entries.next_value::<Option<Value>>()?).is_some() {
+                        return Err(self.trouble.raise(Refusal::bad("Invalid input. `params` stands there twice")));
+                    }
                     continue;
                 }
                 _ => {
@@ -118,7 +120,7 @@ impl<'de> Visitor<'de> for Body<'_> {
             found = Some((input, form));
         }
         match found {
-            Some((input, form)) => Ok(Request { input, is_table: form != Form::Tensors, params }),
+            Some((input, form)) => Ok(Request { input, is_table: form != Form::Tensors, params: params.flatten() }),
             None => Err(self.trouble.raise(Refusal::bad(format!("{ONE_FORM}. Received dictionary with none of them.")))),
         }
     }

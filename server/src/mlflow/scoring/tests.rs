@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Beyond, Native, Scored, Unfit};
+use super::{Beyond, Native, Scored, Stop, Unfit};
 use crate::{
     config::fixture::Fake,
     dialect::{Dialect as _, Quirks, Settings, Target, scoring::SCORING, templated::Templates},
@@ -69,7 +69,7 @@ fn load(folder: &Path) -> Result<Native, Unfit> {
 }
 
 fn check(model: &Native, case: &Case) -> Result<(), String> {
-    let scored = model.answer(Some(&case.media), case.body.as_bytes());
+    let scored = model.answer(Some(&case.media), case.body.as_bytes(), &Stop::default());
     let body: Value = serde_json::from_slice(&scored.body).map_err(|error| format!("no JSON: {error}"))?;
     let wanted = case.status.unwrap_or(case.mlflow.status);
     if scored.status != wanted {
@@ -216,7 +216,7 @@ fn an_unknown_operator_is_named_with_what_would_help() {
 }
 
 fn answer(name: &str, media: Option<&str>, body: &str) -> (u16, String) {
-    let scored = load(&golden(name)).unwrap().answer(media, body.as_bytes());
+    let scored = load(&golden(name)).unwrap().answer(media, body.as_bytes(), &Stop::default());
     (scored.status.as_u16(), String::from_utf8(scored.body.to_vec()).unwrap())
 }
 
@@ -299,12 +299,84 @@ fn requests_are_bounded() {
     let many = format!(r#"{{"inputs": [{}0]}}"#, "0,".repeat(super::grid::MOST_CELLS));
     let (status, text) = answer("onnx_one_column", Some("application/json"), &many);
     assert!(status == 400 && text.contains("more than 4194304 values"), "{status} {text}");
-    // Every record has a column of its own, which all the others lack.
-    let wide: Vec<String> = (0..3000).map(|at| format!(r#"{{"c{at}": 1}}"#)).collect();
-    let (status, text) = answer("onnx_one_column", Some("application/json"), &format!(r#"{{"dataframe_records": [{}]}}"#, wide.join(",")));
-    assert!(status == 400 && text.contains("more than 4194304 values"), "{status} {text}");
     let deep = format!(r#"{{"inputs": {}}}"#, "[".repeat(100_000));
     assert_eq!(answer("onnx_one_column", Some("application/json"), &deep).0, 400);
+}
+
+#[test]
+fn what_nobody_sent_is_bounded() {
+    let names: Vec<String> = (0..1400).map(|at| format!("c{at}")).collect();
+    let csv = format!("{}\n{}", names.join(","), "1\n".repeat(200));
+    let (status, text) = answer("onnx_zipmap", Some("text/csv"), &csv);
+    assert!(status == 400 && text.contains("leave out"), "{status} {text}");
+    // Every record has a column of its own, which all the others lack.
+    let wide: Vec<String> = (0..400).map(|at| format!(r#"{{"c{at}": 1}}"#)).collect();
+    let body = format!(r#"{{"dataframe_records": [{}]}}"#, wide.join(","));
+    let (status, text) = answer("onnx_zipmap", Some("application/json"), &body);
+    assert!(status == 400 && text.contains("leave out"), "{status} {text}");
+    // What is left out here and there is fine.
+    let (status, text) = answer("onnx_zipmap", Some("text/csv"), &format!("a,b,c,d\n{}", "1,2\n".repeat(2000)));
+    assert!(status == 200, "{text}");
+}
+
+#[test]
+fn explanations_are_bounded_before_they_are_computed() {
+    // Five values each for three classes.
+    let rows = vec!["[1,1,1,1]"; 280_000].join(",");
+    let body = format!(r#"{{"params": {{"explain": true}}, "dataframe_split": {{"columns": ["a","b","c","d"], "data": [{rows}]}}}}"#);
+    let (status, text) = answer("xgb_classes", Some("application/json"), &body);
+    assert!(status == 400 && text.contains("send fewer rows at a time"), "{status} {:?}", text.get(..200));
+}
+
+#[test]
+fn tables_that_pandas_reads_are_read() {
+    let ones = answer("xgb_booster", Some("text/csv"), "a,b,c,d\n1,2,3,4\n1,0,3,4\n");
+    assert_eq!(ones.0, 200, "{}", ones.1);
+    for same in ["a,b,c,d\nTrue,2,3,4\nTRUE,False,3,4\n", "a,b,c,d,e,e\n1,2,3,4,5,6\n1,0,3,4,5,6\n", "a,b,c,d\n0,1,2,3,4\n1,1,0,3,4\n"] {
+        assert_eq!(answer("xgb_booster", Some("text/csv"), same), ones, "{same}");
+    }
+    let split = r#"{"dataframe_split": {"columns": ["a", "b", "c", "d", "e", "e"], "data": [[1, 2, 3, 4, 5, 6], [1, 0, 3, 4, 5, 6]]}}"#;
+    assert_eq!(answer("xgb_booster", Some("application/json"), split), ones);
+    assert_eq!(answer("xgb_booster", Some("text/csv"), "a,b,c,d\n1,2,3,4\n0,1,2,3,4\n").0, 400);
+}
+
+#[test]
+fn tokens_of_python_in_texts_are_texts() {
+    let body = r#"{"dataframe_records": [{"a": NaN, "b": 1, "c": 1, "d": 1, "t": "Infinity War"}]}"#;
+    assert_eq!(answer("xgb_booster", Some("application/json"), body).0, 200);
+    let body = r#"{"dataframe_records": [{"a": NaN, "b": Infinity, "c": 1, "d": 1, "t": "War"}]}"#;
+    assert_eq!(answer("xgb_booster", Some("application/json"), body).0, 400);
+}
+
+#[test]
+fn whole_numbers_survive_the_way_into_narrow_inputs() {
+    let long = |text: &str| text.replace(r#""type": "double", "name": "a""#, r#""type": "long", "name": "a""#);
+    let model = changed("onnx_zipmap", "model.onnx", long, |bytes| bytes).unwrap();
+    let asked = |number: &str| {
+        let body = format!(r#"{{"dataframe_records": [{{"a": {number}, "b": 1, "c": 1, "d": 1}}]}}"#);
+        let scored = model.answer(Some("application/json"), body.as_bytes(), &Stop::default());
+        (scored.status.as_u16(), String::from_utf8(scored.body.to_vec()).unwrap())
+    };
+    assert_eq!(asked("16777216").0, 200);
+    for lost in ["16777217", "9007199254740993"] {
+        let (status, text) = asked(lost);
+        assert!(status == 400 && text.contains("column a") && !text.contains(lost), "{lost}: {status} {text}");
+    }
+}
+
+#[test]
+fn parameters_stand_once() {
+    let body = r#"{"params": {"explain": "bad"}, "inputs": [[1, 1, 1, 1]], "params": {}}"#;
+    let (status, text) = answer("xgb_booster", Some("application/json"), body);
+    assert!(status == 400 && text.contains("params"), "{status} {text}");
+}
+
+#[test]
+fn weights_beside_a_model_count() {
+    let size = |file: &str| fs::metadata(golden("onnx_beside").join(file)).unwrap().len();
+    let beside = fs::read_dir(golden("onnx_beside")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let beside = beside.into_iter().find(|name| name.ends_with(".data")).unwrap();
+    assert!(load(&golden("onnx_beside")).unwrap().bytes() > size("model.onnx") + size(&beside) / 2);
 }
 
 proptest::proptest! {
@@ -325,7 +397,7 @@ proptest::proptest! {
             let end = (start + cut).min(body.len());
             body.splice(start..end, piece.chars());
             let body: String = body.into_iter().collect();
-            let scored = native.answer(case["type"].as_str(), body.as_bytes());
+            let scored = native.answer(case["type"].as_str(), body.as_bytes(), &Stop::default());
             serde_json::from_slice::<serde::de::IgnoredAny>(&scored.body).unwrap();
             proptest::prop_assert!(scored.status != StatusCode::INTERNAL_SERVER_ERROR, "{body}: {:?}", scored.body);
             Ok(())

@@ -149,7 +149,9 @@ impl Want {
             Cell::Big(number) => Number::Real(*number as f64),
             Cell::Real(number) => Number::Real(*number),
             Cell::Raw(field) if NOTHING.contains(&field.as_ref()) => Number::Nothing,
-            Cell::Text(text) | Cell::Raw(text) => self.parse(text.trim())?,
+            // pandas takes a column of words of truth for truth values, which are numbers too.
+            Cell::Raw(field) => truth(field.trim()).map_or_else(|| self.parse(field.trim()), |truth| Ok(Number::Whole(truth.into())))?,
+            Cell::Text(text) => self.parse(text.trim())?,
         };
         match self {
             Self::Whole { least, most, .. } => whole(number, least, most),
@@ -159,16 +161,24 @@ impl Want {
     }
 
     fn parse(self, text: &str) -> Result<Number, Why> {
-        match (self, text) {
-            (Self::Bool, "True" | "true" | "TRUE") => return Ok(Number::Whole(1)),
-            (Self::Bool, "False" | "false" | "FALSE") => return Ok(Number::Whole(0)),
-            _ => {}
+        if self == Self::Bool
+            && let Some(truth) = truth(text)
+        {
+            return Ok(Number::Whole(truth.into()));
         }
         if let Ok(number) = text.parse() {
             return Ok(Number::Whole(number));
         }
         let real = text.parse::<f64>().ok().filter(|number| number.is_finite());
         real.map(Number::Real).ok_or(if matches!(self, Self::Whole { .. }) { Why::NotWhole } else { Why::NotNumber })
+    }
+}
+
+fn truth(word: &str) -> Option<bool> {
+    match word {
+        "True" | "true" | "TRUE" => Some(true),
+        "False" | "false" | "FALSE" => Some(false),
+        _ => None,
     }
 }
 
@@ -219,7 +229,7 @@ impl Lane for f64 {
     fn of(cell: &Cell<'_>, want: Want) -> Result<Self, Why> {
         let number = match want.number(cell)? {
             Number::Nothing => return if matches!(want, Want::Whole { .. }) { Err(Why::Null) } else { Ok(Self::NAN) },
-            Number::Whole(number) => number as Self,
+            Number::Whole(number) => kept(number, number as Self, want)?,
             Number::Real(number) => number,
         };
         if want == Want::Single { narrow(number).map(Self::from) } else { Ok(number) }
@@ -227,9 +237,20 @@ impl Lane for f64 {
 }
 
 impl Lane for f32 {
+    #[expect(clippy::cast_precision_loss, reason = "what a signature says to be whole is compared")]
     fn of(cell: &Cell<'_>, want: Want) -> Result<Self, Why> {
-        f64::of(cell, want).and_then(narrow)
+        match want.number(cell)? {
+            Number::Whole(number) if matches!(want, Want::Whole { .. }) => kept(number, f64::from(number as Self), want).and_then(narrow),
+            _ => f64::of(cell, want).and_then(narrow),
+        }
     }
+}
+
+/// What a whole number becomes in an input of floating numbers: itself, where the signature says that it is whole.
+fn kept(number: i64, becomes: f64, want: Want) -> Result<f64, Why> {
+    #[expect(clippy::cast_possible_truncation, reason = "an i128 holds every whole number that an i64 is rounded to")]
+    let is_kept = becomes as i128 == i128::from(number);
+    if is_kept || !matches!(want, Want::Whole { .. }) { Ok(becomes) } else { Err(Why::Lossy) }
 }
 
 /// 32 bits round; what is beyond their range is refused.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::mlflow::native::{
+    bounds::fits,
     fault::Fault,
     site::{Built, Site},
-    tensor::{Tensor, Type, Values},
+    tensor::{TEXT, Tensor, Type, Values},
 };
 
 pub(crate) fn cast(site: &Site<'_>) -> Result<Built, Fault> {
@@ -27,7 +28,8 @@ pub(crate) fn convert(tensor: &Tensor, to: Type) -> Result<Tensor, Fault> {
     if tensor.kind() == to {
         return Ok(tensor.clone());
     }
-    let data = match tensor.contents() {
+    fits(tensor.len().saturating_mul(if to == Type::Text { TEXT } else { to.width() }))?;
+    let contents = match tensor.contents() {
         Values::F32(values) => from_doubles(values.iter().map(|value| f64::from(*value)), to),
         Values::F64(values) => from_doubles(values.iter().copied(), to),
         Values::I64(values) => from_integers(values.iter().copied(), to),
@@ -37,7 +39,7 @@ pub(crate) fn convert(tensor: &Tensor, to: Type) -> Result<Tensor, Fault> {
         Values::Bool(values) => from_integers(values.iter().map(|value| i64::from(*value)), to),
         Values::Text(values) => from_texts(values, to)?,
     };
-    Tensor::new(tensor.shape().to_vec(), data)
+    Tensor::new(tensor.shape().to_vec(), contents)
 }
 
 fn from_doubles(values: impl Iterator<Item = f64>, to: Type) -> Values {
@@ -74,13 +76,17 @@ fn from_integers(values: impl Iterator<Item = i64>, to: Type) -> Values {
 }
 
 fn from_texts(values: &[Arc<str>], to: Type) -> Result<Values, Fault> {
-    let fault = |text: &str| Fault::new(format!("the text {text:?} is no {}", to.name()));
-    let integers = || values.iter().map(|text| text.trim().parse::<i64>().map_err(|_| fault(text))).collect::<Result<Vec<_>, _>>();
     Ok(match to {
-        Type::F32 => Values::F32(values.iter().map(|text| text.trim().parse().map_err(|_| fault(text))).collect::<Result<_, _>>()?),
-        Type::F64 => Values::F64(values.iter().map(|text| text.trim().parse().map_err(|_| fault(text))).collect::<Result<_, _>>()?),
-        _ => from_integers(integers()?.into_iter(), to),
+        Type::F32 => Values::F32(parsed(values, to)?),
+        Type::F64 => Values::F64(parsed(values, to)?),
+        _ => from_integers(parsed(values, to)?.into_iter(), to),
     })
+}
+
+/// The numbers that texts say. A fault tells which is none, not what it is: faults are logged.
+fn parsed<T: std::str::FromStr>(values: &[Arc<str>], to: Type) -> Result<Vec<T>, Fault> {
+    let number = |(at, text): (usize, &Arc<str>)| text.trim().parse().map_err(|_| Fault::new(format!("text {at} is no {}", to.name())));
+    values.iter().enumerate().map(number).collect()
 }
 
 /// A number as ONNX Runtime writes it, of either width: C's `%.8g`.

@@ -68,7 +68,7 @@ impl Transform {
         }
         match self {
             Self::None => {}
-            Self::Logistic if scores.len() > 1 || second == Second::Left => scores.iter_mut().for_each(|score| *score = sigmoid(*score)),
+            Self::Logistic if scores.len() > 1 => scores.iter_mut().for_each(|score| *score = sigmoid(*score)),
             Self::Softmax if scores.len() > 1 => soft(scores),
             Self::SoftmaxZero if scores.len() > 1 => soft_but_zero(scores),
             Self::Probit => scores.iter_mut().for_each(|score| *score = probit(*score)),

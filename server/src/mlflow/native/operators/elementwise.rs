@@ -189,7 +189,7 @@ pub(crate) fn clip(site: &Site<'_>) -> Result<Built, Fault> {
 
 pub(crate) fn arithmetic(site: &Site<'_>) -> Result<Built, Fault> {
     let name = site.node.operator.as_str();
-    for_type!(site.same_kind()?, site, number, T => Ok(match name {
+    for_type!(site.pair_kind()?, site, number, T => Ok(match name {
         "Add" => pair::<T, T>(|a, b| a.plus(*b)),
         "Sub" => pair::<T, T>(|a, b| a.minus(*b)),
         _ => pair::<T, T>(|a, b| a.times(*b)),
@@ -198,7 +198,7 @@ pub(crate) fn arithmetic(site: &Site<'_>) -> Result<Built, Fault> {
 
 pub(crate) fn divide(site: &Site<'_>) -> Result<Built, Fault> {
     let (is_rest, like_c) = (site.node.operator == "Mod", site.flag("fmod", false));
-    for_type!(site.same_kind()?, site, number, T => Ok(Built::one(T::TYPE, move |given| {
+    for_type!(site.pair_kind()?, site, number, T => Ok(Built::one(T::TYPE, move |given| {
         let (left, right) = (given.tensor(0)?, given.tensor(1)?);
         // Only integers have no answer here.
         if right.values::<T>()?.iter().any(|value| T::zero().over(*value).is_none()) {

@@ -3,10 +3,11 @@
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 
 use crate::mlflow::native::{
+    bounds::room,
     fault::Fault,
     operators::cast::convert,
     site::{Built, Site},
-    tensor::{Element, Tensor, Type, size},
+    tensor::{Element, Tensor, Type},
     value::{Kind, Labels, Maps, Value},
 };
 
@@ -73,7 +74,7 @@ fn hot<T: Key>(categories: &[T], accepts_unknown: bool, kind: Type, site: &Site<
         let tensor = convert(given.tensor(0)?, kind)?;
         let mut shape = tensor.shape().to_vec();
         shape.push(count);
-        let mut out = vec![0.0_f32; size(&shape)?];
+        let mut out = vec![0.0_f32; room::<f32>(&shape)?];
         for (at, value) in tensor.values::<T>()?.iter().enumerate() {
             match places.get(&value.code()) {
                 Some(place) => out[at * count + place] = 1.0,

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 
 use crate::mlflow::native::{
+    bounds::{Stop, room},
     fault::Fault,
     operators::{
         cast::convert,
         classes::{NUMBERS, Second, Transform, best, doubles, singles},
     },
-    site::{Built, Site},
-    tensor::{Element, Tensor, Type, size},
+    site::{Built, Given, Site},
+    tensor::{Element, Tensor, Type},
     trees::{Aggregate, Forest, Mode, NestedSpec, Real, Spec},
     value::{Kind, Labels, Value},
 };
@@ -47,11 +48,12 @@ impl Trees {
     }
 
     /// How many rows there are, and the scores of each.
-    fn score(&self, tensor: &Tensor) -> Result<(usize, Vec<f64>), Fault> {
+    fn score(&self, given: &Given<'_>) -> Result<(usize, Vec<f64>), Fault> {
+        let (tensor, stop) = (given.tensor(0)?, given.stop);
         match self {
-            Self::Single(forest) if tensor.kind() != Type::F32 => score(forest, &convert(tensor, Type::F32)?),
-            Self::Single(forest) => score(forest, tensor),
-            Self::Double(forest) => score(forest, tensor),
+            Self::Single(forest) if tensor.kind() != Type::F32 => score(forest, &convert(tensor, Type::F32)?, stop),
+            Self::Single(forest) => score(forest, tensor, stop),
+            Self::Double(forest) => score(forest, tensor, stop),
         }
     }
 }
@@ -76,10 +78,10 @@ fn keep<T>(values: &mut Vec<T>, is_kept: &[bool]) {
     values.retain(|_| kept.next().copied().unwrap_or_default());
 }
 
-fn score<T: Real + Element>(forest: &Forest<T>, tensor: &Tensor) -> Result<(usize, Vec<f64>), Fault> {
+fn score<T: Real + Element>(forest: &Forest<T>, tensor: &Tensor, stop: &Stop) -> Result<(usize, Vec<f64>), Fault> {
     let (rows, width) = tensor.matrix()?;
-    let mut scores = vec![T::default(); size(&[rows, forest.outputs()])?];
-    forest.score(tensor.values::<T>()?, width, &mut scores)?;
+    let mut scores = vec![T::default(); room::<f64>(&[rows, forest.outputs()])?];
+    forest.score(tensor.values::<T>()?, width, &mut scores, stop)?;
     Ok((rows, scores.into_iter().map(Real::to_f64).collect()))
 }
 
@@ -96,7 +98,7 @@ pub(crate) fn regressor(site: &Site<'_>) -> Result<Built, Fault> {
     let transform = Transform::read(site)?;
     let trees = Trees::new(site, Spec { outputs, aggregate, ..spec(site, "target")? })?;
     Ok(Built::one(Type::F32, move |given| {
-        let (rows, scores) = trees.score(given.tensor(0)?)?;
+        let (rows, scores) = trees.score(given)?;
         singles(rows, outputs, &transformed(scores, outputs, transform, Second::Left))
     }))
 }
@@ -109,7 +111,7 @@ pub(crate) fn ensemble(site: &Site<'_>) -> Result<Built, Fault> {
     let (outputs, transform) = (spec.outputs, Transform::numbered(site)?);
     let trees = Trees::nested(site, &spec)?;
     Ok(Built::one(kind, move |given| {
-        let (rows, scores) = trees.score(given.tensor(0)?)?;
+        let (rows, scores) = trees.score(given)?;
         let scores = transformed(scores, outputs, transform, Second::Left);
         match kind {
             Type::F64 => Tensor::of(vec![rows, outputs], scores),
@@ -123,10 +125,15 @@ pub(crate) fn classifier(site: &Site<'_>) -> Result<Built, Fault> {
     let (labels, transform) = (Labels::read(site, "classlabels_strings", "classlabels_int64s")?, Transform::read(site)?);
     let classes = labels.len();
     let mut spec = Spec { outputs: classes, ..spec(site, "class")? };
+    let is_plain = spec.leaf_outputs.iter().all(|output| *output == 0) && spec.base_values.len() < 2 && transform != Transform::Probit;
+    // In any other form ONNX Runtime leaves a score unset, or answers a number that is none of the labels.
+    if classes < 2 || (classes == 2 && !is_plain) {
+        return Err(site.fault("of two classes is supported where all `class_ids` are 0, with one base value at most, and not for fewer"));
+    }
     let margin = margin(&mut spec);
     let (outputs, trees) = (spec.outputs, Trees::new(site, spec)?);
     Ok(Built::many(vec![Kind::Tensor(labels.kind()), Kind::Tensor(Type::F32)], move |given| {
-        let (rows, scores) = trees.score(given.tensor(0)?)?;
+        let (rows, scores) = trees.score(given)?;
         let chosen: Vec<usize> = match margin {
             Some(margin) => scores.iter().map(|score| usize::from(*score > margin.above)).collect(),
             None => scores.chunks_exact(outputs).map(best).collect(),
@@ -136,16 +143,12 @@ pub(crate) fn classifier(site: &Site<'_>) -> Result<Built, Fault> {
     }))
 }
 
-/// Where all leaves of two classes are of one, they vote on one score: a probability if no weight is negative, else a margin.
+/// Of two classes, leaves vote on one score, the second's: a probability if no weight is negative, else a margin.
 fn margin(spec: &mut Spec) -> Option<Margin> {
-    let first = *spec.leaf_outputs.first()?;
-    if spec.outputs != 2 || spec.leaf_outputs.iter().any(|output| *output != first) {
+    if spec.outputs != 2 {
         return None;
     }
     spec.outputs = 1;
-    spec.leaf_outputs.fill(0);
-    // Of two it is the second's that counts, whichever class the leaves name.
-    spec.base_values = spec.base_values.last().copied().into_iter().collect();
     let is_probability = spec.leaf_weights.iter().all(|weight| *weight >= 0.0);
     Some(if is_probability { Margin { above: 0.5, second: Second::Rest } } else { Margin { above: 0.0, second: Second::Opposite } })
 }

@@ -1,10 +1,11 @@
 //! Linear models: weights times features.
 
 use crate::mlflow::native::{
+    bounds::room,
     fault::Fault,
     operators::classes::{NUMBERS, Second, Transform, best, doubles, singles},
-    site::{Built, Site},
-    tensor::{Tensor, Type},
+    site::{Built, Given, Site},
+    tensor::Type,
     value::{Kind, Labels, Value},
 };
 
@@ -27,14 +28,17 @@ impl Weights {
     }
 
     /// Calls `with` for each row with its scores.
-    fn score(&self, tensor: &Tensor, mut with: impl FnMut(&mut Vec<f64>)) -> Result<usize, Fault> {
+    fn score(&self, given: &Given<'_>, mut with: impl FnMut(&mut Vec<f64>)) -> Result<usize, Fault> {
+        let tensor = given.tensor(0)?;
         let (rows, columns) = tensor.matrix()?;
         if columns != self.features {
             return Err(Fault::new(format!("{columns} features are given, {} are needed", self.features)));
         }
+        room::<f64>(&[rows, self.weights.len() / self.features])?;
         let values = doubles(tensor)?;
         let mut scores = Vec::with_capacity(self.weights.len() / self.features + 1);
         for row in values.chunks_exact(columns) {
+            given.stop.check()?;
             scores.clear();
             let weights = self.weights.chunks_exact(self.features).enumerate();
             scores.extend(weights.map(|(at, weights)| {
@@ -53,7 +57,7 @@ pub(crate) fn regressor(site: &Site<'_>) -> Result<Built, Fault> {
     let (weights, transform) = (Weights::read(site, targets)?, Transform::read(site)?);
     Ok(Built::one(Type::F32, move |given| {
         let mut out = Vec::new();
-        let rows = weights.score(given.tensor(0)?, |scores| {
+        let rows = weights.score(given, |scores| {
             transform.apply(scores, Second::Left);
             out.extend_from_slice(scores);
         })?;
@@ -76,7 +80,7 @@ pub(crate) fn classifier(site: &Site<'_>) -> Result<Built, Fault> {
     let second = if targets == 1 { Second::Rest } else { Second::Left };
     Ok(Built::many(vec![Kind::Tensor(labels.kind()), Kind::Tensor(Type::F32)], move |given| {
         let (mut out, mut chosen) = (Vec::new(), Vec::new());
-        let rows = weights.score(given.tensor(0)?, |scores| {
+        let rows = weights.score(given, |scores| {
             chosen.push(if scores.len() == 1 { usize::from(scores[0] > 0.0) } else { best(scores) });
             transform.apply(scores, second);
             out.extend_from_slice(scores);

@@ -8,12 +8,12 @@ use crate::mlflow::native::{
 };
 
 pub(crate) fn equal(site: &Site<'_>) -> Result<Built, Fault> {
-    for_type!(site.same_kind()?, any, T => Ok(pair::<T, bool>(|a, b| a == b)))
+    for_type!(site.pair_kind()?, any, T => Ok(pair::<T, bool>(|a, b| a == b)))
 }
 
 pub(crate) fn order(site: &Site<'_>) -> Result<Built, Fault> {
     let name = site.node.operator.as_str();
-    for_type!(site.same_kind()?, site, number, T => Ok(match name {
+    for_type!(site.pair_kind()?, site, number, T => Ok(match name {
         "Less" => pair::<T, bool>(|a, b| a < b),
         "LessOrEqual" => pair::<T, bool>(|a, b| a <= b),
         "Greater" => pair::<T, bool>(|a, b| a > b),
@@ -23,7 +23,7 @@ pub(crate) fn order(site: &Site<'_>) -> Result<Built, Fault> {
 
 pub(crate) fn both(site: &Site<'_>) -> Result<Built, Fault> {
     let name = site.node.operator.as_str();
-    for_type!(site.same_kind()?, site, [Bool = bool], T => Ok(match name {
+    for_type!(site.pair_kind()?, site, [Bool = bool], T => Ok(match name {
         "And" => pair::<T, bool>(|a, b| *a && *b),
         "Or" => pair::<T, bool>(|a, b| *a || *b),
         _ => pair::<T, bool>(|a, b| a != b),

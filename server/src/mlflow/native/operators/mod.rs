@@ -23,6 +23,10 @@ use super::{
     site::{Built, Site},
 };
 
+/// What broadcast along an axis of its own before version 7. Without one they did as they do now.
+const BROADCAST: [&str; 11] = ["Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Less", "Greater"];
+const BROADCASTS: i64 = 7;
+
 type Build = fn(&Site<'_>) -> Result<Built, Fault>;
 
 /// Operators that hand on their input as it is.
@@ -42,6 +46,10 @@ pub(crate) fn build(domain: &str, site: &Site<'_>) -> Result<Built, Fault> {
         let called = if domain.is_empty() { name.to_owned() } else { format!("{domain}.{name}") };
         Fault::new(format!("operator {called} is not supported"))
     })?;
+    let is_old = domain.is_empty() && site.version < BROADCASTS && BROADCAST.contains(&name);
+    if is_old && site.attribute("axis").is_some() {
+        return Err(site.fault("with `axis` is not supported"));
+    }
     build(site)
 }
 

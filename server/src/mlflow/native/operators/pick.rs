@@ -1,6 +1,7 @@
 //! Operators that cut tensors, join them and pick values by their places.
 
 use crate::mlflow::native::{
+    bounds::room,
     fault::Fault,
     operators::elementwise::INDICES,
     site::{Built, Given, Site},
@@ -25,7 +26,7 @@ pub(crate) fn joined<T: Element>(tensors: &[&Tensor], at: i64) -> Result<Tensor,
     }
     let mut shape = first.shape().to_vec();
     shape[at] = tensors.iter().map(|tensor| tensor.shape()[at]).sum();
-    let total = size(&shape)?;
+    let total = room::<T>(&shape)?;
     let outer: usize = shape[..at].iter().product();
     let parts = tensors
         .iter()
@@ -162,7 +163,7 @@ pub(crate) fn gather(site: &Site<'_>) -> Result<Built, Fault> {
         let values = tensor.values::<T>()?;
         let inner: usize = tensor.shape()[at + 1..].iter().product();
         let block = inner * tensor.shape()[at];
-        let mut picked = Vec::with_capacity(size(&shape)?);
+        let mut picked = Vec::with_capacity(room::<T>(&shape)?);
         if !places.is_empty() && inner > 0 {
             for outer in values.chunks_exact(block.max(1)) {
                 places.iter().for_each(|place| picked.extend_from_slice(&outer[place * inner..(place + 1) * inner]));
@@ -245,8 +246,11 @@ pub(crate) fn gather_nested(site: &Site<'_>) -> Result<Built, Fault> {
     for_type!(site.kind_of(0)?, any, T => Ok(Built::one(T::TYPE, move |given| {
         let (tensor, indices) = (given.tensor(0)?, given.tensor(1)?);
         let (starts, length, shape) = blocks(tensor.shape(), indices)?;
+        room::<T>(&shape)?;
         let values = tensor.values::<T>()?;
-        Tensor::of(shape, starts.into_iter().flat_map(|start| values[start..start + length].iter().cloned()).collect())
+        // Of a tensor without values there are places, but nothing at them.
+        let block = |start: usize| values.get(start..start + length).unwrap_or_default().iter().cloned();
+        Tensor::of(shape, starts.into_iter().flat_map(block).collect())
     })))
 }
 
@@ -285,7 +289,7 @@ pub(crate) fn one_hot(site: &Site<'_>) -> Result<Built, Fault> {
         let at = axis(at, shape.len() + 1)?;
         let inner: usize = shape[at..].iter().product();
         shape.insert(at, depth);
-        let mut out: Vec<T> = picked(std::slice::from_ref(off), std::iter::repeat_n(&0, size(&shape)?));
+        let mut out: Vec<T> = picked(std::slice::from_ref(off), std::iter::repeat_n(&0, room::<T>(&shape)?));
         for (flat, index) in given.ints(0)?.into_iter().enumerate() {
             // What is out of range is off everywhere.
             if let Ok(hot) = axis(index, depth) {
@@ -347,7 +351,7 @@ pub(crate) fn pad(site: &Site<'_>) -> Result<Built, Fault> {
         };
         let longer = |dim: usize| tensor.shape()[dim].checked_add(pads[dim])?.checked_add(pads[rank + dim]);
         let shape = (0..rank).map(longer).collect::<Option<Vec<_>>>().ok_or_else(|| Fault::new("the padding is too large"))?;
-        let mut out = vec![fill; size(&shape)?];
+        let mut out = vec![fill; room::<T>(&shape)?];
         let (own, wide) = (strides(tensor.shape()), strides(&shape));
         for (flat, value) in tensor.values::<T>()?.iter().enumerate() {
             let place: usize = (0..rank).map(|dim| (flat / own[dim] % tensor.shape()[dim] + pads[dim]) * wide[dim]).sum();

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::mlflow::native::{
+    bounds::room,
     fault::Fault,
     operators::elementwise::{INDICES, Number},
     site::{Built, Given, Site},
@@ -22,7 +23,9 @@ pub(crate) fn reduce(site: &Site<'_>) -> Result<Built, Fault> {
             let rank = tensor.shape().len();
             let axes = axes.of(given, rank)?.filter(|axes| !axes.is_empty());
             if axes.is_none() && is_noop {
-                return Ok(tensor.clone());
+                // Nothing is taken together, so that each value is folded alone.
+                let values = tensor.values::<T>()?.iter().map(|value| fold(std::slice::from_ref(value)));
+                return Tensor::of(tensor.shape().to_vec(), values.collect());
             }
             let axes = axes.unwrap_or_else(|| (0..rank).collect());
             let kept: Vec<usize> = (0..rank).filter(|axis| !axes.contains(axis)).collect();
@@ -94,24 +97,24 @@ fn best<T: Number>(values: &[T], order: Ordering) -> T {
 }
 
 /// The values along an axis, one lane after the other.
-struct Lanes {
+pub(crate) struct Lanes {
     outer: usize,
     length: usize,
     inner: usize,
 }
 
 impl Lanes {
-    fn new(shape: &[usize], axis: usize) -> Self {
+    pub(crate) fn new(shape: &[usize], axis: usize) -> Self {
         Self { outer: shape[..axis].iter().product(), length: shape[axis], inner: shape[axis + 1..].iter().product() }
     }
 
     /// Where each lane begins; its values are `inner` apart.
-    fn starts(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn starts(&self) -> impl Iterator<Item = usize> {
         let (block, inner) = (self.length * self.inner, self.inner);
         (0..self.outer).flat_map(move |outer| (0..inner).map(move |at| outer * block + at))
     }
 
-    fn places(&self, start: usize) -> impl DoubleEndedIterator<Item = usize> {
+    pub(crate) fn places(&self, start: usize) -> impl DoubleEndedIterator<Item = usize> {
         let inner = self.inner;
         (0..self.length).map(move |at| start + at * inner)
     }
@@ -220,7 +223,7 @@ pub(crate) fn top(site: &Site<'_>) -> Result<Built, Fault> {
         let count = wanted(given, fixed, lanes.length)?;
         let mut shape = tensor.shape().to_vec();
         shape[at] = count;
-        let total = super::super::tensor::size(&shape)?;
+        let total = room::<T>(&shape)?;
         let (mut best, mut indices) = (vec![T::zero(); total], vec![0_i64; total]);
         let out = Lanes::new(&shape, at);
         for (start, to) in lanes.starts().zip(out.starts()) {

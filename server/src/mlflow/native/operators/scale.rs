@@ -1,14 +1,16 @@
 //! What prepares numbers for a model: scaling, filling holes, picking and gathering columns.
 
 use crate::mlflow::native::{
+    bounds::room,
     fault::Fault,
     operators::{
         classes::{NUMBERS, doubles},
         elementwise::Number,
         pick::picked,
+        reduce::Lanes,
     },
     site::{Built, Site},
-    tensor::{Element, Tensor, Type, for_type},
+    tensor::{Element, Tensor, Type, axis, for_type},
 };
 
 pub(crate) fn scaler(site: &Site<'_>) -> Result<Built, Fault> {
@@ -51,22 +53,25 @@ pub(crate) fn normalizer(site: &Site<'_>) -> Result<Built, Fault> {
     }))
 }
 
-/// Since version 22 of ONNX's own operators: along any axis, and absolute values only.
+/// Lanes along an axis, each as long as one; those of zeros stay.
 pub(crate) fn unit(site: &Site<'_>) -> Result<Built, Fault> {
     let order = site.int("p").unwrap_or(2);
-    if site.int("axis").unwrap_or(-1) != -1 && site.int("axis") != Some(1) || !matches!(order, 1 | 2) {
-        return Err(site.fault("is supported for p 1 or 2 along the last of two axes only"));
+    if !matches!(order, 1 | 2) {
+        return Err(site.fault("is supported for p 1 or 2 only"));
     }
+    let at = site.int("axis").unwrap_or(-1);
     for_type!(site.kind_of(0)?, site, real, T => Ok(Built::one(T::TYPE, move |given| {
         let tensor = given.tensor(0)?;
-        let columns = tensor.shape().last().copied().unwrap_or(1).max(1);
-        let mut out = Vec::with_capacity(tensor.len());
-        for row in tensor.values::<T>()?.chunks_exact(columns) {
-            let sum: f64 = row.iter().map(|value| if order == 1 { value.to_double().abs() } else { value.to_double().powi(2) }).sum();
-            let norm = if order == 1 { sum } else { sum.sqrt() };
-            out.extend(row.iter().map(|value| if norm == 0.0 { T::zero() } else { T::from_double(value.to_double() / norm) }));
+        let lanes = Lanes::new(tensor.shape(), axis(at, tensor.shape().len())?);
+        let mut values = tensor.values::<T>()?.to_vec();
+        for start in lanes.starts() {
+            let sizes = lanes.places(start).map(|place| values[place].to_double().abs());
+            let norm = if order == 1 { sizes.sum::<f64>() } else { sizes.map(|size| size * size).sum::<f64>().sqrt() };
+            for place in lanes.places(start) {
+                values[place] = if norm == 0.0 { T::zero() } else { T::from_double(values[place].to_double() / norm) };
+            }
         }
-        Tensor::of(tensor.shape().to_vec(), out)
+        Tensor::of(tensor.shape().to_vec(), values)
     })))
 }
 
@@ -120,7 +125,7 @@ pub(crate) fn features(site: &Site<'_>) -> Result<Built, Fault> {
         let tensors = given.tensors()?;
         let rows = tensors.first().map_or(Ok((0, 0)), |tensor| tensor.matrix())?.0;
         let total = widths.iter().try_fold(0_usize, |sum, width| sum.checked_add(*width)).unwrap_or(usize::MAX);
-        let count = crate::mlflow::native::tensor::size(&[rows, total])?;
+        let count = room::<f32>(&[rows, total])?;
         let mut out = vec![0.0_f32; count];
         let mut start = 0;
         for (tensor, width) in tensors.iter().zip(&widths) {

@@ -1,6 +1,7 @@
 //! Operators with graphs within: Scan, which runs one per row, and If. And sequences of tensors.
 
 use crate::mlflow::native::{
+    bounds::{fits, room},
     fault::Fault,
     operators::pick::joined,
     plan::{Ground, Plan},
@@ -51,7 +52,7 @@ pub(crate) fn branch(site: &Site<'_>) -> Result<Built, Fault> {
     }
     Ok(Built::many(yes.kinds().to_vec(), move |given| {
         let taken = (1..given.values.len()).map(|at| given.value(at).cloned()).collect::<Result<_, _>>()?;
-        if given.single::<bool>(0)? { yes.run(taken) } else { no.run(taken) }
+        if given.single::<bool>(0)? { yes.run(taken, given.stop) } else { no.run(taken, given.stop) }
     }))
 }
 
@@ -64,19 +65,28 @@ fn run(plan: &Plan, states: usize, scanned: usize, given: &Given<'_>) -> Result<
         return Err(Fault::new("the tensors to scan are not equally long"));
     }
     let mut state: Vec<Value> = first.iter().map(|tensor| Value::Tensor((*tensor).clone())).collect();
-    let mut rows: Vec<Vec<Tensor>> = plan.kinds()[states..].iter().map(|_| Vec::with_capacity(count)).collect();
+    let mut rows: Vec<Vec<Tensor>> = plan.kinds()[states..].iter().map(|_| Vec::new()).collect();
     for at in 0..count {
         let mut inputs = std::mem::take(&mut state);
         for tensor in scanned {
             inputs.push(Value::Tensor(row(tensor, at)?));
         }
         inputs.extend(taken.iter().cloned());
-        let mut outputs = plan.run(inputs)?;
+        let mut outputs = plan.run(inputs, given.stop)?;
         let out = outputs.split_off(states);
         state = outputs;
         for (rows, value) in rows.iter_mut().zip(out) {
             let Value::Tensor(tensor) = value else { return Err(Fault::new("the body's output is no tensor")) };
+            if rows.first().is_some_and(|first| first.shape() != tensor.shape()) {
+                return Err(Fault::new("the rows of the answer are not equally long"));
+            }
             rows.push(tensor);
+        }
+        if at == 0 {
+            // The rows to come are like the first.
+            let row = |tensor: &Tensor| size_of::<Tensor>() + tensor.len() * tensor.kind().width();
+            let bytes: usize = rows.iter().flatten().map(row).sum();
+            fits(bytes.saturating_mul(count))?;
         }
     }
     for (kind, rows) in plan.kinds()[states..].iter().zip(rows) {
@@ -96,11 +106,8 @@ fn stacked(kind: Kind, rows: &[Tensor]) -> Result<Tensor, Fault> {
     let Kind::Tensor(kind) = kind else { return Err(Fault::new("the body's output is no tensor")) };
     let own = rows.first().map_or(&[][..], Tensor::shape);
     let shape: Vec<usize> = [rows.len()].iter().chain(own).copied().collect();
-    if rows.iter().any(|row| row.shape() != own) {
-        return Err(Fault::new("the rows of the answer are not equally long"));
-    }
     for_type!(kind, any, T => {
-        let mut values: Vec<T> = Vec::with_capacity(super::super::tensor::size(&shape)?);
+        let mut values: Vec<T> = Vec::with_capacity(room::<T>(&shape)?);
         for row in rows {
             values.extend_from_slice(row.values::<T>()?);
         }

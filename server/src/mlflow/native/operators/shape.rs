@@ -1,6 +1,7 @@
 //! Operators that make tensors or change their shapes, values untouched.
 
 use crate::mlflow::native::{
+    bounds::room,
     fault::Fault,
     operators::{
         elementwise::{INDICES, Number},
@@ -32,7 +33,7 @@ pub(crate) fn filled(site: &Site<'_>) -> Result<Built, Fault> {
     }
     for_type!(value.kind(), any, T => Ok(Built::one(T::TYPE, move |given| {
         let shape = lengths(&given.ints(0)?)?;
-        let places = std::iter::repeat_n(&0, size(&shape)?);
+        let places = std::iter::repeat_n(&0, room::<T>(&shape)?);
         Tensor::of(shape, picked(value.values::<T>()?, places))
     })))
 }
@@ -194,7 +195,7 @@ pub(crate) fn range(site: &Site<'_>) -> Result<Built, Fault> {
         if !count.is_finite() || delta == T::zero() {
             return Err(Fault::new("the range has no end"));
         }
-        let count = size(&[usize::try_from(i64::from_double(count)).unwrap_or(0)])?;
+        let count = room::<T>(&[usize::try_from(i64::from_double(count)).unwrap_or(0)])?;
         let values = std::iter::successors(Some(start), |value| Some(value.plus(delta)));
         Ok(Tensor::row(values.take(count).collect()))
     })))

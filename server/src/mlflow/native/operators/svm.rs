@@ -1,13 +1,14 @@
 //! Support vector machines, as libsvm and liblinear leave them.
 
 use crate::mlflow::native::{
+    bounds::room,
     fault::Fault,
     operators::{
         classes::{NUMBERS, Second, Transform, best, doubles, singles},
         elementwise::Number,
     },
-    site::{Built, Site},
-    tensor::{Tensor, Type},
+    site::{Built, Given, Site},
+    tensor::Type,
     value::{Kind, Labels, Value},
 };
 
@@ -75,14 +76,17 @@ impl Vectors {
         }));
     }
 
-    /// Calls `with` for each row with its likenesses.
-    fn each(&self, tensor: &Tensor, mut with: impl FnMut(&[f64])) -> Result<usize, Fault> {
+    /// Calls `with` for each row with its likenesses, of which so many scores are made.
+    fn each(&self, given: &Given<'_>, scores: usize, mut with: impl FnMut(&[f64])) -> Result<usize, Fault> {
+        let tensor = given.tensor(0)?;
         let (rows, columns) = tensor.matrix()?;
         if columns != self.features {
             return Err(Fault::new(format!("{columns} features are given, {} are needed", self.features)));
         }
+        room::<f64>(&[rows, scores])?;
         let mut likeness = Vec::with_capacity(self.vectors.len() / self.features);
         for row in doubles(tensor)?.chunks_exact(columns) {
+            given.stop.check()?;
             self.compare(row, &mut likeness);
             with(&likeness);
         }
@@ -108,7 +112,7 @@ pub(crate) fn regressor(site: &Site<'_>) -> Result<Built, Fault> {
     }
     Ok(Built::one(Type::F32, move |given| {
         let mut out = Vec::new();
-        let rows = vectors.each(given.tensor(0)?, |likeness| {
+        let rows = vectors.each(given, 1, |likeness| {
             let score = likeness.iter().zip(&coefficients).map(|(a, b)| a * b).sum::<f64>() + rho;
             out.push(match is_one_class {
                 true if score > 0.0 => 1.0,
@@ -132,7 +136,7 @@ pub(crate) fn classifier(site: &Site<'_>) -> Result<Built, Fault> {
     let (is_pair, columns) = (labels.len() == 2, machine.columns(labels.len()));
     Ok(Built::many(kinds, move |given| {
         let (mut out, mut chosen) = (Vec::new(), Vec::new());
-        let rows = machine.vectors.each(given.tensor(0)?, |likeness| {
+        let rows = machine.vectors.each(given, columns, |likeness| {
             let (class, mut scores) = machine.decide(likeness);
             chosen.push(class);
             transform.apply(&mut scores, if is_pair { second } else { Second::Left });

@@ -1,19 +1,23 @@
 //! Operators on texts: cases and stop words, tokens, and counting n-grams.
 
 use std::{
+    cell::Cell,
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
 use crate::mlflow::native::{
+    bounds::{Stop, fits, room},
     fault::Fault,
     operators::tokens::Expression,
     site::{Built, Site},
-    tensor::{Tensor, Type, size, zip},
+    tensor::{TEXT, Tensor, Type, zip},
 };
 
 /// What an empty answer has instead of nothing: ONNX Runtime knows no tensor of no texts here.
 const EMPTY: &str = "";
+/// How much of an expression is told of that is not supported.
+const SHOWN: usize = 80;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Case {
@@ -66,7 +70,14 @@ pub(crate) fn concat(site: &Site<'_>) -> Result<Built, Fault> {
     site.expect(0, &[Type::Text])?;
     site.expect(1, &[Type::Text])?;
     Ok(Built::one(Type::Text, |given| {
-        zip::<Arc<str>, Arc<str>, Arc<str>>(given.tensor(0)?, given.tensor(1)?, |a, b| format!("{a}{b}").into())
+        let length = Cell::new(0_usize);
+        let joined = zip::<Arc<str>, Arc<str>, Arc<str>>(given.tensor(0)?, given.tensor(1)?, |a, b| {
+            length.set(length.get().saturating_add(a.len() + b.len()));
+            // A long text may stand beside many: nothing more is made once it is too much.
+            if fits(length.get()).is_ok() { format!("{a}{b}").into() } else { EMPTY.into() }
+        })?;
+        fits(length.get())?;
+        Ok(joined)
     }))
 }
 
@@ -74,7 +85,9 @@ pub(crate) fn concat(site: &Site<'_>) -> Result<Built, Fault> {
 pub(crate) fn tokenize(site: &Site<'_>) -> Result<Built, Fault> {
     site.expect(0, &[Type::Text])?;
     let (separators, found) = (site.texts("separators")?, site.text("tokenexp")?);
-    let read = |text: &str| Expression::read(text).ok_or_else(|| site.fault(format!("with the expression `{text}` is not supported")));
+    let shown = |text: &str| text.chars().take(SHOWN).collect::<String>();
+    let read =
+        |text: &str| Expression::read(text).ok_or_else(|| site.fault(format!("with the expression `{}` is not supported", shown(text))));
     let is_split = found.is_none();
     let expressions = match found {
         Some(found) => vec![read(found)?],
@@ -86,23 +99,26 @@ pub(crate) fn tokenize(site: &Site<'_>) -> Result<Built, Fault> {
     let has_marks = site.flag("mark", false);
     Ok(Built::one(Type::Text, move |given| {
         let tensor = given.tensor(0)?;
-        let cut = |text: &Arc<str>| {
+        let (mut rows, mut count, mut longest) = (Vec::new(), 0_usize, 0);
+        for text in tensor.values::<Arc<str>>()? {
+            given.stop.check()?;
             let mut tokens = if is_split { split(text, &expressions) } else { expressions[0].find(text) };
             tokens.retain(|token| token.chars().count() >= shortest);
             if has_marks {
                 tokens.insert(0, "\u{2}");
                 tokens.push("\u{3}");
             }
-            tokens.into_iter().map(Arc::<str>::from).collect::<Vec<_>>()
-        };
-        let rows: Vec<_> = tensor.values::<Arc<str>>()?.iter().map(cut).collect();
-        let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
+            count += tokens.len();
+            fits(count.saturating_mul(TEXT))?;
+            longest = longest.max(tokens.len());
+            rows.push(tokens);
+        }
         let mut shape = tensor.shape().to_vec();
         shape.push(longest);
-        let mut out = Vec::with_capacity(size(&shape)?);
+        let mut out: Vec<Arc<str>> = Vec::with_capacity(room::<Arc<str>>(&shape)?);
         for row in rows {
             let missing = longest - row.len();
-            out.extend(row);
+            out.extend(row.into_iter().map(Arc::from));
             out.extend(std::iter::repeat_n(&padding, missing).cloned());
         }
         Tensor::of(shape, out)
@@ -153,15 +169,20 @@ pub(crate) fn grams(site: &Site<'_>) -> Result<Built, Fault> {
             [rows, columns] => (rows, columns),
             ref shape => return Err(Fault::new(format!("shape {shape:?} is neither a row nor rows of tokens"))),
         };
-        let known: Vec<Option<usize>> = match tensor.kind() {
-            Type::Text => {
-                tensor.values::<Arc<str>>()?.iter().map(|text| grams.tokens.get(&Token::Text(Arc::clone(text))).copied()).collect()
-            }
-            _ => given.ints(0)?.into_iter().map(|number| grams.tokens.get(&Token::Number(number)).copied()).collect(),
+        let (texts, numbers): (&[Arc<str>], _) = match tensor.kind() {
+            Type::Text => (tensor.values()?, Vec::new()),
+            _ => (&[], given.ints(0)?),
         };
-        let mut out = vec![0.0_f32; size(&[rows, grams.columns])?];
+        let token = |at: usize| match texts.get(at) {
+            Some(text) => Token::Text(Arc::clone(text)),
+            None => Token::Number(numbers[at]),
+        };
+        let mut out = vec![0.0_f32; room::<f32>(&[rows, grams.columns])?];
+        let mut known = Vec::with_capacity(columns);
         for (row, out) in out.chunks_exact_mut(grams.columns).enumerate() {
-            grams.count(&known[row * columns..(row + 1) * columns], out);
+            known.clear();
+            known.extend((row * columns..(row + 1) * columns).map(|at| grams.tokens.get(&token(at)).copied()));
+            grams.count(&known, out, given.stop)?;
         }
         Tensor::of(if tensor.shape().len() < 2 { vec![grams.columns] } else { vec![rows, grams.columns] }, out)
     }))
@@ -186,7 +207,7 @@ impl Grams {
         };
         let places: Option<Vec<usize>> = site.ints("ngram_indexes").iter().map(|at| usize::try_from(*at).ok()).collect();
         let places = places.filter(|places| !places.is_empty()).ok_or_else(|| site.fault("has no ngram_indexes"))?;
-        let columns = size(&[places.iter().max().map_or(0, |most| most.saturating_add(1))])?;
+        let columns = room::<f32>(&[places.iter().max().map_or(0, |most| most.saturating_add(1))])?;
         let weights = site.floats("weights");
         if !weights.is_empty() && weights.len() != places.len() || shortest == 0 || longest < shortest {
             return Err(site.fault("has weights or lengths that do not go together"));
@@ -237,9 +258,10 @@ impl Grams {
         self.places[node] = Some(place);
     }
 
-    fn count(&self, row: &[Option<usize>], out: &mut [f32]) {
+    fn count(&self, row: &[Option<usize>], out: &mut [f32], stop: &Stop) -> Result<(), Fault> {
         // More than the row is long, a skip finds nothing but single tokens, which count once.
         for skip in 0..=self.skips.min(row.len()) {
+            stop.check()?;
             for start in 0..row.len() {
                 let mut node = 0;
                 for (length, token) in (1..=self.longest).zip(row[start..].iter().step_by(skip + 1)) {
@@ -258,5 +280,6 @@ impl Grams {
             }
             Mode::Both => out.iter_mut().enumerate().for_each(|(at, count)| *count *= self.weights[at]),
         }
+        Ok(())
     }
 }

@@ -1,22 +1,21 @@
 //! The regular expressions of tokenizers: a run of single characters or classes of them, each repeated. No groups, no alternatives.
 
-use std::collections::HashSet;
+use std::fmt::{self, Write as _};
+
+use regex::{Regex, RegexBuilder};
 
 /// The most repetitions that an expression may spell out.
 const MOST: usize = 1000;
+/// The most single characters, classes and edges.
+const MOST_PARTS: usize = 256;
+/// How many bytes an expression may take to be matched.
+const MOST_COMPILED: usize = 1 << 21;
 
-/// An expression that is matched as RE2 does: from the left, greedily.
+/// An expression that is matched as RE2 does: from the left, greedily, in time by the length of the text.
 #[derive(Debug)]
 pub(crate) struct Expression {
-    parts: Vec<Part>,
-}
-
-#[derive(Debug)]
-enum Part {
-    /// Characters of a class, so many at least and at most.
-    Run { class: Class, least: usize, most: usize },
-    /// The edge of a word.
-    Edge,
+    /// None for the empty one.
+    regex: Option<Regex>,
 }
 
 /// A set of characters.
@@ -31,8 +30,13 @@ impl Class {
         Self { ranges: ranges.to_vec(), is_negated: false }
     }
 
-    fn has(&self, letter: char) -> bool {
-        self.ranges.iter().any(|(first, last)| (*first..=*last).contains(&letter)) != self.is_negated
+    /// The same set, as the library writes it.
+    fn write(&self, pattern: &mut String) {
+        pattern.push_str(if self.is_negated { "[^" } else { "[" });
+        for (first, last) in &self.ranges {
+            push(pattern, format_args!(r"\x{{{:x}}}-\x{{{:x}}}", u32::from(*first), u32::from(*last)));
+        }
+        pattern.push(']');
     }
 }
 
@@ -46,6 +50,11 @@ fn named(name: char) -> Option<Class> {
     });
     class.is_negated = name.is_ascii_uppercase();
     Some(class)
+}
+
+fn push(pattern: &mut String, piece: fmt::Arguments<'_>) {
+    // A String takes every piece.
+    pattern.write_fmt(piece).ok();
 }
 
 fn escaped(letter: char) -> Option<char> {
@@ -62,13 +71,17 @@ impl Expression {
     /// Reads an expression; `None` when it is of a form that is not known here.
     pub(crate) fn read(text: &str) -> Option<Self> {
         let letters: Vec<char> = text.strip_prefix("(?u)").unwrap_or(text).chars().collect();
-        let (mut rest, mut parts) = (letters.as_slice(), Vec::new());
+        let (mut rest, mut parts, mut pattern) = (letters.as_slice(), 0, String::new());
         while let Some((first, after)) = rest.split_first() {
             rest = after;
+            parts += 1;
+            if parts > MOST_PARTS {
+                return None;
+            }
             let class = match first {
                 '\\' if rest.first() == Some(&'b') => {
                     rest = &rest[1..];
-                    parts.push(Part::Edge);
+                    pattern.push_str(r"(?-u:\b)");
                     continue;
                 }
                 '\\' => {
@@ -82,71 +95,33 @@ impl Expression {
                 letter => Class::of(&[(*letter, *letter)]),
             };
             let (least, most) = repeats(&mut rest)?;
-            parts.push(Part::Run { class, least, most });
+            class.write(&mut pattern);
+            match most {
+                usize::MAX => push(&mut pattern, format_args!("{{{least},}}")),
+                most => push(&mut pattern, format_args!("{{{least},{most}}}")),
+            }
         }
-        Some(Self { parts })
+        let compiled = || RegexBuilder::new(&pattern).size_limit(MOST_COMPILED).dfa_size_limit(MOST_COMPILED).build().ok();
+        Some(Self { regex: if parts == 0 { None } else { Some(compiled()?) } })
     }
 
-    /// All that the expression finds, one after the other.
+    /// All that the expression finds, one after the other; nothing is not found.
     pub(crate) fn find<'a>(&self, text: &'a str) -> Vec<&'a str> {
-        self.spans(text).into_iter().filter_map(|(start, end)| text.get(start..end)).collect()
+        self.regex.iter().flat_map(|regex| regex.find_iter(text)).map(|found| found.as_str()).filter(|found| !found.is_empty()).collect()
     }
 
-    /// What stands between what the expression finds; characters where it finds nothing at all.
+    /// What stands between what the expression finds; characters for the empty one.
     pub(crate) fn split<'a>(&self, text: &'a str) -> Vec<&'a str> {
-        if self.parts.is_empty() {
+        let Some(regex) = &self.regex else {
             return text.char_indices().filter_map(|(at, letter)| text.get(at..at + letter.len_utf8())).collect();
-        }
+        };
         let (mut pieces, mut from) = (Vec::new(), 0);
-        for (start, end) in self.spans(text) {
-            pieces.extend(text.get(from..start).filter(|piece| !piece.is_empty()));
-            from = end;
+        for found in regex.find_iter(text).filter(|found| !found.is_empty()) {
+            pieces.extend(text.get(from..found.start()).filter(|piece| !piece.is_empty()));
+            from = found.end();
         }
         pieces.extend(text.get(from..).filter(|piece| !piece.is_empty()));
         pieces
-    }
-
-    fn spans(&self, text: &str) -> Vec<(usize, usize)> {
-        let letters: Vec<(usize, char)> = text.char_indices().collect();
-        let byte = |at: usize| letters.get(at).map_or(text.len(), |(byte, _)| *byte);
-        let (mut found, mut start) = (Vec::new(), 0);
-        // What failed once at a place fails there again, whatever came before it.
-        let mut failed = HashSet::new();
-        while start < letters.len() {
-            match self.end(&letters, 0, start, &mut failed).filter(|end| *end > start) {
-                Some(end) => {
-                    found.push((byte(start), byte(end)));
-                    start = end;
-                }
-                None => start += 1,
-            }
-        }
-        found
-    }
-
-    /// Where the parts from one on end when they begin at a place. As deep as there are parts.
-    fn end(&self, letters: &[(usize, char)], part: usize, at: usize, failed: &mut HashSet<(usize, usize)>) -> Option<usize> {
-        if failed.contains(&(part, at)) {
-            return None;
-        }
-        let end = match self.parts.get(part) {
-            None => return Some(at),
-            Some(Part::Edge) => {
-                let is_word = |at: Option<usize>| {
-                    at.and_then(|at| letters.get(at)).is_some_and(|(_, letter)| letter.is_ascii_alphanumeric() || *letter == '_')
-                };
-                let is_edge = is_word(at.checked_sub(1)) != is_word(Some(at));
-                is_edge.then(|| self.end(letters, part + 1, at, failed)).flatten()
-            }
-            Some(Part::Run { class, least, most }) => {
-                let run = letters[at..].iter().take(*most).take_while(|(_, letter)| class.has(*letter)).count();
-                (*least..=run).rev().find_map(|length| self.end(letters, part + 1, at + length, failed))
-            }
-        };
-        if end.is_none() {
-            failed.insert((part, at));
-        }
-        end
     }
 }
 

@@ -8,10 +8,10 @@ use super::{
     layout::{Layout, Leaves, Link, Nodes},
     real::Real,
 };
-use crate::mlflow::native::fault::Fault;
+use crate::mlflow::native::{bounds::Stop, fault::Fault};
 
-/// Contributions of one row.
-pub(super) const MOST: usize = 1 << 24;
+/// Contributions of all rows of a call: each is some twenty letters of the answer, and its feature's name.
+pub(super) const MOST: usize = 1 << 22;
 /// Work and memory grow with the square of the depth.
 const MAX_DEPTH: usize = 1024;
 
@@ -82,10 +82,12 @@ impl<'a, T: Real, L: Link> Explainer<'a, T, L> {
     }
 
     /// Adds what the features of a row add, which `go` leads to its children.
-    pub(super) fn row(&mut self, go: &impl Fn(usize) -> usize, width: usize, out: &mut [f64]) {
+    pub(super) fn row(&mut self, go: &impl Fn(usize) -> usize, width: usize, out: &mut [f64], stop: &Stop) -> Result<(), Fault> {
         for (tree, root) in self.layout.roots.iter().enumerate() {
+            stop.check()?;
             self.tree(tree, *root as usize, go, |output, feature, value| out[output * (width + 1) + feature] += value);
         }
+        Ok(())
     }
 
     fn tree(&mut self, tree: usize, root: usize, go: &impl Fn(usize) -> usize, mut add: impl FnMut(usize, usize, f64)) {

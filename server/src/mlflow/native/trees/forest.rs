@@ -10,7 +10,7 @@ use super::{
     real::Real,
     spec::{NestedSpec, Spec},
 };
-use crate::mlflow::native::fault::Fault;
+use crate::mlflow::native::{bounds::Stop, fault::Fault};
 
 /// Walks at a time.
 const LANES: usize = 8;
@@ -92,8 +92,8 @@ impl<T: Real> Forest<T> {
     /// Scores rows of `width` features, row after row: `outputs()` scores for each, overwriting `out`.
     ///
     /// # Errors
-    /// When rows are too narrow, or lengths do not fit together.
-    pub fn score(&self, rows: &[T], width: usize, out: &mut [T]) -> Result<(), Fault> {
+    /// When rows are too narrow, or lengths do not fit together, and when it is told to stop.
+    pub fn score(&self, rows: &[T], width: usize, out: &mut [T], stop: &Stop) -> Result<(), Fault> {
         let count = self.rows(rows.len(), width, out.len())?;
         let start = if matches!(self.aggregate, Aggregate::Min | Aggregate::Max) { T::NAN } else { T::default() };
         out.fill(start);
@@ -101,6 +101,7 @@ impl<T: Real> Forest<T> {
         let block_rows = (BLOCK / stride).clamp(LANES, 16 * LANES).min(count.max(1));
         let mut scratch = vec![T::NAN; block_rows * stride];
         for at in (0..count).step_by(block_rows) {
+            stop.check()?;
             let taken = block_rows.min(count - at);
             let mut has_missing = false;
             for (row, to) in scratch.chunks_exact_mut(stride).take(taken).enumerate() {
@@ -119,23 +120,24 @@ impl<T: Real> Forest<T> {
     /// training, which together are the score.
     ///
     /// # Errors
-    /// As [`Self::score`], and when the model does not tell how much of the training went where.
-    pub fn contributions(&self, rows: &[T], width: usize) -> Result<Vec<f64>, Fault> {
+    /// As [`Self::score`], when there would be too many, and when the model does not tell how much of the training went where.
+    pub fn contributions(&self, rows: &[T], width: usize, stop: &Stop) -> Result<Vec<f64>, Fault> {
         if matches!(self.aggregate, Aggregate::Min | Aggregate::Max) {
             return Err(Fault::new("contributions are of sums; these trees aggregate by MIN or MAX"));
         }
-        let size = width.saturating_add(1).checked_mul(self.outputs).filter(|size| *size <= contribution::MOST);
-        let size = size.ok_or_else(|| Fault::new("the contributions of one row would be too many"))?;
         let count = self.rows(rows.len(), width, rows.len().checked_div(width).unwrap_or(0).saturating_mul(self.outputs))?;
-        let mut out = vec![0.0; size * count];
+        let all = width.saturating_add(1).checked_mul(self.outputs).and_then(|row| row.checked_mul(count));
+        let all = all.filter(|all| *all <= contribution::MOST);
+        let all = all.ok_or_else(|| Fault::large(format!("the contributions would be more than {} values", contribution::MOST)))?;
+        let mut out = vec![0.0; all];
         match &self.layout.width {
-            Width::Narrow(nodes) => self.explain(nodes, rows, width, &mut out)?,
-            Width::Wide(nodes) => self.explain(nodes, rows, width, &mut out)?,
+            Width::Narrow(nodes) => self.explain(nodes, (rows, width), &mut out, stop)?,
+            Width::Wide(nodes) => self.explain(nodes, (rows, width), &mut out, stop)?,
         }
         Ok(out)
     }
 
-    fn explain<L: Link>(&self, nodes: &Nodes<T, L>, rows: &[T], width: usize, out: &mut [f64]) -> Result<(), Fault> {
+    fn explain<L: Link>(&self, nodes: &Nodes<T, L>, (rows, width): (&[T], usize), out: &mut [f64], stop: &Stop) -> Result<(), Fault> {
         let (layout, size) = (&self.layout, (width + 1) * self.outputs);
         let scale = self.scale();
         let mut explainer = contribution::Explainer::new(layout, nodes)?;
@@ -145,7 +147,7 @@ impl<T: Real> Forest<T> {
                 let laid = nodes.laid[node];
                 row.get(laid.link.feature(nodes.shift)).map_or(0, |value| mixed(layout, node, laid, *value))
             };
-            explainer.row(&go, width, out);
+            explainer.row(&go, width, out, stop)?;
             for (output, out) in out.chunks_exact_mut(width + 1).enumerate() {
                 out.iter_mut().for_each(|value| *value *= scale);
                 out[width] = means[output] * scale + self.base_values.get(output).map_or(0.0, |base| base.to_f64());

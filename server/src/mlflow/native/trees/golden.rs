@@ -8,6 +8,7 @@ use super::{
     lightgbm,
     xgboost::{self, Rounds},
 };
+use crate::mlflow::native::Stop;
 
 const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/mlflow/native/trees/testdata");
 const TOLERANCE: f64 = 1e-5;
@@ -65,11 +66,11 @@ fn models_answer_as_their_libraries() {
         let Some(model) = read(&path, &golden) else { continue };
         seen += 1;
         assert_eq!(model.features(), golden.width, "{case}");
-        golden.expect(&case, "raw", &model.raw(&golden.rows).unwrap());
-        golden.expect(&case, "predict", &model.predict(&golden.rows).unwrap());
+        golden.expect(&case, "raw", &model.raw(&golden.rows, &Stop::default()).unwrap());
+        golden.expect(&case, "predict", &model.predict(&golden.rows, &Stop::default()).unwrap());
         // One row by itself takes another way through the trees, to the same numbers.
-        let alone: Vec<f64> = golden.rows.chunks(golden.width).flat_map(|row| model.raw(row).unwrap()).collect();
-        assert_eq!(alone, model.raw(&golden.rows).unwrap(), "{case}");
+        let alone: Vec<f64> = golden.rows.chunks(golden.width).flat_map(|row| model.raw(row, &Stop::default()).unwrap()).collect();
+        assert_eq!(alone, model.raw(&golden.rows, &Stop::default()).unwrap(), "{case}");
     }
     assert!(seen >= 40, "{seen} models");
 }
@@ -79,7 +80,7 @@ fn contributions_are_the_libraries_and_add_up() {
     for (case, path) in cases() {
         let golden = Golden::read(&path);
         let Some(model) = read(&path, &golden) else { continue };
-        let contributions = model.contributions(&golden.rows).unwrap();
+        let contributions = model.contributions(&golden.rows, &Stop::default()).unwrap();
         if golden.document.find("contributions").is_some() {
             golden.expect(&case, "contributions", &contributions);
         }
@@ -111,10 +112,10 @@ fn onnx_nodes_answer_as_onnx_runtime_and_scikit_learn() {
 fn score<T: Real>(forest: &Forest<T>, golden: &Golden) -> Vec<f64> {
     let rows: Vec<T> = golden.rows.iter().map(|value| T::from_f64(*value)).collect();
     let mut out = vec![T::default(); golden.count() * forest.outputs()];
-    forest.score(&rows, golden.width, &mut out).unwrap();
+    forest.score(&rows, golden.width, &mut out, &Stop::default()).unwrap();
     let mut alone = vec![T::default(); out.len()];
     for (row, out) in rows.chunks(golden.width).zip(alone.chunks_mut(forest.outputs())) {
-        forest.score(row, golden.width, out).unwrap();
+        forest.score(row, golden.width, out, &Stop::default()).unwrap();
     }
     assert_eq!(alone, out);
     out.into_iter().map(T::to_f64).collect()

@@ -1,7 +1,13 @@
 //! A model as a library wrote it: its trees, and what its answers mean.
 
 use super::{forest::Forest, plan::MAX_FEATURES, transform::Transform};
-use crate::mlflow::native::fault::Fault;
+use crate::mlflow::native::{
+    bounds::{Stop, fits},
+    fault::Fault,
+};
+
+/// How many bytes a score takes on its way: as the trees sum it, and as its transform takes and gives it.
+const SCORE: usize = 20;
 
 /// What a model was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,9 +96,9 @@ impl Model {
     /// The library's own prediction, [`Self::outputs`] values per row. A missing value is NaN, a category its number.
     ///
     /// # Errors
-    /// When `rows` are not rows of [`Self::features`] values.
-    pub fn predict(&self, rows: &[f64]) -> Result<Vec<f64>, Fault> {
-        let mut scores = self.raw(rows)?;
+    /// When `rows` are not rows of [`Self::features`] values or too many, and when it is told to stop.
+    pub fn predict(&self, rows: &[f64], stop: &Stop) -> Result<Vec<f64>, Fault> {
+        let mut scores = self.raw(rows, stop)?;
         let mut out = Vec::with_capacity(scores.len());
         if self.share != 1.0 {
             scores.iter_mut().for_each(|score| *score *= self.share);
@@ -105,17 +111,18 @@ impl Model {
     ///
     /// # Errors
     /// As [`Self::predict`].
-    pub fn raw(&self, rows: &[f64]) -> Result<Vec<f64>, Fault> {
+    pub fn raw(&self, rows: &[f64], stop: &Stop) -> Result<Vec<f64>, Fault> {
         let count = self.rows(rows)?;
+        fits(count.saturating_mul(self.scores()).saturating_mul(SCORE))?;
         match &self.engine {
             Engine::Single(forest) => {
                 let mut out = vec![0.0; count * forest.outputs()];
-                forest.score(&narrow(rows), self.features, &mut out)?;
+                forest.score(&narrow(rows), self.features, &mut out, stop)?;
                 Ok(out.into_iter().map(f64::from).collect())
             }
             Engine::Double(forest) => {
                 let mut out = vec![0.0; count * forest.outputs()];
-                forest.score(rows, self.features, &mut out)?;
+                forest.score(rows, self.features, &mut out, stop)?;
                 Ok(out)
             }
         }
@@ -125,12 +132,12 @@ impl Model {
     /// Together they are the score.
     ///
     /// # Errors
-    /// As [`Self::predict`], and when the file does not tell how much of the training went through each node.
-    pub fn contributions(&self, rows: &[f64]) -> Result<Vec<f64>, Fault> {
+    /// As [`Self::predict`], when there would be too many, and when the file does not tell how much of the training went through each node.
+    pub fn contributions(&self, rows: &[f64], stop: &Stop) -> Result<Vec<f64>, Fault> {
         self.rows(rows)?;
         match &self.engine {
-            Engine::Single(forest) => forest.contributions(&narrow(rows), self.features),
-            Engine::Double(forest) => forest.contributions(rows, self.features),
+            Engine::Single(forest) => forest.contributions(&narrow(rows), self.features, stop),
+            Engine::Double(forest) => forest.contributions(rows, self.features, stop),
         }
     }
 

@@ -11,6 +11,7 @@ use super::{
     ubjson,
     xgboost::{self, Rounds},
 };
+use crate::mlflow::native::Stop;
 
 /// One split by feature 0 at 1, to -1 where it holds and to 1 where not.
 fn stump(mode: Mode) -> Spec {
@@ -33,7 +34,7 @@ fn stump(mode: Mode) -> Spec {
 
 fn scores(spec: &Spec, rows: &[f32]) -> Vec<f32> {
     let mut out = vec![0.0; rows.len()];
-    Forest::new(spec).unwrap().score(rows, 1, &mut out).unwrap();
+    Forest::new(spec).unwrap().score(rows, 1, &mut out, &Stop::default()).unwrap();
     out
 }
 
@@ -137,11 +138,11 @@ fn chain(depth: usize) -> Plan {
 fn depth_is_walked_and_never_called() {
     let forest = Forest::<f64>::of(&chain(200_000)).unwrap();
     let mut out = [0.0];
-    forest.score(&[150_000.5], 1, &mut out).unwrap();
+    forest.score(&[150_000.5], 1, &mut out, &Stop::default()).unwrap();
     assert_eq!(out, [150_001.0]);
-    let fault = forest.contributions(&[0.0], 1).unwrap_err().to_string();
+    let fault = forest.contributions(&[0.0], 1, &Stop::default()).unwrap_err().to_string();
     assert_eq!(fault, "the trees are 200000 deep; contributions are possible up to 1024");
-    let contributions = Forest::<f64>::of(&chain(1000)).unwrap().contributions(&[500.5], 1).unwrap();
+    let contributions = Forest::<f64>::of(&chain(1000)).unwrap().contributions(&[500.5], 1, &Stop::default()).unwrap();
     assert!((contributions.iter().sum::<f64>() - 501.0).abs() < 1e-9, "{contributions:?}");
 }
 
@@ -160,7 +161,7 @@ fn nodes_are_wide_where_narrow_ones_hold_too_little() {
     let mut out = [0.0];
     let mut row = vec![0.0; forest.features()];
     row[1 << 23] = 1.0;
-    forest.score(&row, row.len(), &mut out).unwrap();
+    forest.score(&row, row.len(), &mut out, &Stop::default()).unwrap();
     assert_eq!(out, [1024.0]);
 }
 
@@ -181,17 +182,45 @@ fn balanced(depth: u32) -> Tree {
 #[test]
 fn rows_of_another_shape_are_refused() {
     let forest: Forest<f32> = Forest::new(&stump(Mode::AtMost)).unwrap();
-    let fault = |rows: &[f32], width, out: usize| forest.score(rows, width, &mut vec![0.0; out]).unwrap_err().to_string();
+    let fault = |rows: &[f32], width, out: usize| forest.score(rows, width, &mut vec![0.0; out], &Stop::default()).unwrap_err().to_string();
     assert_eq!(fault(&[], 0, 0), "rows have 0 features; the trees need 1");
     assert_eq!(fault(&[0.0; 3], 2, 1), "3 values are no rows of 2 features with 1 scores");
     assert_eq!(fault(&[0.0; 4], 2, 1), "4 values are no rows of 2 features with 1 scores");
-    assert!(forest.score(&[], 1, &mut []).is_ok());
-    assert!(forest.contributions(&[0.0], 1).unwrap_err().to_string().contains("does not tell how much of the training"));
+    assert!(forest.score(&[], 1, &mut [], &Stop::default()).is_ok());
+    assert!(forest.contributions(&[0.0], 1, &Stop::default()).unwrap_err().to_string().contains("does not tell how much of the training"));
+}
+
+#[test]
+fn scores_and_contributions_are_bounded_before_they_are_computed() {
+    let covered = Tree { covers: vec![2.0, 1.0, 1.0], ..balanced(1) };
+    let forest = Forest::<f64>::of(&Plan { trees: vec![covered], outputs: 2048, ..Plan::default() }).unwrap();
+    let contributions = |rows: usize| forest.contributions(&vec![0.0; rows], 1, &Stop::default()).map(|all| all.len());
+    assert_eq!(contributions(1024), Ok(1 << 22));
+    assert!(contributions(1025).unwrap_err().is_large());
+    let (transform, objective) = (super::transform::Transform::Identity, String::new());
+    let engine = super::model::Engine::Double(forest);
+    let model =
+        super::Model { engine, share: 1.0, transform, task: super::Task::Regression, objective, features: 1, feature_names: Vec::new() };
+    let predict = |rows: usize| model.predict(&vec![0.0; rows], &Stop::default()).map(|scores| scores.len());
+    assert_eq!(predict(100), Ok(204_800));
+    assert!(predict(7_000).unwrap_err().is_large());
+}
+
+#[test]
+fn nothing_is_walked_for_nobody() {
+    let stop = Stop::default();
+    stop.set();
+    let spec = Spec { hit_rates: vec![4.0, 1.0, 3.0], ..stump(Mode::AtMost) };
+    let forest = Forest::<f32>::new(&spec).unwrap();
+    assert!(forest.score(&[0.0], 1, &mut [0.0], &stop).unwrap_err().to_string().contains("nobody waits"));
+    assert!(forest.contributions(&[0.0], 1, &stop).unwrap_err().to_string().contains("nobody waits"));
 }
 
 #[test]
 fn hit_rates_that_count_nothing_are_no_covers() {
-    let explain = |hit_rates: Vec<f64>| Forest::<f32>::new(&Spec { hit_rates, ..stump(Mode::AtMost) }).unwrap().contributions(&[0.0], 1);
+    let explain = |hit_rates: Vec<f64>| {
+        Forest::<f32>::new(&Spec { hit_rates, ..stump(Mode::AtMost) }).unwrap().contributions(&[0.0], 1, &Stop::default())
+    };
     assert!(explain(vec![1.0; 3]).is_err());
     assert_eq!(explain(vec![4.0, 1.0, 3.0]).unwrap(), [-1.5, 0.5]);
     // None of the training went left, but a row does.
@@ -213,7 +242,7 @@ fn a_feature_is_asked_again_where_none_of_the_training_went() {
         outputs: 1,
         ..Plan::default()
     };
-    let explain = |first| Forest::<f64>::of(&plan(first)).unwrap().contributions(&[1.0], 1);
+    let explain = |first| Forest::<f64>::of(&plan(first)).unwrap().contributions(&[1.0], 1, &Stop::default());
     assert!(explain(0.0).is_err());
     assert_eq!(explain(f64::MIN_POSITIVE * f64::EPSILON).unwrap(), [0.0, 1.0]);
 }
@@ -221,7 +250,7 @@ fn a_feature_is_asked_again_where_none_of_the_training_went() {
 #[test]
 fn least_and_greatest_have_no_contributions() {
     let spec = Spec { aggregate: Aggregate::Min, hit_rates: vec![4.0, 1.0, 3.0], ..stump(Mode::AtMost) };
-    let fault = Forest::<f32>::new(&spec).unwrap().contributions(&[0.0], 1).unwrap_err();
+    let fault = Forest::<f32>::new(&spec).unwrap().contributions(&[0.0], 1, &Stop::default()).unwrap_err();
     assert_eq!(fault.to_string(), "contributions are of sums; these trees aggregate by MIN or MAX");
 }
 
@@ -234,8 +263,8 @@ fn golden(case: &str, file: &str) -> Vec<u8> {
 fn survive(bytes: &[u8]) {
     for model in [xgboost::read(bytes, Rounds::Best), lightgbm::read(bytes)].into_iter().flatten() {
         let row = vec![0.5; model.features()];
-        assert_eq!(model.predict(&row).map(|answer| answer.len()), Ok(model.outputs()));
-        drop(model.contributions(&row));
+        assert_eq!(model.predict(&row, &Stop::default()).map(|answer| answer.len()), Ok(model.outputs()));
+        drop(model.contributions(&row, &Stop::default()));
     }
 }
 
@@ -306,6 +335,6 @@ fn base_scores_of_older_versions_are_read() {
     let old = text.replace("\"[1E6]\"", "\"1E6\"");
     assert_ne!(old, text);
     let row = [0.25; 5];
-    let [old, new] = [&old, &text].map(|text| xgboost::read(text.as_bytes(), Rounds::All).unwrap().raw(&row).unwrap());
+    let [old, new] = [&old, &text].map(|text| xgboost::read(text.as_bytes(), Rounds::All).unwrap().raw(&row, &Stop::default()).unwrap());
     assert_eq!(old, new);
 }
