@@ -15,11 +15,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use flowgate_proto::v1::ErrorReason;
-use futures_util::{
-    FutureExt as _, StreamExt as _,
-    future::{BoxFuture, Shared},
-};
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use http::{Request, Response};
 use tokio::{
     sync::oneshot,
@@ -28,9 +24,11 @@ use tokio::{
 
 use super::{
     Common,
+    desk::{Desk, Failed, Flight},
     generation::Generation,
     ground::Ground,
     load::{Load, Loaded},
+    room::{Lack, Size},
 };
 use crate::{
     config,
@@ -40,18 +38,9 @@ use crate::{
     upstream::{Body, Server},
 };
 
-/// How long after a failure the next load is tried at the earliest, doubled with each further one, and at most.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a model stays that was just loaded, however much others want its room: else two that do not fit together would do nothing but
 /// load.
 const RESIDENCE: Duration = Duration::from_secs(2);
-/// How long a version must have answered for what failed before it to count no more.
-const STEADY: Duration = Duration::from_secs(30);
-
-/// One load under way, for all who wait for it.
-type Flight = Shared<oneshot::Receiver<Result<Arc<Generation>>>>;
-
 /// One model as deployments name it.
 pub struct Hosted {
     pub(super) name: Arc<str>,
@@ -67,32 +56,13 @@ pub struct Hosted {
     /// It is neither unloaded nor makes way.
     pinned: AtomicBool,
     pub(super) growing: AtomicBool,
+    /// How much memory one of its processes took when it was last looked; 0: none has run yet.
+    pub(super) took: AtomicU64,
+    /// It was said that it alone takes more memory than there is for all.
+    pub(super) is_over: AtomicBool,
     /// Somebody looks after it.
     pub(super) kept: AtomicBool,
     pub(super) me: Weak<Self>,
-}
-
-/// What is under way, and what went wrong.
-#[derive(Default)]
-pub(super) struct Desk {
-    flight: Option<Flight>,
-    /// What the load under way loads, once that is looked up.
-    sought: Option<Resolved>,
-    /// How often in a row the version failed that failed last, and what names it.
-    pub(super) failures: u32,
-    failing: Option<String>,
-    failed: Option<Failed>,
-    /// When the version that answers was loaded.
-    pub(super) loaded: Option<Instant>,
-}
-
-/// A load that failed.
-#[derive(Clone)]
-pub(super) struct Failed {
-    error: Error,
-    until: Instant,
-    /// What could not be loaded; `None`: the reference could not be looked up.
-    sought: Option<Resolved>,
 }
 
 /// How a model stands.
@@ -137,6 +107,8 @@ impl Hosted {
             used: AtomicU64::new(0),
             pinned: AtomicBool::new(false),
             growing: AtomicBool::new(false),
+            took: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
             kept: AtomicBool::new(false),
             me: Weak::clone(me),
         });
@@ -210,12 +182,18 @@ impl Hosted {
 
     /// Lets go of the version that answers, when its calls are done. Whether there was one.
     pub fn unload(&self) -> bool {
+        self.let_go("somebody said so")
+    }
+
+    /// As [`Hosted::unload`], for this reason.
+    pub(super) fn let_go(&self, cause: &'static str) -> bool {
         let was = self.current.swap(None).is_some();
         if was {
             self.desk().settle();
-            tracing::info!(model = %self.name, "a model is unloaded");
+            tracing::info!(model = %self.name, cause, "a model is unloaded");
             self.meter.unloaded();
             self.meter.holds(0, 0);
+            self.common.stir();
         }
         was
     }
@@ -257,11 +235,40 @@ impl Hosted {
         Some(Failure { version: failed.version(), error: failed.error, again_in: failed.until.saturating_duration_since(Instant::now()) })
     }
 
+    /// Why no call can be answered: what it is called for could not be loaded, and no version before it is there. The same while it is tried
+    /// again; `None` while it may be loaded, or just lacks room.
+    pub fn not_serving(&self) -> Option<Error> {
+        if self.current.load().is_some() {
+            return None;
+        }
+        self.desk().fault().map(|failed| failed.told(&self.name))
+    }
+
+    /// Loads it, unless that is under way, or has failed a moment ago; waits for nothing.
+    pub fn begin(&self) {
+        let mut desk = self.desk();
+        let may = desk.failed.as_ref().is_none_or(|failed| failed.until <= Instant::now());
+        if may && desk.flight().is_none() && self.current.load().is_none() {
+            self.touch();
+            drop(self.take_off(&mut desk, None, None));
+        }
+    }
+
+    /// Whether its first load is over, well or not; or it has none to do before a call.
+    pub(super) fn is_settled(&self) -> bool {
+        self.model.min == 0 || self.current.load().is_some() || self.desk().failed.is_some()
+    }
+
     /// When it may make way for others: since when nobody called; `None` while it may not.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let old = self.desk().loaded.is_some_and(|loaded| loaded.elapsed() >= RESIDENCE);
         let free = old && self.model.min == 0 && !self.is_pinned() && self.calls.load(Acquire) == 0 && self.current.load().is_some();
         free.then(|| self.used())
+    }
+
+    /// What the version that answers takes.
+    pub(super) fn size(&self) -> Option<Size> {
+        Some(self.current.load().as_ref()?.size())
     }
 
     /// Calls under way, those included that wait for it to be loaded.
@@ -298,15 +305,30 @@ impl Hosted {
             self.common.tasks.spawn(async move {
                 let begun = Instant::now();
                 let loaded = me.fetch(current, held).await;
-                if !matches!(loaded, Ok(Loaded::Held(_))) {
-                    me.meter.loaded(loaded.is_ok(), begun.elapsed());
-                }
+                me.count(&loaded, begun.elapsed());
                 let told = me.land(loaded);
+                me.common.stir();
                 // Whoever asked may be gone.
                 drop(done.send(told));
             });
         }
         flight
+    }
+
+    fn count(&self, loaded: &Result<Loaded>, took: Duration) {
+        let is_found = self.desk().sought.is_some();
+        match loaded {
+            Ok(Loaded::New(_)) => self.meter.loaded(true, Some(took)),
+            Ok(Loaded::Same(_) | Loaded::Held(_)) => self.meter.looked_up(true),
+            Err(_) if is_found => self.meter.loaded(false, Some(took)),
+            Err(_) => {
+                self.meter.looked_up(false);
+                // Nothing answers: what was wanted was a load.
+                if self.current.load().is_none() {
+                    self.meter.loaded(false, None);
+                }
+            }
+        }
     }
 
     async fn fetch(&self, current: Option<Arc<Generation>>, held: Option<String>) -> Result<Loaded> {
@@ -315,7 +337,7 @@ impl Hosted {
         if let Some(current) = current.as_ref().filter(|_| held.is_some() && held == sought.identity) {
             return Ok(Loaded::Held(Arc::clone(current)));
         }
-        let evict = || self.common.evict(Some(&self.name));
+        let evict = |lack| self.common.evict(lack, Some(&self.name));
         loop {
             self.desk().sought = Some(sought.clone());
             let load = self.loading(&ground, current.clone(), &evict).run(sought.clone());
@@ -348,9 +370,10 @@ impl Hosted {
         &'a self,
         ground: &'a Arc<Ground>,
         current: Option<Arc<Generation>>,
-        evict: &'a (dyn Fn() -> bool + Send + Sync),
+        evict: &'a (dyn Fn(Lack) -> Option<Size> + Send + Sync),
     ) -> Load<'a> {
-        Load { ground, model: &self.model, name: &self.name, python: self.common.settings().python.clone(), current, evict }
+        let took = Some(self.took.load(Relaxed)).filter(|took| *took > 0);
+        Load { ground, model: &self.model, name: &self.name, python: self.common.settings().python.clone(), current, took, evict }
     }
 
     /// Takes in what a load came to.
@@ -372,8 +395,8 @@ impl Hosted {
                 self.current.store(Some(Arc::clone(&generation)));
                 drop(desk);
                 self.meter.fails(false);
-                self.meter.holds(u64::try_from(generation.count()).unwrap_or(u64::MAX), generation.bytes());
                 self.touch();
+                self.measure(&generation);
                 generation.engines().iter().for_each(|engine| self.watch(&generation, engine));
                 self.look_after();
                 Ok(generation)
@@ -381,11 +404,14 @@ impl Hosted {
             Err(error) if sought.is_none() && self.current.load().is_some() => Err(self.stays(&mut desk, error)),
             Err(error) => {
                 let failed = desk.fail(error, sought);
+                drop(desk);
                 self.meter.fails(true);
                 let again_in = failed.until.saturating_duration_since(Instant::now());
                 tracing::warn!(
                     model = %self.name, version = failed.version(), error = ?failed.error, ?again_in, "a model cannot be loaded"
                 );
+                // Tried again without a call: whoever is told that it does not serve sends none.
+                self.look_after();
                 Err(failed.told(&self.name))
             }
         }
@@ -408,58 +434,6 @@ impl Hosted {
 
     pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Desk {
-    /// The load under way. One that is done and still there has panicked.
-    fn flight(&self) -> Option<Flight> {
-        self.flight.clone().filter(|flight| flight.peek().is_none())
-    }
-
-    /// Forgets the failures before the version that answers, or did until now, when that has done so for long. Whether it has.
-    pub(super) fn settle(&mut self) -> bool {
-        let steady = self.loaded.is_some_and(|loaded| loaded.elapsed() >= STEADY);
-        if steady {
-            self.failures = 0;
-        }
-        steady
-    }
-
-    /// Takes in a failure; the next try of the same waits longer than the last.
-    pub(super) fn fail(&mut self, error: Error, sought: Option<Resolved>) -> Failed {
-        let failing = sought.as_ref().and_then(|sought| sought.identity.clone());
-        if self.failing != failing {
-            (self.failures, self.failing) = (0, failing);
-        }
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
-        self.failures = self.failures.saturating_add(1);
-        let failed = Failed { error, until: Instant::now() + pause.mul_f64(0.9 + 0.2 * fastrand::f64()), sought };
-        self.failed = Some(failed.clone());
-        failed
-    }
-}
-
-impl Failed {
-    /// What names the version for ever that failed.
-    fn identity(&self) -> Option<String> {
-        self.sought.as_ref()?.identity.clone()
-    }
-
-    fn version(&self) -> Option<u32> {
-        Some(self.sought.as_ref()?.version.as_ref()?.version)
-    }
-
-    /// What callers are told: why, and when it is tried again.
-    fn told(&self, name: &str) -> Error {
-        let left = self.until.saturating_duration_since(Instant::now());
-        let message = format!("model `{name}` cannot be loaded: {}; it is tried again in {:.0} s", self.error, left.as_secs_f64().ceil());
-        // Whoever asks for it elsewhere may get an answer, so that a lack of room keeps its reason.
-        let reason = match self.error.reason() {
-            reason @ (ErrorReason::GatewayOverloaded | ErrorReason::ProviderNotFound) => reason,
-            _ => ErrorReason::GatewayNotServing,
-        };
-        Error::new(reason, message).retry_after(Some(left)).because(self.error.clone())
     }
 }
 

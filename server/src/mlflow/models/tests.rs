@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex as StdMutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -63,6 +63,8 @@ struct Doing {
     /// What each call takes a permit of, when it is about the word `slow`.
     calls: Semaphore,
     running: StdMutex<Vec<watch::Sender<bool>>>,
+    /// How much memory an engine takes.
+    bytes: AtomicU64,
 }
 
 /// Answers with the words in its folder.
@@ -163,7 +165,11 @@ impl Engine for Fixed {
     }
 
     fn bytes(&self) -> Option<u64> {
-        Some(100)
+        Some(self.doing.bytes.load(SeqCst))
+    }
+
+    fn process(&self) -> Option<u32> {
+        self.alive.as_ref().map(|_| 7)
     }
 
     fn ended(&self) -> Option<BoxFuture<'static, (Exit, Vec<String>)>> {
@@ -189,6 +195,7 @@ impl World {
             fail: AtomicBool::new(false),
             calls: Semaphore::new(0),
             running: StdMutex::default(),
+            bytes: AtomicU64::new(100),
         };
         let engines = Engines(Arc::new(doing));
         let folder = tempfile::tempdir().unwrap();
@@ -221,7 +228,7 @@ impl World {
         let environment: Arc<dyn Environment + Send + Sync> =
             Arc::new(Fake::default().variable("MLFLOW_TRACKING_URI", "http://registry.test:5000"));
         let (tasks, engines) = (Tasks::default(), self.engines().clone());
-        let spawning = tasks.clone();
+        let (spawning, counting) = (tasks.clone(), self.0.metrics.models().clone());
         let open = move |settings: &Settings| {
             let stores = Stores {
                 servers: Arc::new(Registries::read(None, &*environment)?),
@@ -230,7 +237,7 @@ impl World {
                 grants: Arc::new(Grants::new(Arc::clone(&environment), Tasks::default())),
                 environment: Arc::clone(&environment),
             };
-            Ground::over(stores, settings, Arc::new(engines.clone()), &spawning)
+            Ground::over(stores, settings, Arc::new(engines.clone()), (&spawning, &counting))
         };
         Models::with(settings, self.0.metrics.models().clone(), (Arc::new(open), tasks))
     }
@@ -254,6 +261,10 @@ impl World {
             (
                 "/api/2.0/mlflow/registered-models/alias",
                 format!(r#"{{"model_version": {{"name": "iris", "version": "{champion}", "status": "READY"}}}}"#),
+            ),
+            (
+                "/api/2.0/mlflow/registered-models/search",
+                r#"{"registered_models": [{"name": "iris", "latest_versions": [{"name": "iris", "version": "1"}]}]}"#.to_owned(),
             ),
             (
                 "/api/2.0/mlflow/model-versions/get-download-uri",
@@ -328,6 +339,8 @@ async fn failures_are_forgotten_once_a_version_has_answered_for_long() {
     let world = World::new();
     let hosted = world.models(Settings::default()).hosted(&Model { idle: None, ..local(&world.folder("a")) });
     let fails = async |again_in: f64| {
+        // It may have been tried again meanwhile.
+        hosted.unload();
         world.engines().0.fail.store(true, SeqCst);
         let after = call(&hosted, "").await.unwrap_err().retry_after_hint().unwrap();
         assert!((0.85..1.15).contains(&(after.as_secs_f64() / again_in)), "{after:?}");
@@ -568,6 +581,63 @@ async fn the_model_that_was_called_least_recently_makes_way() {
     assert_eq!(world.engines().started(), 4);
 }
 
+/// Which of them are loaded.
+fn loaded(all: &[Arc<Hosted>]) -> Vec<bool> {
+    all.iter().map(|hosted| hosted.state() == State::Loaded).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_models_with_processes_make_way_for_a_process() {
+    let world = World::new();
+    let models = world.models(Settings { max_processes: 1, ..Settings::default() });
+    let of = |name: &str, runtime| models.hosted(&Model { runtime, ..local(&world.folder(name)) });
+    let (native, python) = (Runtime::Native, Runtime::Python);
+    let all = [of("a", native), of("b", native), of("c", python), of("d", python)];
+    for hosted in &all {
+        call(hosted, "").await.unwrap();
+        pass(Duration::from_secs(3)).await;
+    }
+    assert_eq!(loaded(&all), [true, true, false, true], "native ones were called longer ago, and free no process");
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_settles_below_its_bound_when_a_process_is_measured() {
+    let world = World::new();
+    let models = world.models(Settings { memory: Some(1000), ..Settings::default() });
+    let all: Vec<_> = ["a", "b", "c"].map(|name| models.hosted(&Model { runtime: Runtime::Python, ..local(&world.folder(name)) })).into();
+    // Their files are small.
+    world.engines().0.bytes.store(600, SeqCst);
+    for at in [0, 1, 2] {
+        call(&all[at], "").await.unwrap();
+        pass(Duration::from_secs(3)).await;
+        let expected: Vec<_> = (0..3).map(|other| other == at).collect();
+        assert_eq!(loaded(&all), expected, "the one before made way when this one was measured");
+    }
+    // What it took last is counted before it is loaded again.
+    world.engines().0.gate.forget_permits(1000);
+    let (answer, ()) = tokio::join!(call(&all[0], ""), async {
+        pass(Duration::from_millis(200)).await;
+        assert_eq!(loaded(&all), [false; 3]);
+        world.engines().0.gate.add_permits(1000);
+    });
+    answer.unwrap();
+    // One that grows has the others make way as well.
+    world.engines().0.bytes.store(400, SeqCst);
+    pass(Duration::from_secs(3)).await;
+    call(&all[1], "").await.unwrap();
+    pass(Duration::from_secs(3)).await;
+    assert_eq!(loaded(&all), [true, true, false]);
+    world.engines().0.bytes.store(700, SeqCst);
+    pass(Duration::from_secs(3)).await;
+    assert_eq!(loaded(&all), [false, true, false]);
+    // One that is too large by itself stays, and is loaded again.
+    world.engines().0.bytes.store(2000, SeqCst);
+    pass(Duration::from_secs(3)).await;
+    assert_eq!(loaded(&all), [false, true, false]);
+    assert!(all[1].unload());
+    call(&all[1], "").await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn all_room_in_use_is_an_error_that_says_so() {
     let world = World::new();
@@ -601,7 +671,7 @@ async fn a_process_that_ends_is_started_again_by_the_next_call_and_not_at_once()
         tokio::task::yield_now().await;
     }
     let error = call(&hosted, "").await.unwrap_err();
-    assert!(error.to_string().contains("ended soon after it was started"), "{error}");
+    assert!(error.to_string().contains("the model's process ended with code 1 soon after it was started: boom"), "{error}");
     pass(Duration::from_secs(2)).await;
     assert_eq!(call(&hosted, "").await.unwrap(), "a");
 }
@@ -642,4 +712,131 @@ async fn a_load_that_panics_is_no_end_of_the_model() {
     assert_eq!(call(&hosted, "").await.unwrap_err().reason(), ErrorReason::GatewayInternal);
     world.folder("a");
     assert_eq!(call(&hosted, "").await.unwrap(), "a");
+}
+
+/// The value of a line of the metrics.
+fn metric(world: &World, name: &str, label: &str) -> Option<u32> {
+    let text = world.0.metrics.render();
+    let line = text.lines().find(|line| line.starts_with(name) && line.contains(label))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn look_ups_are_no_loads() {
+    let world = World::new();
+    let hosted = world.models(Settings::default()).hosted(&Model { runtime: Runtime::Native, ..model("models:/iris@champion") });
+    call(&hosted, "").await.unwrap();
+    pass(Duration::from_secs(65)).await;
+    let counted = |name: &str, label: &str| metric(&world, name, label).unwrap_or_default();
+    assert_eq!((counted("flowgate_model_loads_total{", "ok"), counted("flowgate_model_load_duration_seconds_count", "")), (1, 1));
+    assert!((5..=8).contains(&counted("flowgate_model_lookups_total{", "ok")), "{}", world.0.metrics.render());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_cannot_be_loaded_does_not_serve_until_it_can() {
+    let world = World::new();
+    world.engines().0.fail.store(true, SeqCst);
+    let models = world.models(Settings::default());
+    let hosted = models.hosted(&local(&world.folder("a")));
+    assert!(hosted.not_serving().is_none(), "the first call loads it");
+    call(&hosted, "").await.unwrap_err();
+    let mut changes = models.changes();
+    assert!(hosted.not_serving().unwrap().to_string().contains("it is of no use"));
+    pass(Duration::from_secs(30)).await;
+    assert!(hosted.not_serving().is_some());
+    // Whoever looks at health sends no calls.
+    world.engines().0.fail.store(false, SeqCst);
+    pass(Duration::from_secs(61)).await;
+    assert!(hosted.not_serving().is_none() && hosted.state() == State::Loaded);
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+    hosted.unload();
+    assert!(changes.has_changed().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_nobody_misses_is_forgotten() {
+    let world = World::new();
+    world.engines().0.fail.store(true, SeqCst);
+    let idle = Some(Duration::from_secs(300));
+    let hosted = world.models(Settings::default()).hosted(&Model { idle, ..local(&world.folder("a")) });
+    call(&hosted, "").await.unwrap_err();
+    pass(Duration::from_secs(290)).await;
+    assert_eq!(hosted.state(), State::Failed);
+    pass(Duration::from_secs(80)).await;
+    assert_eq!(hosted.state(), State::Unloaded);
+    let failed = world.failed();
+    pass(Duration::from_secs(500)).await;
+    assert_eq!(world.failed(), failed, "it is tried no more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_loads_are_waited_for_well_or_not() {
+    let world = World::new();
+    let models = world.models(Settings::default());
+    let good = models.hosted(&Model { runtime: Runtime::Python, min: 1, ..local(&world.folder("a")) });
+    let lazy = models.hosted(&local(&world.folder("b")));
+    world.engines().0.loads.forget_permits(1000);
+    assert!(tokio::time::timeout(Duration::from_secs(20), models.first_loads()).await.is_err());
+    world.engines().0.loads.add_permits(1000);
+    models.first_loads().await;
+    assert_eq!((good.state(), lazy.state()), (State::Loaded, State::Unloaded));
+    world.engines().0.fail.store(true, SeqCst);
+    let bad = models.hosted(&Model { runtime: Runtime::Python, min: 1, ..local(&world.folder("c")) });
+    models.first_loads().await;
+    assert_eq!(bad.state(), State::Failed);
+}
+
+/// A configuration whose only endpoint has this model.
+fn over(model: &Model) -> config::Config {
+    let mut deployment = crate::policy::testing::deployment("only");
+    deployment.place = config::Place::Model(Box::new(model.clone()));
+    config::Config { endpoints: vec![crate::policy::testing::endpoint("e", vec![deployment])], ..Default::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_model_takes_over_when_it_is_loaded_and_not_before() {
+    let world = World::new();
+    let models = world.models(Settings::default());
+    let (old, new) = (local(&world.folder("a")), local(&world.folder("b")));
+    let before = over(&old);
+    let bridged = || {
+        let mut next = over(&new);
+        let awaited = models.bridge(&mut next, &before);
+        let stays = matches!(&next.endpoints[0].deployments[0].place, config::Place::Model(model) if **model == old);
+        (awaited, stays)
+    };
+    let known = models.hosted(&old);
+    assert!(!bridged().1, "nothing answers that could go on");
+    call(&known, "").await.unwrap();
+    world.engines().0.fail.store(true, SeqCst);
+    let (awaited, stays) = bridged();
+    assert!(stays && awaited.len() == 1);
+    pass(Duration::from_secs(2)).await;
+    assert!(awaited[0].failure().unwrap().error.to_string().contains("it is of no use"));
+    assert!(bridged().1, "one that fails leaves the one before it answering");
+    world.engines().0.fail.store(false, SeqCst);
+    pass(Duration::from_secs(10)).await;
+    let (awaited, stays) = bridged();
+    assert!(!stays && awaited.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_models_that_were_named_last_are_served_without_the_registry() {
+    let world = World::new();
+    let (all, some) = (config::Serve::All, config::Serve::Filter("name LIKE 'i%'".to_owned()));
+    world.0.away.store(true, SeqCst);
+    let models = world.models(Settings::default());
+    let listing = models.found(Some(&all)).await;
+    assert!(listing.found.is_none() && listing.error.is_some() && models.is_unlisted());
+    world.0.away.store(false, SeqCst);
+    let found = models.found(Some(&all)).await.found.unwrap();
+    assert_eq!((&found[0].name[..], models.is_unlisted()), ("iris", false));
+    world.0.away.store(true, SeqCst);
+    let later = world.models(Settings::default());
+    let listing = later.found(Some(&all)).await;
+    assert_eq!((listing.found, listing.error.is_some(), later.is_unlisted()), (Some(found), true, false));
+    assert!(later.found(Some(&some)).await.found.is_none(), "these were found by other words");
+    assert_eq!(later.found(None).await.found, Some(Vec::new()));
+    assert!(!later.is_unlisted());
 }
