@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use flowgate_server::mlflow::native::{Model, Tensor, Value, Values};
+use flowgate_server::mlflow::native::{Model, Stop, Tensor, Value, Values};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -125,7 +125,7 @@ impl Ours {
 
     /// The input is copied for each call, as whoever reads a request makes one.
     fn call(&self) -> Result<Vec<Value>> {
-        Ok(self.model.run(vec![(&self.name, self.rows.clone())])?)
+        Ok(self.model.run(vec![(&self.name, self.rows.clone())], &Stop::default())?)
     }
 
     fn round(&self) -> Result<f64> {

@@ -12,7 +12,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use flowgate_server::mlflow::{model_file::ModelFile, scoring::Native};
+use flowgate_server::{
+    config::Process,
+    mlflow::{
+        model_file::ModelFile,
+        onnx::Library,
+        scoring::{Beyond, Native, Stop},
+    },
+};
 use http::{Request, header};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
@@ -170,12 +177,13 @@ fn body(ground: &Ground) -> Result<Bytes> {
 /// The native runtime without sockets: a body in, a body out. Its p50 and p99, and the class that all others are to answer too.
 fn inside(ground: &Ground, body: &[u8]) -> Result<((Duration, Duration), i64)> {
     let folder = ground.forests().join("native");
-    let native = Native::load(&folder, &ModelFile::read(&fs::read(folder.join(ModelFile::NAME))?)?)?;
+    let others = Beyond { library: &Library::find(None, &Process), threads: None };
+    let native = Native::load(&folder, &ModelFile::read(&fs::read(folder.join(ModelFile::NAME))?)?, others)?;
     let mut times = Vec::with_capacity(CALLS);
     let mut last = Bytes::new();
     for _ in 0..CALLS {
         let started = Instant::now();
-        let scored = native.answer(Some("application/json"), body);
+        let scored = native.answer(Some("application/json"), body, &Stop::default());
         times.push(started.elapsed());
         last = scored.body;
     }

@@ -27,6 +27,8 @@ pub struct Catalog {
     /// Sorted by name.
     all: Vec<Arc<Endpoint>>,
     default: Option<Arc<Endpoint>>,
+    /// The registry has not yet said which endpoints there are beside these.
+    is_partial: bool,
 }
 
 /// One endpoint.
@@ -81,13 +83,24 @@ impl Catalog {
             Some(name) => by_name.get(name.as_str()).cloned(),
             None => predict.next().filter(|_| predict.next().is_none()).cloned(),
         };
-        Self { by_name, by_path, all, default }
+        Self { by_name, by_path, all, default, is_partial: false }
+    }
+
+    /// The same, to which the registry may add when it says which models there are.
+    #[must_use]
+    pub fn partial(self, is_partial: bool) -> Self {
+        Self { is_partial, ..self }
+    }
+
+    /// Whether the registry may add endpoints that it has not named yet.
+    pub fn is_partial(&self) -> bool {
+        self.is_partial
     }
 
     /// The endpoint of a name.
     ///
     /// # Errors
-    /// `CALLER_ENDPOINT_NOT_FOUND`.
+    /// `CALLER_ENDPOINT_NOT_FOUND`; `GATEWAY_NOT_SERVING` while it may be one that the registry has yet to name.
     pub fn endpoint(&self, name: &str) -> Result<&Arc<Endpoint>> {
         if name.is_empty() {
             return Err(Error::invalid("endpoint", "is missing; name the endpoint to call"));
@@ -97,6 +110,10 @@ impl Catalog {
 
     /// Names an endpoint, as listings do: whoever is let in to call may list too. Where one day a principal may not, this must know it.
     fn unknown(&self, name: &str) -> Error {
+        if self.is_partial {
+            let message = "no endpoint has this name so far: the registry has not yet said which models there are; try again later";
+            return Error::new(ErrorReason::GatewayNotServing, message);
+        }
         let names: Vec<&str> = self.all.iter().map(|endpoint| &*endpoint.name).collect();
         let few = name.len() <= MOST_LETTERS && names.len() <= MOST_NAMES;
         let near = if few { nearest(name, &names) } else { None };
@@ -158,18 +175,23 @@ impl Endpoint {
 
     /// Why no deployment can be called, or not every step of a chain; `None` when it serves.
     pub fn not_serving(&self) -> Option<String> {
+        self.out_of_service(&|_| None)
+    }
+
+    /// As [`Endpoint::not_serving`], also where `fault` says of each deployment that could be called why it answers no call for now.
+    pub fn out_of_service(&self, fault: &dyn Fn(&Deployment) -> Option<String>) -> Option<String> {
         if self.is_chain() {
-            let reasons: Vec<_> =
-                self.named_steps().filter_map(|(name, step)| Some(format!("step {name}: {}", step.not_serving()?))).collect();
+            let reason = |(name, step): (&str, &Self)| Some(format!("step {name}: {}", step.out_of_service(fault)?));
+            let reasons: Vec<_> = self.named_steps().filter_map(reason).collect();
             return Some(reasons.join("; ")).filter(|reasons| !reasons.is_empty());
         }
-        if self.deployments.iter().any(|deployment| deployment.dialect.is_some()) {
-            return None;
+        let why = |deployment: &Arc<Deployment>| if deployment.dialect.is_some() { fault(deployment) } else { Some(deployment.why_not()) };
+        let reasons = self.deployments.iter().map(why).collect::<Option<Vec<_>>>()?;
+        if let [only] = reasons.as_slice() {
+            return Some(only.clone());
         }
-        if let [only] = self.deployments.as_slice() {
-            return Some(only.why_not());
-        }
-        let reasons: Vec<_> = self.deployments.iter().map(|deployment| format!("{}: {}", deployment.alias, deployment.why_not())).collect();
+        let reasons: Vec<_> =
+            self.deployments.iter().zip(reasons).map(|(deployment, why)| format!("{}: {why}", deployment.alias)).collect();
         Some(reasons.join("; "))
     }
 
@@ -385,6 +407,16 @@ mod tests {
         for far in ["gpt-4o", "x", &"chat".repeat(1000)] {
             assert_eq!(told(far), "no endpoint has this name; list those there are with `GET /v1/endpoints`", "{far}");
         }
+    }
+
+    #[test]
+    fn a_name_that_the_registry_may_still_say_is_not_the_callers_fault() {
+        let whole = catalog(["chat".to_owned()]).partial(true);
+        assert!(whole.endpoint("chat").is_ok());
+        let error = whole.endpoint("iris").unwrap_err();
+        assert_eq!(error.reason(), ErrorReason::GatewayNotServing);
+        assert!(error.to_string().contains("the registry has not yet said which models there are"), "{error}");
+        assert_eq!(whole.partial(false).endpoint("iris").unwrap_err().reason(), ErrorReason::CallerEndpointNotFound);
     }
 
     /// Endpoints of the mock, the last of which is made of the others.

@@ -21,6 +21,7 @@ use crate::{
     config::{Config, Found},
     error::{Error, Result},
     identity::Identity,
+    mlflow::models::{Hosted, Listing},
     stack::{Grounds, Snapshot},
     task::{Cut, Tasks},
     telemetry::metrics::Metrics,
@@ -50,8 +51,10 @@ pub mod upstream;
 
 /// How long a scrape may take that is under way when the last call is done.
 const SCRAPE: Duration = Duration::from_secs(1);
-/// How long the registry may take to say which models there are.
-const REGISTRY: Duration = Duration::from_secs(5);
+/// How long readiness waits at most for models that are to be loaded without a call.
+const FIRST_LOADS: Duration = Duration::from_secs(10 * 60);
+/// How many names of served models are said in one line.
+const NAMES: usize = 20;
 
 /// The sockets that a gateway serves on, bound by the caller so that port 0 works.
 #[derive(Debug)]
@@ -83,6 +86,12 @@ struct Served {
     config: Config,
     /// The registered models beside it.
     found: Vec<Found>,
+    /// The whole as it is in use: where a model is still to be loaded, the one before it.
+    used: Config,
+    /// Models that take the place of others once they are loaded.
+    awaited: Vec<Arc<Hosted>>,
+    /// Why the registry did not say last which models there are.
+    unsaid: Option<String>,
 }
 
 impl Listeners {
@@ -103,10 +112,17 @@ impl Gateway {
     /// What makes a deployment impossible to reach, for example an unreadable `upstream.ca`.
     pub async fn new(config: &Config) -> Result<Arc<Self>> {
         let grounds = Grounds::new(&config.models);
-        let served = Served { config: config.clone(), found: found(&grounds).await.unwrap_or_default() };
-        let snapshot = Snapshot::build(&served.whole(), &grounds)?;
+        let mut served = Served::new(config, Vec::new());
+        let listing = listing(&grounds).await;
+        served.say(listing.error.as_ref(), listing.found.is_some());
+        served.found = listing.found.unwrap_or_default();
+        if config.models.serve.is_some() {
+            tracing::info!(endpoints = served.found.len(), names = names(&served.found), "registered models are served");
+        }
+        served.used = served.whole();
+        let snapshot = Snapshot::build(&served.used, &grounds)?;
         let health = Health::new();
-        health.publish(&snapshot.catalog).await;
+        health.publish(&snapshot).await;
         snapshot.announce(&grounds.metrics);
         let gate = Arc::new(Gate {
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -134,10 +150,11 @@ impl Gateway {
     /// As [`Gateway::new`]; the old configuration then stays in use.
     pub async fn reload(&self, config: &Config) -> Result<()> {
         let mut served = self.served.lock().await;
-        let next = Served { config: config.clone(), found: served.found.clone() };
-        let built = self.publish(&next).await;
-        built.inspect_err(|_| self.gate.metrics.reload_refused())?;
-        *served = next;
+        let built = self.publish(Served::new(config, served.found.clone()), &served.used).await;
+        *served = built.inspect_err(|_| self.gate.metrics.reload_refused())?;
+        for awaited in &served.awaited {
+            tracing::info!(model = %awaited.name(), "a changed model is being loaded; the one before it answers until then");
+        }
         self.grounds.models.configure(&config.models);
         self.registry_due.notify_one();
         self.gate.identity.replace(&config.keys);
@@ -148,28 +165,53 @@ impl Gateway {
 
     /// Looks up which registered models there are, where they are served without being named, and serves those.
     async fn follow_registry(&self) {
-        let Some(found) = found(&self.grounds).await else { return };
+        let listing = listing(&self.grounds).await;
         let mut served = self.served.lock().await;
-        if served.found == found {
+        served.awaited.iter().for_each(|hosted| hosted.begin());
+        served.say(listing.error.as_ref(), true);
+        let Some(found) = listing.found else { return };
+        let is_partial = self.gate.snapshot.load().catalog.is_partial();
+        if served.found == found && is_partial == self.grounds.models.is_unlisted() {
             return;
         }
-        let next = Served { config: served.config.clone(), found };
-        match self.publish(&next).await {
-            Ok(()) => {
-                tracing::info!(endpoints = next.found.len(), "the registered models that are served have changed");
+        match self.publish(Served::new(&served.config, found), &served.used).await {
+            Ok(next) => {
                 *served = next;
+                let (endpoints, names) = (served.found.len(), names(&served.found));
+                tracing::info!(endpoints, names, "the registered models that are served have changed");
             }
             Err(error) => tracing::warn!(?error, "the registered models cannot be served as they are now"),
         }
     }
 
-    async fn publish(&self, served: &Served) -> Result<()> {
-        let snapshot = Arc::new(Snapshot::build(&served.whole(), &self.grounds)?);
+    /// Takes in that models were loaded or let go, or have failed: those that are loaded take the place of the ones before.
+    async fn follow_models(&self) {
+        let mut served = self.served.lock().await;
+        if served.awaited.is_empty() {
+            self.health.publish(&self.gate.snapshot.load_full()).await;
+            return;
+        }
+        match self.publish(Served::new(&served.config, served.found.clone()), &served.used).await {
+            Ok(next) => *served = next,
+            Err(error) => tracing::warn!(?error, "the models that are loaded now cannot be served"),
+        }
+    }
+
+    /// Puts another whole in the place of the one before; where its models are not loaded yet, those before answer.
+    async fn publish(&self, mut next: Served, before: &Config) -> Result<Served> {
+        next.used = next.whole();
+        next.awaited = self.grounds.models.bridge(&mut next.used, before);
+        let snapshot = Arc::new(Snapshot::build(&next.used, &self.grounds)?);
         self.gate.snapshot.store(Arc::clone(&snapshot));
         snapshot.announce(&self.gate.metrics);
         // After the snapshot, so that nobody is told of an endpoint before it answers.
-        self.health.publish(&snapshot.catalog).await;
-        Ok(())
+        self.health.publish(&snapshot).await;
+        Ok(next)
+    }
+
+    /// What is in use, registered models that no file names included.
+    pub async fn used(&self) -> Config {
+        self.served.lock().await.used.clone()
     }
 
     /// What is counted.
@@ -190,7 +232,6 @@ impl Gateway {
         let admin = TowerToHyperService::new(admin::router(&self.gate, self.readiness.clone(), &self.access)?);
         let admin_options = listen::Options { grace: SCRAPE, ..listen::Options::new(&Config { tls: None, ..config.clone() })? };
         let data = async {
-            self.readiness.set(true);
             let left = listen::serve(listeners.data, edge, options, closing.clone(), &tasks).await;
             // Probes and the last scrape are answered until the last call is done.
             admin_shutdown.cancel();
@@ -209,6 +250,19 @@ impl Gateway {
             closing.cancel();
             self.health.end().await;
         };
+        let warming = async {
+            let first = timeout(FIRST_LOADS, self.grounds.models.first_loads());
+            if let Some(Err(_)) = shutdown.run_until_cancelled(first).await {
+                tracing::warn!("models with `min` are still being loaded; the gateway is ready without them");
+            }
+            self.readiness.set(!shutdown.is_cancelled());
+        };
+        let turning = async {
+            let mut changes = self.grounds.models.changes();
+            while let Some(Ok(())) = closing.run_until_cancelled(changes.changed()).await {
+                self.follow_models().await;
+            }
+        };
         let following = async {
             let due = async || drop(timeout(self.grounds.models.settings().refresh, self.registry_due.notified()).await);
             while closing.run_until_cancelled(due()).await.is_some() {
@@ -217,7 +271,7 @@ impl Gateway {
         };
         let admin = listen::serve(listeners.admin, admin, admin_options, admin_shutdown.clone(), &admin_tasks);
         let _measured_until_here = self.measure_delay();
-        let (left, (), _, ()) = tokio::join!(data, drain, admin, following);
+        let (left, (), _, (), (), ()) = tokio::join!(data, drain, admin, following, turning, warming);
         Ok(self.gate.cut.counted() + left)
     }
 
@@ -235,6 +289,23 @@ impl Gateway {
 }
 
 impl Served {
+    fn new(config: &Config, found: Vec<Found>) -> Self {
+        Self { config: config.clone(), found, used: Config::default(), awaited: Vec::new(), unsaid: None }
+    }
+
+    /// Says why the registry does not say which models there are; the same only once.
+    fn say(&mut self, error: Option<&Error>, is_known: bool) {
+        let unsaid = error.map(ToString::to_string);
+        if let Some(error) = error.filter(|_| self.unsaid != unsaid) {
+            if is_known {
+                tracing::warn!(?error, "the registry does not say which models there are; those it named last are served");
+            } else {
+                tracing::warn!(?error, "the registry has not yet said which models there are; none is served by its name until it does");
+            }
+        }
+        self.unsaid = unsaid;
+    }
+
     /// The configuration with the endpoints of registered models.
     fn whole(&self) -> Config {
         let mut whole = self.config.clone();
@@ -243,21 +314,18 @@ impl Served {
     }
 }
 
-/// The registered models that are served without being named; `None` where the registry does not say.
-async fn found(grounds: &Grounds) -> Option<Vec<Found>> {
-    let settings = grounds.models.settings();
-    let Some(serve) = &settings.serve else { return Some(Vec::new()) };
-    match timeout(REGISTRY, grounds.models.found(serve)).await {
-        Ok(Ok(found)) => Some(found),
-        Ok(Err(error)) => {
-            tracing::warn!(?error, "the registry does not say which models there are; those it named last are served");
-            None
-        }
-        Err(_) => {
-            tracing::warn!("the registry takes too long to say which models there are; those it named last are served");
-            None
-        }
+/// The registered models that are served without being named.
+async fn listing(grounds: &Grounds) -> Listing {
+    grounds.models.found(grounds.models.settings().serve.as_ref()).await
+}
+
+/// The first names of many.
+fn names(found: &[Found]) -> String {
+    let mut names: Vec<_> = found.iter().take(NAMES).map(|found| found.name.as_str()).collect();
+    if found.len() > NAMES {
+        names.push("…");
     }
+    names.join(", ")
 }
 
 /// Serves a configuration until `shutdown`; for those who need no reload.

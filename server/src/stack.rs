@@ -155,7 +155,7 @@ impl Snapshot {
     /// # Errors
     /// What makes a deployment impossible to reach, for example an unreadable `upstream.ca`.
     pub fn build(config: &Config, grounds: &Grounds) -> Result<Self> {
-        let catalog = Catalog::new(config);
+        let catalog = Catalog::new(config).partial(grounds.models.is_unlisted());
         let routing = grounds.metrics.routing();
         let rollouts =
             catalog.all().iter().filter_map(|endpoint| Some((Arc::clone(&endpoint.name), grounds.rollouts.of(endpoint, routing)?)));
@@ -179,6 +179,10 @@ impl Snapshot {
     /// An endpoint as clients see it.
     pub fn describe(&self, endpoint: &Endpoint) -> v1::Endpoint {
         let mut described = endpoint.describe();
+        if let Some(reason) = self.not_serving(endpoint) {
+            described.set_state(v1::EndpointState::NotServing);
+            described.state_reason = reason;
+        }
         self.tell_models(endpoint, &mut described);
         let Some(rollout) = self.rollouts.get(&endpoint.name) else { return described };
         let told = rollout.describe();
@@ -192,6 +196,14 @@ impl Snapshot {
         }
         described.rollout = Some(told);
         described
+    }
+
+    /// Why none of an endpoint's deployments answers for now, models included that could not be loaded; `None` when it serves.
+    pub fn not_serving(&self, endpoint: &Endpoint) -> Option<String> {
+        endpoint.out_of_service(&|deployment| {
+            let Place::Model(model) = &deployment.config.place else { return None };
+            Some(self.models.known(model)?.not_serving()?.to_string())
+        })
     }
 
     /// What is known of the models that answer an endpoint's calls and that the gateway runs itself, once they are loaded.

@@ -268,7 +268,7 @@ def test_a_killed_process_is_replaced(python_models, tmp_path):
         answer = call.result(30)
         if answer.status_code != 200:
             assert answer.status_code == 503, answer.text
-            assert "was ended by signal 9" in answer.text or "cannot be loaded" in answer.text, answer.text
+            assert "was killed by signal 9 (out of memory?)" in answer.text or "cannot be loaded" in answer.text, answer.text
         assert same(home.told("trees")[0], golden(XGB))
         poll(lambda: home.post("slow", slow()).status_code == 200, 15, "the next process")
         assert sidecars(home.pid()) not in ([], [victim])

@@ -18,6 +18,7 @@ use tonic::{
     metadata::MetadataValue,
     transport::{Channel, Endpoint},
 };
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::gateway::Running;
 
@@ -192,4 +193,75 @@ async fn a_load_that_asks_for_another_model_is_refused() {
     let parameters = [("unload_dependents".to_owned(), ModelRepositoryParameter::default())].into();
     let unload = RepositoryModelUnloadRequest { model_name: "iris".to_owned(), parameters, ..Default::default() };
     client.repository_model_unload(keyed(unload, "strong")).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_endpoint_whose_model_cannot_be_loaded_does_not_serve() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = gateway(&folder).await;
+    let channel = Endpoint::from_shared(running.url("")).unwrap().connect_lazy();
+    let health = async |service: &str| {
+        let asked = HealthCheckRequest { service: service.to_owned() };
+        HealthClient::new(channel.clone()).check(asked).await.unwrap().into_inner().status
+    };
+    assert_eq!((health("iris").await, health("none").await), (1, 1), "the first call loads it");
+    ask(&running, "/endpoints/iris/invocations", json!({"inputs": [[5.1, 3.5, 1.4, 0.2]]})).await;
+    ask(&running, "/endpoints/none/invocations", json!({"inputs": [[1]]})).await;
+    // Whoever watches hears of it a moment later.
+    while health("none").await != 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(health("iris").await, 1);
+    let told = running.http().get(running.url("/v1/endpoints/none")).bearer_auth("plain").send().await.unwrap();
+    let told = told.json::<Value>().await.unwrap()["endpoint"].take();
+    assert_eq!(told["state"], "ENDPOINT_STATE_NOT_SERVING", "{told}");
+    assert!(told["state_reason"].as_str().unwrap().contains("no model `rose` is built in"), "{told}");
+}
+
+#[tokio::test]
+async fn a_reload_to_a_model_that_cannot_be_loaded_leaves_the_one_before_it_answering() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |uri: &str| {
+        format!(
+            "mlflow: {{ cache: {{ folder: {:?} }} }}\n\
+             endpoints:\n  - {{ name: iris, endpoint_type: mlflow/predict, model: {{ provider: mlflow, uri: \"{uri}\" }} }}\n",
+            folder.path()
+        )
+    };
+    let running = Running::start(&of(IRIS)).await;
+    let rows = || json!({"inputs": [[5.1, 3.5, 1.4, 0.2]]});
+    assert_eq!(ask(&running, "/endpoints/iris/invocations", rows()).await.0, 200);
+    running.reload(&of("flowgate:rose")).await;
+    let admin = Client::options(format!("http://{}", running.admin)).connect().unwrap().admin();
+    let listed = async || admin.list_models().await.unwrap();
+    while listed().await.iter().find(|model| model.uri == "flowgate:rose").is_none_or(|rose| rose.state() != ModelState::Failed) {
+        tokio::task::yield_now().await;
+    }
+    let (status, answer) = ask(&running, "/endpoints/iris/invocations", rows()).await;
+    assert_eq!(status, 200, "{answer}");
+    running.reload(&of(IRIS)).await;
+    assert_eq!(listed().await.len(), 1, "it is not waited for any more");
+}
+
+#[tokio::test]
+async fn an_act_by_reference_is_for_all_models_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(&format!(
+        "mlflow: {{ cache: {{ folder: {:?} }} }}\nendpoints:\n\
+         \x20 - {{ name: a, endpoint_type: mlflow/predict, model: {{ provider: mlflow, uri: \"{IRIS}\", idle: 5m }} }}\n\
+         \x20 - {{ name: b, endpoint_type: mlflow/predict, model: {{ provider: mlflow, uri: \"{IRIS}\", idle: 6m }} }}\n",
+        folder.path()
+    ))
+    .await;
+    let admin = Client::options(format!("http://{}", running.admin)).connect().unwrap().admin();
+    let states = async || admin.list_models().await.unwrap().iter().map(|model| (model.state(), model.pinned)).collect::<Vec<_>>();
+    admin.load_model(IRIS).await.unwrap();
+    assert_eq!(states().await, [(ModelState::Loaded, false); 2]);
+    admin.pin_model(IRIS, true).await.unwrap();
+    assert_eq!(states().await, [(ModelState::Loaded, true); 2]);
+    admin.pin_model(IRIS, false).await.unwrap();
+    admin.unload_model("a").await.unwrap();
+    assert_eq!(states().await.iter().filter(|(state, _)| *state == ModelState::Loaded).count(), 1);
+    admin.unload_model(IRIS).await.unwrap();
+    assert_eq!(states().await, [(ModelState::Unloaded, false); 2]);
 }

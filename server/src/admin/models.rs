@@ -10,6 +10,7 @@ use flowgate_proto::{
     v1::ErrorReason,
     wkt::{Duration, Timestamp},
 };
+use futures_util::future::join_all;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -29,12 +30,12 @@ impl Models {
         Self(Arc::clone(gate))
     }
 
-    fn find(&self, name: &str) -> Result<Arc<Hosted>, Status> {
+    fn find(&self, name: &str) -> Result<Vec<Arc<Hosted>>, Status> {
         find(&self.0.snapshot.load(), name).map_err(|error| failure::detailed(&error, HashMap::new()))
     }
 
-    fn told(&self, hosted: &Hosted) -> Model {
-        told(&self.0.snapshot.load(), hosted)
+    fn told(&self, all: &[Arc<Hosted>]) -> Option<Model> {
+        all.first().map(|hosted| told(&self.0.snapshot.load(), hosted))
     }
 }
 
@@ -47,40 +48,46 @@ impl ModelService for Models {
     }
 
     async fn load_model(&self, request: Request<LoadModelRequest>) -> Result<Response<LoadModelResponse>, Status> {
-        let hosted = self.find(&request.into_inner().model)?;
-        let loaded = hosted.refresh().await;
-        loaded.map_err(|error| failure::detailed(&error, HashMap::new()))?;
-        Ok(Response::new(LoadModelResponse { model: Some(self.told(&hosted)) }))
+        let all = self.find(&request.into_inner().model)?;
+        // Each is tried, whatever becomes of the others.
+        for loaded in join_all(all.iter().map(|hosted| hosted.refresh())).await {
+            loaded.map_err(|error| failure::detailed(&error, HashMap::new()))?;
+        }
+        Ok(Response::new(LoadModelResponse { model: self.told(&all) }))
     }
 
     async fn unload_model(&self, request: Request<UnloadModelRequest>) -> Result<Response<UnloadModelResponse>, Status> {
-        let hosted = self.find(&request.into_inner().model)?;
-        hosted.unload();
-        Ok(Response::new(UnloadModelResponse { model: Some(self.told(&hosted)) }))
+        let all = self.find(&request.into_inner().model)?;
+        for hosted in &all {
+            hosted.unload();
+        }
+        Ok(Response::new(UnloadModelResponse { model: self.told(&all) }))
     }
 
     async fn pin_model(&self, request: Request<PinModelRequest>) -> Result<Response<PinModelResponse>, Status> {
         let PinModelRequest { model, pinned } = request.into_inner();
-        let hosted = self.find(&model)?;
-        hosted.pin(pinned);
-        Ok(Response::new(PinModelResponse { model: Some(self.told(&hosted)) }))
+        let all = self.find(&model)?;
+        all.iter().for_each(|hosted| hosted.pin(pinned));
+        Ok(Response::new(PinModelResponse { model: self.told(&all) }))
     }
 }
 
-/// The model of a reference, or of an endpoint that has just one.
-fn find(snapshot: &Snapshot, name: &str) -> Result<Arc<Hosted>> {
+/// All models of a reference, or that of an endpoint that has just one.
+fn find(snapshot: &Snapshot, name: &str) -> Result<Vec<Arc<Hosted>>> {
     if name.is_empty() {
         return Err(Error::invalid("model", "is missing; name a model or an endpoint"));
     }
     let all = snapshot.models().all();
-    // Of what is defined in several ways the first that is named by its reference.
-    if let Some(named) = all.iter().find(|hosted| **hosted.name() == *name) {
-        return Ok(Arc::clone(named));
+    let is_named = |hosted: &&Arc<Hosted>| **hosted.name() == *name;
+    let named: Vec<_> = all.iter().filter(is_named).cloned().collect();
+    if !named.is_empty() {
+        return Ok(named);
     }
-    let of_endpoint = all.iter().filter(|hosted| endpoints(snapshot, hosted).iter().any(|endpoint| endpoint == name)).collect::<Vec<_>>();
-    match of_endpoint.as_slice() {
-        [only] => Ok(Arc::clone(only)),
-        [] => Err(not_found("no endpoint has this model; list those there are with `flowgate models`")),
+    let of_endpoint: Vec<_> =
+        all.into_iter().filter(|hosted| endpoints(snapshot, hosted).iter().any(|endpoint| endpoint == name)).collect();
+    match of_endpoint.len() {
+        1 => Ok(of_endpoint),
+        0 => Err(not_found("no endpoint has this model; list those there are with `flowgate models`")),
         _ => Err(not_found("the endpoint has several models; name one by its reference")),
     }
 }
@@ -127,6 +134,7 @@ fn told(snapshot: &Snapshot, hosted: &Hosted) -> Model {
         instances: current.as_ref().map_or(0, |current| count(current.count())),
         memory_bytes: current.as_ref().map_or(0, |current| current.bytes()),
         calls: count(hosted.calls()),
+        processes: current.as_ref().map(|current| current.processes()).unwrap_or_default(),
         pinned: hosted.is_pinned(),
         loaded_at: current.as_ref().map(|current| {
             let since = current.since().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

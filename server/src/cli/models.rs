@@ -72,7 +72,13 @@ impl Models {
             Some(Act::Pin) => admin.pin_model(name, true).await,
             Some(Act::Unpin) => admin.pin_model(name, false).await,
         };
-        one.map(|model| vec![model]).map_err(|error| self.explain(&error))
+        let one = one.map_err(|error| self.explain(&error))?;
+        if one.uri != name {
+            return Ok(vec![one]);
+        }
+        // A reference may be defined in several ways, and all of them were meant.
+        let all = admin.list_models().await.map_err(|error| self.explain(&error))?;
+        Ok(all.into_iter().filter(|model| model.uri == name).collect())
     }
 
     fn client(&self) -> Result<Client, Error> {
@@ -108,12 +114,16 @@ fn line(model: &Model) -> String {
         ModelState::Loaded => "loaded",
         ModelState::Loading => "loading",
         ModelState::Failed => "failed",
+        ModelState::Unloaded | ModelState::Unspecified if model.pinned => "not loaded yet",
         ModelState::Unloaded | ModelState::Unspecified => "not loaded",
     };
     let mut facts = vec![state.to_owned()];
     match model.runtime() {
         ModelRuntime::Native => facts.push("in this process".to_owned()),
-        ModelRuntime::Python => facts.push(format!("{} Python", model.instances)),
+        ModelRuntime::Python => {
+            let processes: Vec<_> = model.processes.iter().map(ToString::to_string).collect();
+            facts.push(format!("{} Python (process {})", model.instances, processes.join(", ")));
+        }
         ModelRuntime::Unspecified => {}
     }
     if model.version > 0 {
@@ -121,13 +131,17 @@ fn line(model: &Model) -> String {
         facts.push(format!("version {}{aliases}", model.version));
     }
     if model.memory_bytes > 0 {
-        facts.push(format!("{:.1} MiB", bytes(model.memory_bytes)));
+        facts.push(match model.memory_bytes {
+            small if small < 1 << 20 => format!("{} KiB", small.div_ceil(1 << 10)),
+            large => format!("{:.1} MiB", bytes(large)),
+        });
     }
     if model.calls > 0 {
         facts.push(format!("{} calls", model.calls));
     }
     if model.pinned {
-        facts.push("pinned".to_owned());
+        let is_there = model.state() == ModelState::Loaded;
+        facts.push(if is_there { "pinned" } else { "pinned: it is loaded by itself" }.to_owned());
     }
     if let Some(download) = &model.download {
         facts.push(format!("{:.1} of {:.1} MiB here", bytes(download.bytes_done), bytes(download.bytes)));
@@ -137,7 +151,12 @@ fn line(model: &Model) -> String {
         _ if model.state_reason.is_empty() => String::new(),
         _ => format!("    {}\n", model.state_reason),
     };
-    format!("{}\n    {}; for {}\n{why}", model.uri, facts.join(", "), model.endpoints.join(", "))
+    let endpoints = if model.endpoints.is_empty() {
+        "it takes the place of another one once it is loaded".to_owned()
+    } else {
+        format!("for {}", model.endpoints.join(", "))
+    };
+    format!("{}\n    {}; {endpoints}\n{why}", model.uri, facts.join(", "))
 }
 
 /// What does not answer in the place of the version that does.
@@ -184,6 +203,20 @@ mod tests {
         assert_eq!(broken(failure.clone()), format!("{told}    version 4 failed: it is of no use; tried again in 4 s\n"));
         let lost = ModelFailure { version: 0, ..failure };
         assert_eq!(broken(lost), format!("{told}    the look-up failed: it is of no use; tried again in 4 s\n"));
-        assert_eq!(line(&failed), "runs:/1/m\n    failed; for \n    it is of no use\n");
+        assert_eq!(line(&failed), "runs:/1/m\n    failed; it takes the place of another one once it is loaded\n    it is of no use\n");
+        let python = Model {
+            uri: "runs:/1/m".to_owned(),
+            state: ModelState::Loaded.into(),
+            runtime: ModelRuntime::Python.into(),
+            instances: 2,
+            processes: vec![71, 72],
+            memory_bytes: 7200,
+            endpoints: vec!["a".to_owned()],
+            ..Model::default()
+        };
+        assert_eq!(line(&python), "runs:/1/m\n    loaded, 2 Python (process 71, 72), 8 KiB; for a\n");
+        let pinned = Model { state: ModelState::Unloaded.into(), pinned: true, endpoints: vec!["a".to_owned()], ..failed };
+        let pinned = Model { state_reason: String::new(), ..pinned };
+        assert_eq!(line(&pinned), "runs:/1/m\n    not loaded yet, pinned: it is loaded by itself; for a\n");
     }
 }

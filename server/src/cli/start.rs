@@ -130,7 +130,7 @@ async fn serve(start: &Start, config: Config, files: Watch) -> Result<usize> {
     let addresses = (address(&listeners.data)?, address(&listeners.admin)?);
     let gateway = Gateway::new(&config).await?;
     let (shutdown, stopped) = (CancellationToken::new(), CancellationToken::new());
-    greet(start, &config, addresses);
+    greet(start, &gateway.used().await, addresses);
     warn_open(start, &config);
     for (name, why) in Catalog::new(&config).not_serving() {
         tracing::warn!(endpoint = name, why, "an endpoint is not serving");

@@ -8,6 +8,7 @@ use std::{
 };
 
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
 
 use super::ModelUri;
 use crate::event::Task;
@@ -100,7 +101,7 @@ pub struct Models {
 }
 
 /// Which registered models are endpoints by their names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Serve {
     /// `"*"`: all.
     All,
@@ -109,7 +110,7 @@ pub enum Serve {
 }
 
 /// A registered model that is an endpoint without being named in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// The endpoint's name: the model's, or that and an alias.
     pub name: String,

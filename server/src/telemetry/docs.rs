@@ -81,7 +81,9 @@ fn populated() -> (Metrics, (Arc<Series>, ModelMeter)) {
     mirror.length(1);
     mirror.mismatched("shape", 1);
     let model = metrics.models().model(&name);
-    model.loaded(true, Duration::ZERO);
+    model.loaded(true, Some(Duration::ZERO));
+    model.looked_up(true);
+    metrics.models().registry().answers(true);
     model.unloaded();
     model.crashed();
     model.holds(1, 1);

@@ -3,8 +3,8 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc, Mutex, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -22,10 +22,12 @@ use super::metrics::{Buckets, Name};
 #[derive(Clone, Debug)]
 pub struct Models {
     loads: Family<LoadLabels, Counter>,
+    lookups: Family<LoadLabels, Counter>,
     unloads: Family<ModelLabels, Counter>,
     crashes: Family<ModelLabels, Counter>,
     duration: Family<ModelLabels, Histogram, Buckets>,
     shown: Shown,
+    up: Up,
 }
 
 /// What is counted of one model; its gauges end when this is dropped.
@@ -34,6 +36,14 @@ pub struct ModelMeter {
     families: Models,
     gauges: Arc<Gauges>,
 }
+
+/// What is told of the registry.
+#[derive(Clone, Debug)]
+pub struct RegistryMeter(Up);
+
+/// Whether the registry answers; shown once it was asked.
+#[derive(Clone, Debug, Default)]
+struct Up(Arc<OnceLock<AtomicBool>>);
 
 /// The gauges of the models there are.
 #[derive(Clone, Debug, Default)]
@@ -64,18 +74,28 @@ impl Models {
     pub fn register(registry: &mut Registry) -> Self {
         let models = Self {
             loads: Family::default(),
+            lookups: Family::default(),
             unloads: Family::default(),
             crashes: Family::default(),
             duration: Family::new_with_constructor(Buckets),
             shown: Shown::default(),
+            up: Up::default(),
         };
         registry.register("model_loads", "Loads of models that the gateway runs, by how they ended", models.loads.clone());
+        let help = "Look-ups of references that led to no load, by how they ended";
+        registry.register("model_lookups", help, models.lookups.clone());
         registry.register("model_unloads", "Models that were let go, since nobody called or to make room", models.unloads.clone());
         registry.register("model_crashes", "Processes of models that ended by themselves", models.crashes.clone());
         let help = "How long loads took, files included";
         registry.register_with_unit("model_load_duration", help, Unit::Seconds, models.duration.clone());
         registry.register_collector(Box::new(models.shown.clone()));
+        registry.register_collector(Box::new(models.up.clone()));
         models
+    }
+
+    /// The handle of the registry.
+    pub fn registry(&self) -> RegistryMeter {
+        RegistryMeter(self.up.clone())
     }
 
     /// The handles of one model.
@@ -90,12 +110,38 @@ impl Models {
     }
 }
 
+impl RegistryMeter {
+    /// Whether it gave an answer when it was asked last.
+    pub fn answers(&self, answers: bool) {
+        self.0.0.get_or_init(AtomicBool::default).store(answers, Relaxed);
+    }
+}
+
+impl Collector for Up {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(up) = self.0.get() else { return Ok(()) };
+        let help = "Whether the registry of models gave an answer when it was asked last";
+        let gauge = encoder.encode_descriptor("registry_up", help, None, MetricType::Gauge)?;
+        ConstGauge::new(i64::from(up.load(Relaxed))).encode(gauge)
+    }
+}
+
 impl ModelMeter {
-    /// A load has ended.
-    pub fn loaded(&self, well: bool, took: Duration) {
-        let (model, outcome) = (self.name(), if well { "ok" } else { "error" });
-        self.families.duration.get_or_create(&ModelLabels { model: model.clone() }).observe(took.as_secs_f64());
-        self.families.loads.get_or_create(&LoadLabels { model, outcome }).inc();
+    /// A load has ended, and took so long; `None`: it did not get as far as to load anything.
+    pub fn loaded(&self, well: bool, took: Option<Duration>) {
+        if let Some(took) = took {
+            self.families.duration.get_or_create(&ModelLabels { model: self.name() }).observe(took.as_secs_f64());
+        }
+        self.families.loads.get_or_create(&self.ended(well)).inc();
+    }
+
+    /// What a reference means was looked up, and nothing was to be loaded, or the look-up failed.
+    pub fn looked_up(&self, well: bool) {
+        self.families.lookups.get_or_create(&self.ended(well)).inc();
+    }
+
+    fn ended(&self, well: bool) -> LoadLabels {
+        LoadLabels { model: self.name(), outcome: if well { "ok" } else { "error" } }
     }
 
     /// It was let go.

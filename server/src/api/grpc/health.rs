@@ -23,7 +23,7 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-use crate::catalog::Catalog;
+use crate::stack::Snapshot;
 
 /// The services that serve whenever the gateway does; the empty name stands for all of it.
 const SERVICES: [&str; 7] = [
@@ -63,14 +63,14 @@ impl Health {
         Self::default()
     }
 
-    /// Takes over a catalog: its endpoints come, change or go. After [`Health::drain`] nothing serves any more.
-    pub async fn publish(&self, catalog: &Catalog) {
+    /// Takes over a snapshot as it stands: its endpoints come, change or go. After [`Health::drain`] nothing serves any more.
+    pub async fn publish(&self, snapshot: &Snapshot) {
         let mut published = self.published.lock().await;
         if self.ended.load(Relaxed) {
             return;
         }
-        let endpoints = catalog.all().iter().map(|endpoint| {
-            let serves = endpoint.not_serving().is_none();
+        let endpoints = snapshot.catalog.all().iter().map(|endpoint| {
+            let serves = snapshot.not_serving(endpoint).is_none();
             (endpoint.name.to_string(), if serves { ServingStatus::Serving } else { ServingStatus::NotServing })
         });
         // An endpoint that is named like a service must not speak for it.
@@ -156,6 +156,10 @@ mod tests {
         policy::testing::{catalog, deployment, endpoint},
     };
 
+    fn of(endpoints: Vec<config::Endpoint>) -> Snapshot {
+        Snapshot::of(catalog(endpoints), HashMap::new())
+    }
+
     async fn status(health: &Health, service: &str) -> Option<i32> {
         let asked = Request::new(HealthCheckRequest { service: service.to_owned() });
         health.answers().check(asked).await.ok().map(|answer| answer.into_inner().status)
@@ -165,20 +169,20 @@ mod tests {
     async fn endpoints_come_and_go_and_a_drain_is_final() {
         let nowhere = config::Deployment { place: Place::Nowhere("later".to_owned()), ..deployment("only") };
         let health = Health::new();
-        health.publish(&catalog(vec![endpoint("up", vec![deployment("only")]), endpoint("down", vec![nowhere])])).await;
+        health.publish(&of(vec![endpoint("up", vec![deployment("only")]), endpoint("down", vec![nowhere])])).await;
         assert_eq!(status(&health, "up").await, Some(1));
         assert_eq!(status(&health, "down").await, Some(2));
         assert_eq!(status(&health, "flowgate.v1.ChatService").await, Some(1));
         assert_eq!(status(&health, "").await, Some(1));
 
-        health.publish(&catalog(vec![endpoint("other", vec![deployment("only")])])).await;
+        health.publish(&of(vec![endpoint("other", vec![deployment("only")])])).await;
         assert_eq!(status(&health, "up").await, None);
         assert_eq!(status(&health, "other").await, Some(1));
 
         let asked = Request::new(HealthCheckRequest { service: "other".to_owned() });
         let watch = health.answers().watch(asked).await.unwrap().into_inner();
         health.drain().await;
-        let late = || catalog(vec![endpoint("other", vec![deployment("only")]), endpoint("late", vec![deployment("only")])]);
+        let late = || of(vec![endpoint("other", vec![deployment("only")]), endpoint("late", vec![deployment("only")])]);
         health.publish(&late()).await;
         for name in ["", "flowgate.v1.ChatService", "other", "late"] {
             assert_eq!(status(&health, name).await, Some(2), "{name}");

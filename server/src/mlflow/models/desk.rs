@@ -70,6 +70,11 @@ impl Desk {
         steady
     }
 
+    /// What keeps the model from being called; a lack of room is no fault of its own, and passes.
+    pub(super) fn fault(&self) -> Option<&Failed> {
+        self.failed.as_ref().filter(|failed| failed.error.reason() != ErrorReason::GatewayOverloaded)
+    }
+
     /// Takes in a failure; the next try of the same waits longer than the last.
     pub(super) fn fail(&mut self, error: Error, sought: Option<Resolved>) -> Failed {
         let failing = sought.as_ref().and_then(|sought| sought.identity.clone());

@@ -30,6 +30,9 @@ pub(super) trait Engine: Send + Sync + fmt::Debug {
     /// How much memory it takes, about; `None` when nobody knows.
     fn bytes(&self) -> Option<u64>;
 
+    /// The number of its process; `None` for what lives in this one.
+    fn process(&self) -> Option<u32>;
+
     /// Tells how it ended, and what it said last, without keeping it from that; `None` for what lives in this process.
     fn ended(&self) -> Option<BoxFuture<'static, (Exit, Vec<String>)>>;
 }

@@ -2,19 +2,28 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{MutexGuard, PoisonError},
+    io,
+    path::Path,
+    sync::{
+        MutexGuard, PoisonError,
+        atomic::Ordering::{Acquire, Release},
+    },
     time::Duration,
 };
 
 use futures_util::{StreamExt as _, stream};
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::{Common, Models};
 use crate::{
     config::{Found, ModelUri, Pick, Serve},
-    error::Result,
+    error::{Error, Result},
     event::Task,
-    mlflow::{language, registry::RegisteredModel},
+    mlflow::{
+        language,
+        registry::{RegisteredModel, memory},
+    },
 };
 
 /// How long it is waited for what versions say of themselves, and of how many at once.
@@ -33,19 +42,57 @@ pub(super) struct Edition {
     version: u32,
 }
 
+/// The models that were found last, in a file: a start without the registry serves those.
+#[derive(Serialize, Deserialize)]
+struct Listed {
+    /// What they were searched by.
+    serve: Serve,
+    found: Vec<Found>,
+}
+
+/// The registered models that are served, and who says so.
+#[derive(Debug)]
+pub struct Listing {
+    /// What there is; `None` where nobody has ever said it.
+    pub found: Option<Vec<Found>>,
+    /// Why the registry did not say it.
+    pub error: Option<Error>,
+}
+
 impl Models {
-    /// The registered models that are served: each that has a version by its name, which then means the latest one, and by each of its
-    /// aliases. Those whose names no endpoint can have are left out, which the log says once. What a version is for is read
-    /// once; until that is done it is for predictions.
-    ///
-    /// # Errors
-    /// What the registry says.
-    pub async fn found(&self, serve: &Serve) -> Result<Vec<Found>> {
+    /// The registered models that are served, as the registry says now, or said last while it does not: each that has a version by its
+    /// name, which then means the latest one, and by each of its aliases. Those whose names no endpoint can have are left out, which the log
+    /// says once. What a version is for is read once; until that is done it is for predictions.
+    pub async fn found(&self, serve: Option<&Serve>) -> Listing {
+        let Some(serve) = serve else {
+            self.0.is_unlisted.store(false, Release);
+            return Listing { found: Some(Vec::new()), error: None };
+        };
+        match self.searched(serve).await {
+            Ok(found) => {
+                self.0.is_unlisted.store(false, Release);
+                Listing { found: Some(found), error: None }
+            }
+            Err(error) => {
+                let found = self.0.ground.get().and_then(|ground| recall(&ground.listed, serve));
+                self.0.is_unlisted.store(found.is_none(), Release);
+                Listing { found, error: Some(error) }
+            }
+        }
+    }
+
+    /// Whether registered models are to be served, and nobody has said yet which there are.
+    pub fn is_unlisted(&self) -> bool {
+        self.0.is_unlisted.load(Acquire)
+    }
+
+    async fn searched(&self, serve: &Serve) -> Result<Vec<Found>> {
         let filter = match serve {
             Serve::All => None,
             Serve::Filter(filter) => Some(filter.as_str()),
         };
-        let models = self.registered(filter).await?;
+        let ground = self.0.ground().await?;
+        let models = ground.registered(filter).await?;
         self.0.tell_left_out(&models);
         let named: Vec<_> = models.iter().flat_map(named).collect();
         self.0.learn(named.iter().map(|(edition, _)| edition.clone()).collect()).await;
@@ -53,6 +100,7 @@ impl Models {
         let task = |edition: &Edition| known.get(edition).copied().unwrap_or(Task::Predict);
         let mut found: Vec<_> = named.into_iter().map(|(edition, found)| Found { task: task(&edition), ..found }).collect();
         found.sort_by(|a, b| a.name.cmp(&b.name));
+        keep(&ground.listed, serve, &found);
         Ok(found)
     }
 }
@@ -94,6 +142,29 @@ impl Common {
 
     fn purposes(&self) -> MutexGuard<'_, HashMap<Edition, Task>> {
         self.purposes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What was found last by the same words.
+fn recall(path: &Path, serve: &Serve) -> Option<Vec<Found>> {
+    match memory::read::<Listed>(path) {
+        Ok(listed) => Some(listed).filter(|listed| listed.serve == *serve).map(|listed| listed.found),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the list of registered models that were served cannot be read");
+            None
+        }
+    }
+}
+
+/// Keeps what was found. A file that cannot be written costs only the next cold start, so that it is logged and no error.
+fn keep(path: &Path, serve: &Serve, found: &[Found]) {
+    if recall(path, serve).is_some_and(|known| known == *found) {
+        return;
+    }
+    let listed = Listed { serve: serve.clone(), found: found.to_vec() };
+    if let Err(error) = memory::write(path, &listed) {
+        tracing::warn!(path = %path.display(), %error, "the list of registered models that are served cannot be kept");
     }
 }
 

@@ -19,7 +19,10 @@ use flowgate_proto::v1::ErrorReason;
 use futures_util::StreamExt as _;
 use http::{HeaderName, HeaderValue, Request, Response};
 
-use super::{engine::Engine, room::Taken};
+use super::{
+    engine::Engine,
+    room::{Size, Taken},
+};
 use crate::{
     dialect::Settings,
     error::{Error, Result},
@@ -144,6 +147,11 @@ impl Generation {
         self.instances.load().iter().map(|instance| Arc::clone(&instance.engine)).collect()
     }
 
+    /// The numbers of its processes.
+    pub fn processes(&self) -> Vec<u32> {
+        self.instances.load().iter().filter_map(|instance| instance.engine.process()).collect()
+    }
+
     /// How many instances there are.
     pub fn count(&self) -> usize {
         self.instances.load().len()
@@ -156,7 +164,20 @@ impl Generation {
 
     /// How much memory all instances take.
     pub fn bytes(&self) -> u64 {
-        self.instances.load().iter().map(|instance| instance.taken.size().bytes).sum()
+        self.size().bytes
+    }
+
+    /// What all instances take.
+    pub(super) fn size(&self) -> Size {
+        let add = |sum: Size, size: Size| Size { bytes: sum.bytes + size.bytes, processes: sum.processes + size.processes };
+        self.instances.load().iter().map(|instance| instance.taken.size()).fold(Size::default(), add)
+    }
+
+    /// How much memory the largest of its processes takes; `None` where it runs in this one.
+    pub(super) fn largest(&self) -> Option<u64> {
+        let instances = self.instances.load();
+        let processes = instances.iter().map(|instance| instance.taken.size()).filter(|size| size.processes > 0);
+        processes.map(|size| size.bytes).max()
     }
 
     /// Whether all instances have enough to do.

@@ -10,7 +10,7 @@ use flowgate_proto::v1::ErrorReason;
 
 use super::{
     engine::Start,
-    room::{Most, Room},
+    room::{Lack, Most, Room, Size},
 };
 use crate::{
     config::{Environment, ModelUri, Models as Settings},
@@ -18,9 +18,10 @@ use crate::{
     mlflow::{
         artifacts::{Cache, Lease, Stores, Wanted},
         model_file::ModelFile,
-        registry::{Memory, RegisteredModel, Registry, Resolved, Servers},
+        registry::{Memory, Reach, RegisteredModel, Registry, Resolved, Servers},
     },
     task::Tasks,
+    telemetry::models::Models as Meters,
     upstream::{
         control::{self, ControlTls},
         grants::Grants,
@@ -31,6 +32,8 @@ use crate::{
 pub(super) struct Ground {
     registry: Registry,
     memory: Memory,
+    /// The file of the registered models that were served last.
+    pub(super) listed: PathBuf,
     cache: Arc<Cache>,
     pub(super) room: Arc<Room>,
     pub(super) start: Arc<dyn Start>,
@@ -46,7 +49,7 @@ impl Ground {
         environment: &Arc<dyn Environment + Send + Sync>,
         grants: &Arc<Grants>,
         start: Arc<dyn Start>,
-        tasks: &Tasks,
+        (tasks, meters): (&Tasks, &Meters),
     ) -> Result<Self> {
         let servers = Arc::new(Servers::read(settings.tracking_uri.as_deref(), &**environment)?);
         let stores = Stores {
@@ -56,24 +59,25 @@ impl Ground {
             grants: Arc::clone(grants),
             environment: Arc::clone(environment),
         };
-        Self::over(stores, settings, start, tasks)
+        Self::over(stores, settings, start, (tasks, meters))
     }
 
     /// Over these servers and stores.
-    pub(super) fn over(stores: Stores, settings: &Settings, start: Arc<dyn Start>, tasks: &Tasks) -> Result<Self> {
+    pub(super) fn over(stores: Stores, settings: &Settings, start: Arc<dyn Start>, (tasks, meters): (&Tasks, &Meters)) -> Result<Self> {
         let folder = folder(settings, &*stores.environment)?;
         Ok(Self {
             registry: Registry::new(Arc::clone(&stores.servers), Arc::clone(&stores.tracking)),
             // First: it makes the folder.
             cache: Cache::open(&folder, settings.cache_bytes, stores, tasks.clone())?,
-            memory: Memory::open(&folder.join("resolved.json")),
+            memory: Memory::open(&folder.join("resolved.json"), Reach::new(meters.registry())),
+            listed: folder.join("served.json"),
             room: Room::new(Most::from(settings)),
             start,
         })
     }
 
     /// Takes over what may change while models are loaded. `evict` makes room where there is less now.
-    pub(super) fn allow(&self, settings: &Settings, evict: impl Fn() -> bool) {
+    pub(super) fn allow(&self, settings: &Settings, evict: impl Fn(Lack) -> Option<Size>) {
         self.cache.allow(settings.cache_bytes);
         self.room.allow(Most::from(settings), evict);
     }
@@ -107,7 +111,7 @@ impl Ground {
     /// # Errors
     /// What the registry says.
     pub(super) async fn registered(&self, filter: Option<&str>) -> Result<Vec<RegisteredModel>> {
-        self.registry.models(filter).await
+        self.memory.models(&self.registry, filter).await
     }
 
     /// How far downloads are.

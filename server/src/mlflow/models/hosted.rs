@@ -28,6 +28,7 @@ use super::{
     generation::Generation,
     ground::Ground,
     load::{Load, Loaded},
+    room::{Lack, Size},
 };
 use crate::{
     config,
@@ -56,6 +57,10 @@ pub struct Hosted {
     /// It is neither unloaded nor makes way.
     pinned: AtomicBool,
     pub(super) growing: AtomicBool,
+    /// How much memory one of its processes took when it was last looked; 0: none has run yet.
+    pub(super) took: AtomicU64,
+    /// It was said that it alone takes more memory than there is for all.
+    pub(super) is_over: AtomicBool,
     /// Somebody looks after it.
     pub(super) kept: AtomicBool,
     pub(super) me: Weak<Self>,
@@ -100,6 +105,8 @@ impl Hosted {
             used: AtomicU64::new(0),
             pinned: AtomicBool::new(false),
             growing: AtomicBool::new(false),
+            took: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
             kept: AtomicBool::new(false),
             me: Weak::clone(me),
         });
@@ -173,12 +180,18 @@ impl Hosted {
 
     /// Lets go of the version that answers, when its calls are done. Whether there was one.
     pub fn unload(&self) -> bool {
+        self.let_go("somebody said so")
+    }
+
+    /// As [`Hosted::unload`], for this reason.
+    pub(super) fn let_go(&self, cause: &'static str) -> bool {
         let was = self.current.swap(None).is_some();
         if was {
             self.desk().settle();
-            tracing::info!(model = %self.name, "a model is unloaded");
+            tracing::info!(model = %self.name, cause, "a model is unloaded");
             self.meter.unloaded();
             self.meter.holds(0, 0);
+            self.common.stir();
         }
         was
     }
@@ -220,11 +233,40 @@ impl Hosted {
         Some(Failure { version: failed.version(), error: failed.error, again_in: failed.until.saturating_duration_since(Instant::now()) })
     }
 
+    /// Why no call can be answered: what it is called for could not be loaded, and no version before it is there. The same while it is tried
+    /// again; `None` while it may be loaded, or just lacks room.
+    pub fn not_serving(&self) -> Option<Error> {
+        if self.current.load().is_some() {
+            return None;
+        }
+        self.desk().fault().map(|failed| failed.told(&self.name))
+    }
+
+    /// Loads it, unless that is under way, or has failed a moment ago; waits for nothing.
+    pub fn begin(&self) {
+        let mut desk = self.desk();
+        let may = desk.failed.as_ref().is_none_or(|failed| failed.until <= Instant::now());
+        if may && desk.flight().is_none() && self.current.load().is_none() {
+            self.touch();
+            drop(self.take_off(&mut desk, None, None));
+        }
+    }
+
+    /// Whether its first load is over, well or not; or it has none to do before a call.
+    pub(super) fn is_settled(&self) -> bool {
+        self.model.min == 0 || self.current.load().is_some() || self.desk().failed.is_some()
+    }
+
     /// When it may make way for others: since when nobody called; `None` while it may not.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let old = self.desk().loaded.is_some_and(|loaded| loaded.elapsed() >= RESIDENCE);
         let free = old && self.model.min == 0 && !self.is_pinned() && self.calls.load(Acquire) == 0 && self.current.load().is_some();
         free.then(|| self.used())
+    }
+
+    /// What the version that answers takes.
+    pub(super) fn size(&self) -> Option<Size> {
+        Some(self.current.load().as_ref()?.size())
     }
 
     /// Calls under way, those included that wait for it to be loaded.
@@ -261,15 +303,30 @@ impl Hosted {
             self.common.tasks.spawn(async move {
                 let begun = Instant::now();
                 let loaded = me.fetch(current, held).await;
-                if !matches!(loaded, Ok(Loaded::Held(_))) {
-                    me.meter.loaded(loaded.is_ok(), begun.elapsed());
-                }
+                me.count(&loaded, begun.elapsed());
                 let told = me.land(loaded);
+                me.common.stir();
                 // Whoever asked may be gone.
                 drop(done.send(told));
             });
         }
         flight
+    }
+
+    fn count(&self, loaded: &Result<Loaded>, took: Duration) {
+        let is_found = self.desk().sought.is_some();
+        match loaded {
+            Ok(Loaded::New(_)) => self.meter.loaded(true, Some(took)),
+            Ok(Loaded::Same(_) | Loaded::Held(_)) => self.meter.looked_up(true),
+            Err(_) if is_found => self.meter.loaded(false, Some(took)),
+            Err(_) => {
+                self.meter.looked_up(false);
+                // Nothing answers: what was wanted was a load.
+                if self.current.load().is_none() {
+                    self.meter.loaded(false, None);
+                }
+            }
+        }
     }
 
     async fn fetch(&self, current: Option<Arc<Generation>>, held: Option<String>) -> Result<Loaded> {
@@ -278,7 +335,7 @@ impl Hosted {
         if let Some(current) = current.as_ref().filter(|_| held.is_some() && held == sought.identity) {
             return Ok(Loaded::Held(Arc::clone(current)));
         }
-        let evict = || self.common.evict(Some(&self.name));
+        let evict = |lack| self.common.evict(lack, Some(&self.name));
         loop {
             self.desk().sought = Some(sought.clone());
             let load = self.loading(&ground, current.clone(), &evict).run(sought.clone());
@@ -311,9 +368,10 @@ impl Hosted {
         &'a self,
         ground: &'a Arc<Ground>,
         current: Option<Arc<Generation>>,
-        evict: &'a (dyn Fn() -> bool + Send + Sync),
+        evict: &'a (dyn Fn(Lack) -> Option<Size> + Send + Sync),
     ) -> Load<'a> {
-        Load { ground, model: &self.model, name: &self.name, python: self.common.settings().python.clone(), current, evict }
+        let took = Some(self.took.load(Relaxed)).filter(|took| *took > 0);
+        Load { ground, model: &self.model, name: &self.name, python: self.common.settings().python.clone(), current, took, evict }
     }
 
     /// Takes in what a load came to.
@@ -335,8 +393,8 @@ impl Hosted {
                 self.current.store(Some(Arc::clone(&generation)));
                 drop(desk);
                 self.meter.fails(false);
-                self.meter.holds(u64::try_from(generation.count()).unwrap_or(u64::MAX), generation.bytes());
                 self.touch();
+                self.measured(&generation);
                 generation.engines().iter().for_each(|engine| self.watch(&generation, engine));
                 self.look_after();
                 Ok(generation)
@@ -344,11 +402,14 @@ impl Hosted {
             Err(error) if sought.is_none() && self.current.load().is_some() => Err(self.stays(&mut desk, error)),
             Err(error) => {
                 let failed = desk.fail(error, sought);
+                drop(desk);
                 self.meter.fails(true);
                 let again_in = failed.until.saturating_duration_since(Instant::now());
                 tracing::warn!(
                     model = %self.name, version = failed.version(), error = ?failed.error, ?again_in, "a model cannot be loaded"
                 );
+                // Tried again without a call: whoever is told that it does not serve sends none.
+                self.look_after();
                 Err(failed.told(&self.name))
             }
         }

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Weak,
-        atomic::Ordering::{AcqRel, Release},
+        atomic::Ordering::{AcqRel, Relaxed, Release},
     },
     time::Duration,
 };
@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 /// How often it is looked what is due, at least and at most.
 const LOOK: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_millis(50);
+/// How many letters of a process's very last line are told to callers.
+const TOLD: usize = 300;
 
 impl Hosted {
     /// Has somebody look after it while it is loaded, or is to be.
@@ -29,7 +31,12 @@ impl Hosted {
 
     /// Whether there is anything to look after.
     fn is_wanted(&self) -> bool {
-        self.model.min > 0 || self.is_pinned() || self.current.load().is_some()
+        self.is_kept() || self.current.load().is_some() || self.desk().fault().is_some()
+    }
+
+    /// Whether it is to be loaded without a call.
+    fn is_kept(&self) -> bool {
+        self.model.min > 0 || self.is_pinned()
     }
 
     /// Sees to it that an instance that ends is not asked any more.
@@ -42,15 +49,16 @@ impl Hosted {
             // One that was let go is not missed.
             let Some(left) = generation.remove(&engine) else { return };
             me.meter.crashed();
-            tracing::warn!(model = %me.name, ?exit, last = lines.last(), "a model's process has ended");
+            let how = exit.to_string();
+            tracing::warn!(model = %me.name, how, last = lines.last(), "a model's process has ended");
             if left == 0 {
-                me.lost(&generation);
+                me.lost(&generation, &how, &lines);
             }
         });
     }
 
     /// The last instance of a version has ended.
-    fn lost(&self, generation: &Arc<Generation>) {
+    fn lost(&self, generation: &Arc<Generation>, how: &str, lines: &[String]) {
         let mut desk = self.desk();
         let is_current = self.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, generation));
         if !is_current {
@@ -60,10 +68,31 @@ impl Hosted {
         self.meter.holds(0, 0);
         // The end of one that was just started is a failure to load.
         if !desk.settle() {
-            let error = Error::new(ErrorReason::GatewayNotServing, "the model's process ended soon after it was started");
-            desk.fail(error, Some(generation.resolved()));
+            let last = lines.last().map_or("it said nothing", String::as_str);
+            let last: String = last.chars().take(TOLD).collect();
+            let message = format!("the model's process {how} soon after it was started: {last}");
+            desk.fail(Error::new(ErrorReason::GatewayNotServing, message).because(lines.join("\n")), Some(generation.resolved()));
+            drop(desk);
             self.meter.fails(true);
+            self.look_after();
         }
+        self.common.stir();
+    }
+
+    /// Takes in how much memory it takes, as it was measured last. Where that is more than there is, others make way.
+    pub(super) fn measured(&self, current: &Arc<Generation>) {
+        let bytes = current.bytes();
+        self.meter.holds(u64::try_from(current.count()).unwrap_or(u64::MAX), bytes);
+        if let Some(largest) = current.largest() {
+            self.took.store(largest, Relaxed);
+        }
+        let is_over = self.common.settings().memory.is_some_and(|most| bytes > most);
+        if is_over && !self.is_over.swap(true, AcqRel) {
+            tracing::warn!(model = %self.name, bytes, "a model alone takes more than `mlflow.memory`");
+        } else if !is_over {
+            self.is_over.store(false, Release);
+        }
+        self.common.settle();
     }
 
     /// Starts one more instance where all have enough to do.
@@ -83,11 +112,12 @@ impl Hosted {
 
     async fn add(&self, generation: &Arc<Generation>) -> Result<()> {
         let ground = self.common.ground().await?;
-        let evict = || self.common.evict(Some(&self.name));
+        let evict = |lack| self.common.evict(lack, Some(&self.name));
         let instance = self.loading(&ground, None, &evict).another(generation).await?;
         let engine = Arc::clone(&instance.engine);
         generation.add(instance);
         self.watch(generation, &engine);
+        tracing::info!(model = %self.name, instances = generation.count(), "a further instance of a model is started");
         Ok(())
     }
 
@@ -97,13 +127,18 @@ impl Hosted {
             let measured = Arc::clone(&current);
             // It reads what the system says of all processes. Without it the last measure stands.
             drop(tokio::task::spawn_blocking(move || measured.measure()).await);
-            self.meter.holds(u64::try_from(current.count()).unwrap_or(u64::MAX), current.bytes());
+            self.measured(&current);
         }
         let min = usize::try_from(self.model.min).unwrap_or(0);
         let Some(current) = self.current.load_full() else {
-            if min > 0 || self.is_pinned() {
+            let is_missed = self.model.idle.is_none_or(|idle| self.used().elapsed() < idle);
+            if self.is_kept() || (is_missed && self.desk().fault().is_some()) {
                 // What went wrong is logged by the load.
                 drop(self.load().await);
+            } else if !is_missed && self.desk().failed.take().is_some() {
+                // Nobody has called it for long: the next call is as good as the first one.
+                self.meter.fails(false);
+                self.common.stir();
             }
             return;
         };
@@ -114,10 +149,11 @@ impl Hosted {
             }
         } else if count > min.max(1) && current.is_idle() {
             current.shrink();
+            tracing::info!(model = %self.name, instances = current.count(), "an instance of a model is let go");
         }
         let is_idle = self.model.idle.is_some_and(|idle| self.used().elapsed() >= idle);
         if is_idle && self.idle_since().is_some() {
-            self.unload();
+            self.let_go("nobody calls it");
         }
     }
 }

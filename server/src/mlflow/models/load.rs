@@ -15,7 +15,7 @@ use super::{
     engine::{Engine, Plan, Prepared},
     generation::{Generation, Instance},
     ground::Ground,
-    room::{Size, Taken},
+    room::{Lack, Size, Taken},
 };
 use crate::{
     config,
@@ -39,8 +39,10 @@ pub(super) struct Load<'a> {
     pub(super) python: Option<PathBuf>,
     /// The version that answers meanwhile. It keeps its room, and the new one gets some beside it, be there any or not.
     pub(super) current: Option<Arc<Generation>>,
+    /// How much memory one process of it took last; `None`: it has not run yet.
+    pub(super) took: Option<u64>,
     /// Makes room.
-    pub(super) evict: &'a (dyn Fn() -> bool + Send + Sync),
+    pub(super) evict: &'a (dyn Fn(Lack) -> Option<Size> + Send + Sync),
 }
 
 /// What a load came to.
@@ -100,8 +102,9 @@ impl Load<'_> {
     }
 
     async fn process(&self, lease: &Lease, file: &ModelFile) -> Result<Instance> {
-        // What it takes is known when it runs; until then the size of its files must do.
-        let taken = self.room(Size { bytes: lease.bytes(), processes: 1 }).await?;
+        // What it takes is known when it has run; until then the size of its files must do. One that took all there is gets that again.
+        let took = self.took.map(|took| self.ground.room.bytes().map_or(took, |most| took.min(most)));
+        let taken = self.room(Size { bytes: took.unwrap_or_else(|| lease.bytes()), processes: 1 }).await?;
         let plan = Plan { name: self.name, folder: lease.folder(), file, model: self.model, python: self.python.as_deref() };
         let engine = self.ground.start.process(plan).await?;
         self.within(LOADING, engine.ready()).await?;

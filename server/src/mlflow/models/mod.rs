@@ -4,12 +4,12 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicBool},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 use crate::{
     config::{self, Environment, Models as Settings},
@@ -30,14 +30,21 @@ mod keep;
 mod load;
 mod room;
 mod runtimes;
+mod succession;
 
 pub use self::{
     desk::Failure,
+    found::Listing,
     generation::Generation,
     hosted::{Hosted, State},
 };
-use self::{found::Edition, ground::Ground, runtimes::Runtimes};
-use super::{artifacts::Report, registry::RegisteredModel};
+use self::{
+    found::Edition,
+    ground::Ground,
+    room::{Lack, Size},
+    runtimes::Runtimes,
+};
+use super::artifacts::Report;
 
 /// The models that a gateway runs.
 #[derive(Clone, Debug)]
@@ -55,6 +62,10 @@ struct Common {
     tasks: Tasks,
     /// Registered models and aliases whose names no endpoint can have, as they were told last.
     left_out: Mutex<Vec<String>>,
+    /// Told when a model is loaded, let go, or fails.
+    stirred: watch::Sender<()>,
+    /// The registry has not yet said which models there are, though some are to be served.
+    is_unlisted: AtomicBool,
 }
 
 /// How what models stand on is opened; it blocks for a moment.
@@ -64,10 +75,10 @@ impl Models {
     /// No model yet; nothing is opened or asked until there is one.
     pub fn new(settings: Settings, environment: Arc<dyn Environment + Send + Sync>, grants: Arc<Grants>, meters: Meters) -> Self {
         let tasks = Tasks::default();
-        let spawning = tasks.clone();
+        let (spawning, counting) = (tasks.clone(), meters.clone());
         let open = move |settings: &Settings| {
             let start = Arc::new(Runtimes::new(settings, &*environment, &spawning));
-            Ground::open(settings, &environment, &grants, start, &spawning)
+            Ground::open(settings, &environment, &grants, start, (&spawning, &counting))
         };
         Self::with(settings, meters, (Arc::new(open), tasks))
     }
@@ -75,7 +86,8 @@ impl Models {
     fn with(settings: Settings, meters: Meters, (open, tasks): (Open, Tasks)) -> Self {
         let (settings, known, ground) = (ArcSwap::from_pointee(settings), Mutex::default(), OnceCell::new());
         let (purposes, left_out) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Common { settings, known, purposes, ground, open, meters, tasks, left_out }))
+        let (stirred, is_unlisted) = (watch::Sender::default(), AtomicBool::new(false));
+        Self(Arc::new(Common { settings, known, purposes, ground, open, meters, tasks, left_out, stirred, is_unlisted }))
     }
 
     /// What holds for all of them.
@@ -121,12 +133,18 @@ impl Models {
         self.0.ground.get().map(|ground| ground.downloads()).unwrap_or_default()
     }
 
-    /// The registered models that a filter lets through.
-    ///
-    /// # Errors
-    /// What the registry says.
-    pub async fn registered(&self, filter: Option<&str>) -> Result<Vec<RegisteredModel>> {
-        self.0.ground().await?.registered(filter).await
+    /// Hears of models that are loaded, let go, or fail.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.stirred.subscribe()
+    }
+
+    /// Waits until the first loads are over of the models that are to be loaded without a call, well or not.
+    pub async fn first_loads(&self) {
+        let mut changes = self.changes();
+        while !self.all().iter().all(|hosted| hosted.is_settled()) {
+            // Who tells of changes lives as long as the models.
+            drop(changes.changed().await);
+        }
     }
 }
 
@@ -163,11 +181,23 @@ impl Common {
     }
 
     fn allow(&self, ground: &Ground) {
-        ground.allow(&self.settings(), || self.evict(None));
+        ground.allow(&self.settings(), |lack| self.spare(lack));
+    }
+
+    /// Has models make way while those that are loaded take more than they may.
+    fn settle(&self) {
+        if let Some(ground) = self.ground.get() {
+            ground.room.settle(|lack| self.spare(lack));
+        }
     }
 
     fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()
+    }
+
+    /// A model was loaded or let go, or has failed.
+    fn stir(&self) {
+        self.stirred.send_replace(());
     }
 
     /// How often it is looked what references mean.
@@ -175,11 +205,23 @@ impl Common {
         self.settings.load().refresh
     }
 
-    /// Has the model make way that was called least recently, if any may; not the one that has this very name.
-    fn evict(&self, but: Option<&Arc<str>>) -> bool {
+    /// Has the model make way that was called least recently, of those that may and that take what is lacking; not the one that has this
+    /// very name. Tells how much that makes free.
+    fn evict(&self, lack: Lack, but: Option<&Arc<str>>) -> Option<Size> {
         let idle = self.all().into_iter().filter(|hosted| but.is_none_or(|but| !Arc::ptr_eq(hosted.name(), but)));
-        let oldest = idle.filter_map(|hosted| Some((hosted.idle_since()?, hosted))).min_by_key(|(since, _)| *since);
-        oldest.is_some_and(|(_, hosted)| hosted.unload())
+        let helps = |size: Size| match lack {
+            Lack::Processes => size.processes > 0,
+            Lack::Bytes => size.bytes > 0,
+        };
+        let free = idle.filter_map(|hosted| Some((hosted.idle_since()?, hosted.size()?, hosted))).filter(|(_, size, _)| helps(*size));
+        let (_, size, oldest) = free.min_by_key(|(since, ..)| *since)?;
+        oldest.let_go("others need its room").then_some(size)
+    }
+
+    /// As [`Common::evict`], unless that is the only one that is loaded: it would be loaded again by its next call, and nobody has won.
+    fn spare(&self, lack: Lack) -> Option<Size> {
+        let loaded = self.all().iter().filter(|hosted| hosted.current().is_some()).count();
+        (loaded > 1).then(|| self.evict(lack, None)).flatten()
     }
 
     fn all(&self) -> Vec<Arc<Hosted>> {

@@ -26,6 +26,15 @@ pub(super) struct Size {
     pub processes: u32,
 }
 
+/// What there is too little of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lack {
+    /// Processes: only a model that has some makes room.
+    Processes,
+    /// Memory.
+    Bytes,
+}
+
 /// The room that there is.
 pub(super) struct Room {
     most: Mutex<Most>,
@@ -53,11 +62,12 @@ impl Room {
         Arc::new(Self { most: Mutex::new(most), taken: Mutex::default(), changed: Notify::new() })
     }
 
-    /// Takes room; `evict` makes some and says whether it could. Who comes first is not served first: what is small may find room before.
+    /// Takes room; `evict` makes some of what is lacking and says how much, if it could. Who comes first is not served first: what is small
+    /// may find room before.
     ///
     /// # Errors
     /// `GATEWAY_NOT_SERVING` when there will never be so much; `GATEWAY_OVERLOADED` when all of it is in use for too long.
-    pub(super) async fn take(self: &Arc<Self>, size: Size, evict: impl Fn() -> bool) -> Result<Taken> {
+    pub(super) async fn take(self: &Arc<Self>, size: Size, evict: impl Fn(Lack) -> Option<Size>) -> Result<Taken> {
         if let Some(most) = self.most().bytes.filter(|most| size.bytes > *most) {
             let message = format!("the model needs about {} bytes, and `mlflow.memory` is {most}; raise it", size.bytes);
             return Err(Error::new(ErrorReason::GatewayNotServing, message));
@@ -65,11 +75,9 @@ impl Room {
         let until = Instant::now() + PATIENCE;
         loop {
             let changed = self.changed.notified();
-            if self.fits(size) {
-                return Ok(self.force(size));
-            }
+            let Some(lack) = self.lack(self.taken(), size) else { return Ok(self.force(size)) };
             // What made way may be in use to the end of its last call.
-            if evict() && self.fits(size) {
+            if evict(lack).is_some() && self.lack(self.taken(), size).is_none() {
                 return Ok(self.force(size));
             }
             if Instant::now() >= until {
@@ -84,10 +92,25 @@ impl Room {
     }
 
     /// Sets how much may be taken from now on. Of what is taken beyond it, `evict` lets go as much as it can.
-    pub(super) fn allow(&self, most: Most, evict: impl Fn() -> bool) {
+    pub(super) fn allow(&self, most: Most, evict: impl Fn(Lack) -> Option<Size>) {
         *self.most.lock().unwrap_or_else(PoisonError::into_inner) = most;
-        while !self.fits(Size::default()) && evict() {}
+        self.settle(evict);
         self.changed.notify_waiters();
+    }
+
+    /// Where more is taken than there is, has `evict` let go of as much as it can: how much memory a process takes is known when it runs.
+    pub(super) fn settle(&self, evict: impl Fn(Lack) -> Option<Size>) {
+        // Reckoned, for what is let go may be held for a moment more.
+        let mut taken = self.taken();
+        while let Some(gone) = self.lack(taken, Size::default()).and_then(&evict) {
+            taken.bytes = taken.bytes.saturating_sub(gone.bytes);
+            taken.processes = taken.processes.saturating_sub(gone.processes);
+        }
+    }
+
+    /// How much memory there is for all models.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        self.most().bytes
     }
 
     /// Takes room, be there any or not.
@@ -100,14 +123,17 @@ impl Room {
     }
 
     /// What is taken.
-    pub(super) fn taken(&self) -> Size {
+    fn taken(&self) -> Size {
         *self.lock()
     }
 
-    fn fits(&self, size: Size) -> bool {
-        let (most, taken) = (self.most(), self.lock());
-        let bytes = most.bytes.is_none_or(|most| taken.bytes.saturating_add(size.bytes) <= most);
-        bytes && taken.processes.saturating_add(size.processes) <= most.processes.max(size.processes)
+    /// What keeps a size from being taken beside what is.
+    fn lack(&self, taken: Size, size: Size) -> Option<Lack> {
+        let most = self.most();
+        if taken.processes.saturating_add(size.processes) > most.processes.max(size.processes) {
+            return Some(Lack::Processes);
+        }
+        most.bytes.is_some_and(|most| taken.bytes.saturating_add(size.bytes) > most).then_some(Lack::Bytes)
     }
 
     fn most(&self) -> Most {

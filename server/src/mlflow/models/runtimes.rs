@@ -220,6 +220,10 @@ impl Engine for Here {
         Some(self.model.bytes())
     }
 
+    fn process(&self) -> Option<u32> {
+        None
+    }
+
     fn ended(&self) -> Option<BoxFuture<'static, (Exit, Vec<String>)>> {
         None
     }
@@ -236,6 +240,10 @@ impl Engine for Sidecar {
 
     fn bytes(&self) -> Option<u64> {
         Self::bytes(self)
+    }
+
+    fn process(&self) -> Option<u32> {
+        Some(self.id())
     }
 
     fn ended(&self) -> Option<BoxFuture<'static, (Exit, Vec<String>)>> {

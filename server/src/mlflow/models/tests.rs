@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex as StdMutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -28,7 +28,11 @@ use crate::{
 };
 
 mod failing;
+mod making_way;
+mod standing;
 
+/// What a search finds.
+const FOUND: &str = r#"{"registered_models": [{"name": "iris", "latest_versions": [{"name": "iris", "version": "1"}]}]}"#;
 /// What a model with an example is asked before anybody else asks it.
 const EXAMPLE: &str = "{}";
 
@@ -69,6 +73,8 @@ struct Doing {
     /// What each call takes a permit of, when it is about the word `slow`.
     calls: Semaphore,
     running: StdMutex<Vec<watch::Sender<bool>>>,
+    /// How much memory an engine takes.
+    bytes: AtomicU64,
 }
 
 /// Answers with the words in its folder.
@@ -169,7 +175,11 @@ impl Engine for Fixed {
     }
 
     fn bytes(&self) -> Option<u64> {
-        Some(100)
+        Some(self.doing.bytes.load(SeqCst))
+    }
+
+    fn process(&self) -> Option<u32> {
+        self.alive.as_ref().map(|_| 7)
     }
 
     fn ended(&self) -> Option<BoxFuture<'static, (Exit, Vec<String>)>> {
@@ -195,11 +205,12 @@ impl World {
             fail: AtomicBool::new(false),
             calls: Semaphore::new(0),
             running: StdMutex::default(),
+            bytes: AtomicU64::new(100),
         };
         let engines = Engines(Arc::new(doing));
         let folder = tempfile::tempdir().unwrap();
         let (champion, read, no) = (AtomicUsize::new(1), AtomicUsize::new(0), || AtomicBool::new(false));
-        let (away, is_gone, has_example, registered) = (no(), no(), no(), StdMutex::default());
+        let (away, is_gone, has_example, registered) = (no(), no(), no(), StdMutex::new(FOUND.to_owned()));
         Self(Arc::new(Inner { folder, champion, read, registered, away, is_gone, has_example, engines, metrics: Metrics::new() }))
     }
 
@@ -232,7 +243,7 @@ impl World {
         let environment: Arc<dyn Environment + Send + Sync> =
             Arc::new(Fake::default().variable("MLFLOW_TRACKING_URI", "http://registry.test:5000"));
         let (tasks, engines) = (Tasks::default(), self.engines().clone());
-        let spawning = tasks.clone();
+        let (spawning, counting) = (tasks.clone(), self.0.metrics.models().clone());
         let open = move |settings: &Settings| {
             let stores = Stores {
                 servers: Arc::new(Registries::read(None, &*environment)?),
@@ -241,7 +252,7 @@ impl World {
                 grants: Arc::new(Grants::new(Arc::clone(&environment), Tasks::default())),
                 environment: Arc::clone(&environment),
             };
-            Ground::over(stores, settings, Arc::new(engines.clone()), &spawning)
+            Ground::over(stores, settings, Arc::new(engines.clone()), (&spawning, &counting))
         };
         Models::with(settings, self.0.metrics.models().clone(), (Arc::new(open), tasks))
     }
@@ -413,42 +424,6 @@ async fn it_is_let_go_when_nobody_calls_and_not_while_somebody_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_model_that_was_called_least_recently_makes_way() {
-    let world = World::new();
-    let models = world.models(Settings { memory: Some(250), ..Settings::default() });
-    let all: Vec<_> = ["a", "b", "c"].map(|name| models.hosted(&local(&world.folder(name)))).into();
-    let loaded = || all.iter().map(|hosted| matches!(hosted.state(), State::Loaded)).collect::<Vec<_>>();
-    for (at, expected) in [(0, [true, false, false]), (1, [true, true, false]), (0, [true, true, false]), (2, [true, false, true])] {
-        call(&all[at], "").await.unwrap();
-        assert_eq!(loaded(), expected);
-        pass(Duration::from_secs(3)).await;
-    }
-    // `a` is in use, so that `c` goes, though it was called later.
-    let (slow, ()) = tokio::join!(call(&all[0], "slow"), async {
-        tokio::task::yield_now().await;
-        call(&all[1], "").await.unwrap();
-        assert_eq!(loaded(), [true, true, false]);
-        world.engines().0.calls.add_permits(1);
-    });
-    slow.unwrap();
-    assert_eq!(world.engines().started(), 4);
-}
-
-#[tokio::test(start_paused = true)]
-async fn all_room_in_use_is_an_error_that_says_so() {
-    let world = World::new();
-    let models = world.models(Settings { memory: Some(150), ..Settings::default() });
-    let (a, b) = (models.hosted(&local(&world.folder("a"))), models.hosted(&local(&world.folder("b"))));
-    call(&a, "").await.unwrap();
-    a.pin(true);
-    let error = call(&b, "").await.unwrap_err();
-    assert_eq!(error.reason(), ErrorReason::GatewayOverloaded);
-    let tight = world.models(Settings { memory: Some(50), ..Settings::default() });
-    let error = call(&tight.hosted(&local(&world.folder("a"))), "").await.unwrap_err();
-    assert!(error.to_string().contains("`mlflow.memory` is 50"), "{error}");
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_process_that_ends_is_started_again_by_the_next_call_and_not_at_once() {
     let world = World::new();
     let models = world.models(Settings::default());
@@ -467,7 +442,7 @@ async fn a_process_that_ends_is_started_again_by_the_next_call_and_not_at_once()
         tokio::task::yield_now().await;
     }
     let error = call(&hosted, "").await.unwrap_err();
-    assert!(error.to_string().contains("ended soon after it was started"), "{error}");
+    assert!(error.to_string().contains("the model's process ended with code 1 soon after it was started: boom"), "{error}");
     pass(Duration::from_secs(2)).await;
     assert_eq!(call(&hosted, "").await.unwrap(), "a");
 }
@@ -508,48 +483,4 @@ async fn a_load_that_panics_is_no_end_of_the_model() {
     assert_eq!(call(&hosted, "").await.unwrap_err().reason(), ErrorReason::GatewayInternal);
     world.folder("a");
     assert_eq!(call(&hosted, "").await.unwrap(), "a");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_call_is_written_by_what_the_version_that_answers_says_of_itself() {
-    let world = World::new();
-    let hosted = world.models(Settings::default()).hosted(&Model { runtime: Runtime::Native, ..model("models:/iris@champion") });
-    assert_eq!(hosted.enter().await.unwrap().settings().get("schema"), "");
-    let before = hosted.enter().await.unwrap();
-    world.0.champion.store(2, SeqCst);
-    hosted.refresh().await.unwrap();
-    assert_eq!(hosted.enter().await.unwrap().settings().get("schema"), "agent");
-    // What was written for one version is answered by that.
-    let answer = before.answer(Request::new(Bytes::new())).await.unwrap().into_body().start(1 << 10).await;
-    assert_eq!(&answer[..], b"version-1");
-}
-
-#[tokio::test(start_paused = true)]
-async fn registered_models_are_for_what_the_meant_version_says() {
-    let world = World::new();
-    let models = world.models(Settings::default());
-    let search = |champion: u32| {
-        let model = format!(
-            r#"{{"name": "iris", "creation_timestamp": "5", "latest_versions": [{{"name": "iris", "version": "2"}}],
-                 "aliases": [{{"alias": "champion", "version": "{champion}"}}]}}"#
-        );
-        *world.0.registered.lock().unwrap() = format!(r#"{{"registered_models": [{model}]}}"#);
-    };
-    let tasks = async || {
-        let found = models.found(&Serve::All).await.unwrap();
-        found.into_iter().map(|found| (found.name, found.task)).collect::<Vec<_>>()
-    };
-    search(1);
-    let expected = [("iris".to_owned(), Task::Chat), ("iris@champion".to_owned(), Task::Predict)];
-    assert_eq!(tasks().await, expected);
-    // Known ones are not read again; an alias that moves is for what the version is for.
-    let read = || world.0.read.load(SeqCst);
-    assert_eq!(read(), 2);
-    search(2);
-    assert_eq!(tasks().await.iter().map(|(_, task)| *task).collect::<Vec<_>>(), [Task::Chat, Task::Chat]);
-    assert_eq!(read(), 2);
-    // What nobody can read is taken for predictions.
-    *world.0.registered.lock().unwrap() =
-        r#"{"registered_models": [{"name": "lost", "aliases": [{"alias": "a", "version": "7"}]}]}"#.to_owned();
-    assert_eq!(tasks().await, [("lost@a".to_owned(), Task::Predict)]);
 }

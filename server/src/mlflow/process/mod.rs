@@ -97,6 +97,18 @@ pub enum Exit {
     Killed,
 }
 
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Killed => f.write_str("was killed"),
+            // Whoever has no memory left to give ends a process so; so does an operator.
+            Self::Code(code) if *code == shim::SIGNALLED + 9 => f.write_str("was killed by signal 9 (out of memory?)"),
+            Self::Code(code) if *code > shim::SIGNALLED => write!(f, "was ended by signal {}", code - shim::SIGNALLED),
+            Self::Code(code) => write!(f, "ended with code {code}"),
+        }
+    }
+}
+
 /// The last lines that a program wrote.
 #[derive(Debug, Default)]
 struct Tail {

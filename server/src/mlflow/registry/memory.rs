@@ -11,9 +11,10 @@ use std::{
 };
 
 use flowgate_proto::v1::ErrorReason;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
-use super::{Registry, Resolved};
+use super::{Reach, RegisteredModel, Registry, Resolved};
 use crate::{
     config::ModelUri,
     error::{Error, Result},
@@ -23,17 +24,22 @@ use crate::{
 const MOST: u64 = 16 << 20;
 /// How long a call waits for a registry that does not answer, where its last word is known.
 const ENOUGH: Duration = Duration::from_secs(3);
+/// How long a look-up may take in all, however many questions and tries it is made of.
+const LONGEST: Duration = Duration::from_secs(15);
+/// How long the registry may take to say which models there are.
+const LISTING: Duration = Duration::from_secs(5);
 
 /// What each reference meant last. Shared by all who ask.
 #[derive(Debug)]
 pub struct Memory {
     path: PathBuf,
     known: Mutex<BTreeMap<String, Resolved>>,
+    reach: Reach,
 }
 
 impl Memory {
     /// What the file holds; nothing when it is not there, or damaged, which is logged.
-    pub fn open(path: &Path) -> Self {
+    pub fn open(path: &Path, reach: Reach) -> Self {
         let known = match read(path) {
             Ok(known) => known,
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
@@ -42,7 +48,7 @@ impl Memory {
                 BTreeMap::new()
             }
         };
-        Self { path: path.to_owned(), known: Mutex::new(known) }
+        Self { path: path.to_owned(), known: Mutex::new(known), reach }
     }
 
     /// What a reference meant last.
@@ -62,7 +68,7 @@ impl Memory {
             return;
         }
         known.insert(key, resolved.clone());
-        if let Err(error) = write(&self.path, &known) {
+        if let Err(error) = write(&self.path, &*known) {
             tracing::warn!(path = %self.path.display(), %error, "the last versions of models cannot be kept");
         }
     }
@@ -73,27 +79,38 @@ impl Memory {
     /// # Errors
     /// As [`Registry::resolve`].
     pub async fn resolve(&self, registry: &Registry, uri: &ModelUri, is_awaited: bool) -> Result<(Resolved, bool)> {
-        let asked = registry.resolve(uri);
-        let answer = if is_awaited && self.recall(uri).is_some() {
-            let late = || Error::new(ErrorReason::ProviderTimeout, format!("the registry gave no answer within {} s", ENOUGH.as_secs()));
-            timeout(ENOUGH, asked).await.unwrap_or_else(|_| Err(late()))
-        } else {
-            asked.await
-        };
-        match answer {
+        if let ModelUri::Stored(_) = uri {
+            // Nobody is asked.
+            return Ok((registry.resolve(uri).await?, true));
+        }
+        let most = if is_awaited && self.recall(uri).is_some() { ENOUGH } else { LONGEST };
+        match self.within(most, registry.resolve(uri)).await {
             Ok(resolved) => {
                 self.keep(&resolved);
                 Ok((resolved, true))
             }
             Err(error) if is_away(&error) => match self.recall(uri) {
-                Some(resolved) => {
-                    tracing::warn!(%uri, ?error, "the registry is away; the last version that it named is used");
-                    Ok((resolved, false))
-                }
+                Some(resolved) => Ok((resolved, false)),
                 None => Err(error),
             },
             Err(error) => Err(error),
         }
+    }
+
+    /// The registered models that a filter lets through.
+    ///
+    /// # Errors
+    /// As [`Registry::models`].
+    pub async fn models(&self, registry: &Registry, filter: Option<&str>) -> Result<Vec<RegisteredModel>> {
+        self.within(LISTING, registry.models(filter)).await
+    }
+
+    /// What the registry says in time; whether it says anything is noted.
+    async fn within<T>(&self, most: Duration, asked: impl Future<Output = Result<T>>) -> Result<T> {
+        let late = || Error::new(ErrorReason::ProviderTimeout, format!("the registry gave no answer within {} s", most.as_secs()));
+        let answer = timeout(most, asked).await.unwrap_or_else(|_| Err(late()));
+        self.reach.note(&answer);
+        answer
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Resolved>> {
@@ -102,7 +119,7 @@ impl Memory {
 }
 
 /// An outage, and no word of the registry's on the model.
-fn is_away(error: &Error) -> bool {
+pub(super) fn is_away(error: &Error) -> bool {
     use ErrorReason as R;
     matches!(
         error.reason(),
@@ -110,7 +127,8 @@ fn is_away(error: &Error) -> bool {
     )
 }
 
-fn read(path: &Path) -> io::Result<BTreeMap<String, Resolved>> {
+/// What [`write`] wrote.
+pub(in crate::mlflow) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
     if fs::metadata(path)?.len() > MOST {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too large"));
     }
@@ -118,7 +136,7 @@ fn read(path: &Path) -> io::Result<BTreeMap<String, Resolved>> {
 }
 
 /// Whole or not at all.
-fn write(path: &Path, known: &BTreeMap<String, Resolved>) -> io::Result<()> {
+pub(in crate::mlflow) fn write(path: &Path, known: &impl Serialize) -> io::Result<()> {
     let fresh = path.with_extension(format!("{}.tmp", uuid::Uuid::now_v7()));
     // An address that a registry gives may hold a token.
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).and_then(|mut file| {

@@ -13,12 +13,14 @@ use crate::{
 
 mod answers;
 mod ask;
-mod memory;
+pub(super) mod memory;
+mod reach;
 mod servers;
 
 pub use self::{
     answers::{RegisteredModel, Version},
     memory::Memory,
+    reach::Reach,
     servers::{Server, Servers},
 };
 

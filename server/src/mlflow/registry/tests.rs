@@ -161,11 +161,11 @@ async fn a_registry_that_is_away_is_remembered() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("versions.json");
     let uri: ModelUri = "models:/Iris@champion".parse().unwrap();
-    let (fresh, is_fresh) = Memory::open(&path).resolve(&registry(), &uri, true).await.unwrap();
+    let (fresh, is_fresh) = Memory::open(&path, Reach::default()).resolve(&registry(), &uri, true).await.unwrap();
     assert!(is_fresh);
 
     let away = |status: u16, body: &'static str| Registry::new(servers(&Fake::default()), fetch(move |_| Ok((status, body.to_owned()))).0);
-    let memory = Memory::open(&path);
+    let memory = Memory::open(&path, Reach::default());
     assert_eq!(memory.resolve(&away(503, ""), &uri, true).await.unwrap(), (fresh.clone(), false));
     // The registry's own word counts.
     memory.resolve(&away(404, r#"{"error_code":"RESOURCE_DOES_NOT_EXIST"}"#), &uri, true).await.unwrap_err();
@@ -173,21 +173,21 @@ async fn a_registry_that_is_away_is_remembered() {
     memory.resolve(&away(503, ""), &"models:/Iris/3".parse().unwrap(), true).await.unwrap_err();
 
     std::fs::write(&path, r#"{"models:/Iris@champion":"#).unwrap();
-    let damaged = Memory::open(&path);
+    let damaged = Memory::open(&path, Reach::default());
     damaged.resolve(&away(503, ""), &uri, true).await.unwrap_err();
     damaged.keep(&fresh);
-    assert_eq!(Memory::open(&path).recall(&uri), Some(fresh));
+    assert_eq!(Memory::open(&path, Reach::default()).recall(&uri), Some(fresh));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside the file");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_does_not_wait_long_for_a_registry_that_hangs() {
     let folder = tempfile::tempdir().unwrap();
-    let memory = Memory::open(&folder.path().join("versions.json"));
+    let memory = Memory::open(&folder.path().join("versions.json"), Reach::default());
     let uri: ModelUri = "models:/Iris@champion".parse().unwrap();
     let (fresh, _) = memory.resolve(&registry(), &uri, true).await.unwrap();
     let hanging = Registry::new(servers(&Fake::default()), Arc::new(|_| std::future::pending().boxed()));
-    for (is_awaited, least, most) in [(true, 3, 4), (false, 30, 40)] {
+    for (is_awaited, least, most) in [(true, 3, 4), (false, 15, 16)] {
         let begun = tokio::time::Instant::now();
         assert_eq!(memory.resolve(&hanging, &uri, is_awaited).await.unwrap(), (fresh.clone(), false));
         assert!((least..most).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
@@ -195,7 +195,26 @@ async fn a_call_does_not_wait_long_for_a_registry_that_hangs() {
     // Without a last word there is nothing but to wait.
     let begun = tokio::time::Instant::now();
     memory.resolve(&hanging, &"models:/Iris/2".parse().unwrap(), true).await.unwrap_err();
-    assert!(begun.elapsed().as_secs() >= 30);
+    assert_eq!(begun.elapsed().as_secs(), 15, "that is all, however often it was asked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_begins_once_and_is_over_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = crate::telemetry::metrics::Metrics::new();
+    let reach = Reach::new(metrics.models().registry());
+    let memory = Memory::open(&folder.path().join("versions.json"), reach);
+    let up = || metrics.render().lines().find_map(|line| line.strip_prefix("flowgate_registry_up ").map(str::to_owned));
+    let uri: ModelUri = "models:/Iris@champion".parse().unwrap();
+    let away = |status: u16| Registry::new(servers(&Fake::default()), fetch(move |_| Ok((status, "{}".to_owned()))).0);
+    memory.resolve(&away(503), &"file:///a".parse().unwrap(), true).await.unwrap();
+    assert_eq!(up(), None, "nobody was asked");
+    memory.resolve(&registry(), &uri, true).await.unwrap();
+    assert_eq!(up().as_deref(), Some("1"));
+    memory.resolve(&away(503), &uri, true).await.unwrap();
+    assert_eq!(up().as_deref(), Some("0"));
+    memory.models(&away(401), None).await.unwrap_err();
+    assert_eq!(up().as_deref(), Some("1"), "a refusal is an answer");
 }
 
 #[tokio::test(start_paused = true)]

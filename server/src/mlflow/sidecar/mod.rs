@@ -121,6 +121,11 @@ impl Sidecar {
         self.process.exit()
     }
 
+    /// The process's number in the operating system.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The bytes of memory that the process and all that it has started hold; `None` where the operating system does not say.
     pub fn bytes(&self) -> Option<u64> {
         memory::resident(self.process.id())
@@ -165,7 +170,7 @@ impl Sidecar {
         let lines = self.last_lines();
         let last = lines.last().map_or("it said nothing", String::as_str);
         let last = last.char_indices().nth(TOLD).map_or(last, |(end, _)| last.get(..end).unwrap_or_default());
-        let (name, how) = (&self.name, how(exit));
+        let (name, how) = (&self.name, exit);
         let error = if is_killed(exit) {
             let what = format!("the process of model `{name}` {how} before it had loaded the model: {last}");
             Error::new(ErrorReason::ProviderUnavailable, format!("{what}; try again, or have the operator see to its memory"))
@@ -179,12 +184,14 @@ impl Sidecar {
     /// Why a request has no response: the process has ended, or does as it should not.
     async fn unanswered(&self, unanswered: Unanswered) -> Error {
         let (how, cause) = match (timeout(NEWS, self.process.ended()).await, unanswered) {
-            (Ok(exit), Unanswered::Unreached(cause) | Unanswered::Cut(cause)) => (how(exit), cause),
+            (Ok(exit), Unanswered::Unreached(cause) | Unanswered::Cut(cause)) => (exit.to_string(), cause),
             (Err(_), Unanswered::Unreached(cause)) => ("takes no connections".to_owned(), cause),
             (Err(_), Unanswered::Cut(cause)) => ("closed the connection".to_owned(), cause),
         };
         let message = format!("the process of model `{}` {how} before it answered; try again", self.name);
-        Error::new(ErrorReason::ProviderUnavailable, message).because(cause)
+        // Its last words are for the operator.
+        let last = self.last_lines().pop().map(|last| format!("; it said last: {last}")).unwrap_or_default();
+        Error::new(ErrorReason::ProviderUnavailable, message).because(format!("{cause}{last}"))
     }
 }
 
@@ -196,14 +203,6 @@ fn looks() -> Interval {
 
 fn not_serving(name: &str, why: &str) -> Error {
     Error::new(ErrorReason::GatewayNotServing, format!("model `{name}` cannot be run: {why}"))
-}
-
-fn how(exit: Exit) -> String {
-    match exit {
-        Exit::Killed => "was killed".to_owned(),
-        Exit::Code(code) if is_killed(exit) => format!("was ended by signal {}", code - SIGNALLED),
-        Exit::Code(code) => format!("ended with code {code}"),
-    }
 }
 
 /// Whether it did not end by itself, so that another one may fare better.

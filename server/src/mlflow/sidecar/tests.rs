@@ -193,7 +193,7 @@ async fn who_is_killed_on_load_may_be_started_again() {
     assert!(error.to_string().contains("was killed before it had loaded the model: loading"), "{error}");
     let error = Given::script("exit 137").start().await.unwrap_err();
     assert_eq!(error.reason(), ErrorReason::ProviderUnavailable);
-    assert!(error.to_string().contains("was ended by signal 9"), "{error}");
+    assert!(error.to_string().contains("was killed by signal 9 (out of memory?)"), "{error}");
 }
 
 #[tokio::test]

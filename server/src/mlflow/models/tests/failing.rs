@@ -30,6 +30,8 @@ async fn failures_are_forgotten_once_a_version_has_answered_for_long() {
     let world = World::new();
     let hosted = world.models(Settings::default()).hosted(&Model { idle: None, ..local(&world.folder("a")) });
     let fails = async |again_in: f64| {
+        // It may have been tried again meanwhile.
+        hosted.unload();
         world.engines().0.fail.store(true, SeqCst);
         let after = call(&hosted, "").await.unwrap_err().retry_after_hint().unwrap();
         assert!((0.85..1.15).contains(&(after.as_secs_f64() / again_in)), "{after:?}");
