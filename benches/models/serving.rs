@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use flowgate_server::{
-    config::Process,
+    config,
     mlflow::{
         model_file::ModelFile,
         onnx::Library,
@@ -177,7 +177,7 @@ fn body(ground: &Ground) -> Result<Bytes> {
 /// The native runtime without sockets: a body in, a body out. Its p50 and p99, and the class that all others are to answer too.
 fn inside(ground: &Ground, body: &[u8]) -> Result<((Duration, Duration), i64)> {
     let folder = ground.forests().join("native");
-    let others = Beyond { library: &Library::find(None, &Process), threads: None };
+    let others = Beyond { library: &Library::find(None, &config::Process), threads: None };
     let native = Native::load(&folder, &ModelFile::read(&fs::read(folder.join(ModelFile::NAME))?)?, others)?;
     let mut times = Vec::with_capacity(CALLS);
     let mut last = Bytes::new();
