@@ -340,7 +340,7 @@ def test_a_process_killed_in_a_swap_loses_no_call(registry, heavy):
             model = poll(lambda: next(filter(lambda model: "failure" in model, home.models().values()), None), 10, "word of it")
             assert (model["state"], model["version"]) == ("MODEL_STATE_LOADED", 1), model
             failure = model["failure"]
-            assert failure["version"] == 2 and "was ended by signal 9 before it had loaded the model" in failure["reason"], model
+            assert failure["version"] == 2 and "was killed by signal 9 (out of memory?) before it had loaded the model" in failure["reason"], model
             assert float(failure["again_in"].rstrip("s")) <= 1.1, model
             (heavy / "gate").touch()
             poll(lambda: callers.answers[-1][0] == "2", 60, "the new version")

@@ -191,9 +191,11 @@ def test_a_shim_ends_with_its_program(script, want):
         assert started.wait(15) == want
 
 
-def test_a_shim_ends_with_the_gateway():
+def test_a_shim_ends_with_the_gateway(tmp_path):
     """And all that it has started, whatever they do."""
-    with shim("trap : TERM; while true; do sleep 60 & wait; done") as started:
+    note = tmp_path / "deaf"
+    with shim(f"trap : TERM; touch {note}; while true; do sleep 60 & wait; done") as started:
+        poll(note.exists, 10, "the program")
         started.stdin.close()
         assert started.wait(30) == 128 + signal.SIGKILL
 
