@@ -101,7 +101,7 @@ impl Gateway {
     async fn least_recent_first(&self, told: &Receiver<()>) -> Result<()> {
         let mut called: Vec<usize> = Vec::new();
         // Every fourth call is of one that is the next to go.
-        let again = |model: usize| (model >= ROOM && model % 4 == 0).then(|| model - ROOM);
+        let again = |model: usize| (model >= ROOM && model.is_multiple_of(4)).then(|| model - ROOM);
         for model in 0..MODELS {
             if told.try_recv().is_ok() {
                 return Err("told to end".into());

@@ -2,7 +2,7 @@
 //!
 //! The library is found by `mlflow.onnx_runtime`, else `ORT_DYLIB_PATH`, else where the system keeps its libraries. It is loaded when the
 //! first model needs it, once for the life of the process; a library that is missing or too old keeps only such models from being loaded.
-//! Without the feature a [`Session`] cannot be, and asking for one says so.
+//! Without the feature a session cannot be, and asking for one says so.
 
 #[cfg(not(feature = "onnx"))]
 mod absent;
