@@ -13,7 +13,7 @@ use crate::{
     dialect::scoring::table::{self, Entry},
     error::Result,
     event::{Payload, Reply, Request},
-    mlflow::models::Hosted,
+    mlflow::{discreet::discreet, models::Hosted},
 };
 
 /// A model that says what it takes.
@@ -63,7 +63,7 @@ impl Policy<Attempt> for Table {
 impl Signed for Hosted {
     fn entries(&self) -> BoxFuture<'_, Result<Vec<Entry>>> {
         Box::pin(async {
-            let current = self.load().await?;
+            let current = self.load().await.map_err(discreet)?;
             Ok(current.signature().map(|signature| signature.entries(current.is_native())).unwrap_or_default())
         })
     }
