@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use flowgate_server::{
-    dialect::{Ask, Settings, Target, Unsupported, openai::door, scoring},
+    dialect::{Ask, Settings, Target, Unsupported, openai::door, scoring, templated::Templates},
     event::{Lane, Payload, Protocol, Task, Wire},
     provider::{PROVIDERS, Provider},
 };
@@ -45,6 +45,7 @@ fn send(task: Task, protocol: Protocol, wire: Wire) {
         headers: HeaderMap::new(),
         settings: Settings::default(),
         quirks: &row.quirks,
+        templates: Templates::default(),
     };
     let payload = Payload::wire_only(wire);
     if let Err(error) = payload.typed() {

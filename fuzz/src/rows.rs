@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use flowgate_proto::v1::{self, ErrorReason};
 use flowgate_server::{
-    dialect::{Ask, Dialect, Frame, Framing, Settings, Target, Unsupported, openai::door, scoring},
+    dialect::{Ask, Dialect, Frame, Framing, Settings, Target, Unsupported, openai::door, scoring, templated::Templates},
     event::{Event, Lane, Payload, Protocol, Request, Task, Wire},
     provider::Provider,
 };
@@ -62,6 +62,7 @@ fn target(row: &'static Provider, variant: usize) -> Target {
         headers: HeaderMap::new(),
         settings: Settings(settings.collect()),
         quirks: &row.quirks,
+        templates: Templates::default(),
     }
 }
 
