@@ -41,6 +41,33 @@ async fn every_door_reaches_it_and_gets_the_predictions_alone() {
     assert_eq!(fake.last().headers["content-type"], "application/json");
 }
 
+/// The operator's template says what is sent, not a caller's text: it can neither write on nor break the body for anybody.
+#[tokio::test]
+async fn a_callers_text_stays_a_text() {
+    let fake = Fake::start(|_| Answer::json(r#"{"label": "a \"b\""}"#)).await;
+    let config = r#"request: '{"id": {{ rows[0][0] }}, "rows": {{ rows }}}', response: '[{{ response.label }}]'"#;
+    let running = Running::start(&endpoint(&fake.url, config, "")).await;
+    for text in [r#"1, "admin": true"#, r#"", "admin": "yes"#, "{", "hello", "7"] {
+        let response = running.post("/invocations", json!({ "instances": [[text]] }).to_string()).await;
+        assert_eq!(
+            (response.status().as_u16(), response.text().await.unwrap().as_str()),
+            (200, r#"{"predictions": ["a \"b\""]}"#),
+            "{text}"
+        );
+        assert_eq!(fake.last().json(), json!({ "id": text, "rows": [[text]] }));
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_stand_in_a_query_is_the_callers_fault() {
+    let fake = Fake::start(|_| Answer::json("1")).await;
+    let running = Running::start(&endpoint(&fake.url, r#"method: GET, request: '{"q": {{ rows[0][0] }}}'"#, "")).await;
+    let response = running.post("/invocations", r#"{"instances": [[{"a": 1}]]}"#).await;
+    let (status, told) = (response.status(), response.text().await.unwrap());
+    assert!(status == 400 && told.contains("CALLER_INVALID_REQUEST") && told.contains("query is made of"), "{status} {told}");
+    assert!(fake.seen().is_empty());
+}
+
 #[tokio::test]
 async fn without_templates_the_scoring_json_goes_on_and_the_whole_answer_is_the_prediction() {
     let fake = Fake::start(|_| Answer::json(r#"{"label": "cat"}"#)).await;

@@ -7,7 +7,6 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use flowgate_proto::v1::ErrorReason;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use serde::de::IgnoredAny;
 
 use super::{
     Ask, Decoder, Dialect, Target, failure, is_json,
@@ -35,6 +34,9 @@ pub const REQUEST: &str = "request";
 /// The template of the predictions.
 pub const RESPONSE: &str = "response";
 
+/// How much of what a server says goes into the log, in letters.
+const TOLD: usize = 200;
+
 /// The dialect.
 pub static TEMPLATED: Templated = Templated;
 
@@ -58,7 +60,8 @@ pub struct Fill(Arc<FillIn>);
 type FillIn = dyn Fn(&Bytes) -> Result<Bytes, String> + Send + Sync;
 
 impl Fill {
-    /// A template that is filled so: with a body of JSON, or why it cannot be, in words that hold nothing of the body.
+    /// A template that is filled so: with a body of JSON, or why it cannot be, in words that hold nothing of the body. What is to be JSON is
+    /// so whatever the body holds.
     pub fn new(fill: impl Fn(&Bytes) -> Result<Bytes, String> + Send + Sync + 'static) -> Self {
         Self(Arc::new(fill))
     }
@@ -104,12 +107,16 @@ impl Dialect for Templated {
     }
 
     fn decode(&self, ask: &Ask<'_>, target: &Target, _headers: &HeaderMap, body: Bytes) -> Result<Answer> {
+        let bad = |message| Error::new(ErrorReason::ProviderBadAnswer, message);
         let predictions = match &target.templates.response {
-            Some(fill) => predictions(fill, &body).map_err(|why| {
+            Some(fill) => fill.apply(&body).map_err(|why| {
                 let message = "the model server's answer does not fit the deployment's `response` template; the operator must correct it";
-                Error::new(ErrorReason::ProviderBadAnswer, message).because(why)
+                bad(message).because(format!("{why}; {}", said(target, &body)))
             })?,
-            None => scoring::predictions(&body)?,
+            None => scoring::predictions(&body).map_err(|_| {
+                bad("the model server's answer is not JSON; the operator must check the deployment's `path`, and see the log for the answer")
+                    .because(said(target, &body))
+            })?,
         };
         let body = [b"{\"predictions\": ".as_slice(), &predictions, b"}"].concat();
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, JSON)]);
@@ -120,9 +127,9 @@ impl Dialect for Templated {
         SCORING.decoder(ask, target)
     }
 
-    fn classify(&self, target: &Target, status: StatusCode, headers: &HeaderMap, _body: &[u8]) -> Error {
-        // What such a server says is made of its input and its insides as often as not, so that nothing of it is repeated.
-        match status {
+    fn classify(&self, target: &Target, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
+        // What such a server says is made of its input and its insides as often as not, so that nothing of it is repeated to callers.
+        let error = match status {
             // The template's body is the operator's.
             StatusCode::UNSUPPORTED_MEDIA_TYPE if target.templates.request.is_some() => {
                 let message = "the model server does not take the content type that it is sent; the operator must correct `content_type`";
@@ -136,22 +143,33 @@ impl Dialect for Templated {
                 failure::by_status(status, headers, Some("the input does not fit the model; compare it with what its owner says it takes"))
             }
             _ => failure::by_status(status, headers, None),
-        }
+        };
+        error.because(said(target, body))
     }
 }
 
-/// The predictions that a template makes of an answer.
-fn predictions(fill: &Fill, body: &Bytes) -> Result<Bytes, String> {
-    let made = fill.apply(body)?;
-    if is_legal(&made) { Ok(made) } else { Err("it makes no JSON; write `|tojson` behind what is text".to_owned()) }
+/// How an answer begins, and whose it is: for the log.
+fn said(target: &Target, body: &[u8]) -> String {
+    // A query may hold a key.
+    let path = target.settings.get(PATH).split('?').next().unwrap_or_default();
+    let base = target.base.path().trim_end_matches('/');
+    let start = String::from_utf8_lossy(body.get(..TOLD * 4).unwrap_or(body)).into_owned();
+    let start: String = start.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(TOLD).collect();
+    if start.is_empty() { format!("{base}{path} said nothing") } else { format!("{base}{path} said: {start}") }
+}
+
+/// Whether JSON can become a query.
+pub fn is_query(json: &[u8]) -> bool {
+    query::of(json).is_some()
 }
 
 /// A request without a body, and with the query that a template makes.
 fn asked(target: &Target, path: &str, content_type: &HeaderValue, body: &Bytes) -> Result<http::Request<Bytes>> {
-    let unfit = "the deployment's `request` template made no query of this request; the operator must have it make an object of texts, numbers, \
-                 booleans and lists of them";
-    let fill = target.templates.request.as_ref().ok_or_else(|| Error::new(ErrorReason::GatewayNotServing, unfit))?;
-    let query = query::of(&filled(fill, content_type, body)?).ok_or_else(|| Error::new(ErrorReason::GatewayNotServing, unfit))?;
+    let fill = target.templates.request.as_ref().ok_or_else(|| Error::internal("a query has no template"))?;
+    let query = query::of(&filled(fill, content_type, body)?).ok_or_else(|| {
+        let what = "does not hold what the model server's query is made of: texts, numbers, booleans and lists of them";
+        Error::invalid("body", what).because("the `request` template made something else of it")
+    })?;
     if query.len() > query::LONGEST {
         let message = "the model server is asked by its address, which this input would make too long; send fewer rows in a call";
         return Err(Error::new(ErrorReason::CallerTooLarge, message));
@@ -185,20 +203,16 @@ fn made(fill: &Fill, content_type: &HeaderValue, body: &Bytes, target: &Target) 
         "" => JSON,
         told => HeaderValue::from_str(told).map_err(|error| Error::internal("a content type is none").because(error))?,
     };
-    if is_json(media_type(&content_type)) && !is_legal(&made) {
-        let message =
-            "the deployment's `request` template made no JSON of this request; the operator must correct it, for example by `|tojson`";
-        return Err(Error::new(ErrorReason::GatewayNotServing, message));
-    }
     Ok((content_type, made))
+}
+
+/// Whether a body is JSON whose deployment says so of it, with nothing said for JSON.
+pub fn is_json_body(content_type: &str) -> bool {
+    content_type.is_empty() || HeaderValue::from_str(content_type).is_ok_and(|told| is_json(media_type(&told)))
 }
 
 fn media_type(content_type: &HeaderValue) -> &[u8] {
     content_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
-}
-
-fn is_legal(text: &[u8]) -> bool {
-    serde_json::from_slice::<IgnoredAny>(text).is_ok()
 }
 
 #[cfg(test)]

@@ -7,13 +7,16 @@ use http::{HeaderMap, Method};
 use minijinja::{Value, value::Object};
 
 use super::{
-    Fault, Request, Seen, Template,
+    Fault, Request, Seen, Template, Texts,
     json::{Table, items},
     lower::Roots,
     meter,
 };
 use crate::{
-    dialect::{scoring::door, templated::Fill},
+    dialect::{
+        scoring::door,
+        templated::{self, Fill},
+    },
     event::Payload,
 };
 
@@ -25,6 +28,19 @@ const OF_REQUEST: Roots = Roots { request: true, steps: false, given: &["rows", 
 /// What it sees of a model server's answer.
 const OF_ANSWER: Roots = Roots { request: false, steps: false, given: &["response"] };
 
+/// What a template makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Makes {
+    /// A request's body of JSON.
+    Json,
+    /// The object of JSON that becomes a request's query.
+    Query,
+    /// A request's body of something else.
+    Text,
+    /// Predictions out of an answer, as JSON.
+    Predictions,
+}
+
 /// What a template sees.
 #[derive(Debug)]
 struct Scope {
@@ -32,17 +48,23 @@ struct Scope {
     is_answer: bool,
 }
 
-/// A template of a request's body, or of an answer's predictions, compiled.
+/// A template, compiled. What is to be JSON is so whatever the request holds: that is seen to here, and by how texts are written.
 ///
 /// # Errors
-/// What is wrong with it, and where; with the place of a `{{` that stands between quotes.
-pub fn fill(text: &str, is_answer: bool) -> Result<Fill, Fault> {
+/// What is wrong with it, and where.
+pub fn fill(text: &str, makes: Makes) -> Result<Fill, Fault> {
+    let is_answer = makes == Makes::Predictions;
     let template = Template::compile_over(text, if is_answer { OF_ANSWER } else { OF_REQUEST })?;
-    if let Some(place) = template.quoted_in_json() {
+    let quoted = if makes == Makes::Text { template.quoted_in_json() } else { template.quoted() };
+    if let Some(place) = quoted {
         let message = "`{{ … }}` stands between the quotes of a JSON text, which a value with quotes in it would end; leave the quotes out \
                        and write `{{ …|tojson }}`";
         return Err(Fault::at(place..place + 2, message));
     }
+    if let Some(fault) = broken(&template, makes) {
+        return Err(fault);
+    }
+    let texts = if makes == Makes::Text { Texts::AsTheyAre } else { Texts::AsJson };
     Ok(Fill::new(move |body| {
         meter::start(meter::RENDERING);
         let request = Request {
@@ -55,13 +77,25 @@ pub fn fill(text: &str, is_answer: bool) -> Result<Fill, Fault> {
             payload: Payload::wire_only(door::wire(None, body.clone())),
             seen: Seen::default(),
         };
-        let rendered = template.fill(&Value::from_object(Scope { request: Arc::new(request), is_answer }))?;
-        // A text alone is that text; among others it is what the operator makes of it.
-        if template.is_one() && !rendered.is_value {
-            return Ok(serde_json::Value::from(rendered.text).to_string().into());
-        }
+        let rendered = template.fill(&Value::from_object(Scope { request: Arc::new(request), is_answer }), texts)?;
         Ok(Bytes::from(rendered.text))
     }))
+}
+
+/// What keeps a template from making JSON, or a query, of some values.
+fn broken(template: &Template, makes: Makes) -> Option<Fault> {
+    if makes == Makes::Text {
+        return None;
+    }
+    if let Some((place, why)) = template.broken_json() {
+        let message = format!(
+            "it makes no JSON where a text or a number stands for each `{{{{ … }}}}` ({why}); each must be a whole value of its own, such as \
+             `{{{{ -rows[0][0] }}}}` or `{{{{ params.name|tojson }}}}`"
+        );
+        return Some(Fault::at(place..place + 2, message));
+    }
+    let is_query = makes != Makes::Query || template.is_one() || templated::is_query(template.frame("0").0.as_bytes());
+    (!is_query).then(|| Fault::at(0..1, "a query is made of an object of texts, numbers, booleans and lists of them"))
 }
 
 impl Scope {

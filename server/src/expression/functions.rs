@@ -253,8 +253,9 @@ pub(super) fn default(args: &[Value]) -> Result<Value, Error> {
     Ok(if taken { other() } else { value.clone() })
 }
 
+/// JSON text, marked as such: nothing writes it as the JSON of a text.
 pub(super) fn tojson(args: &[Value]) -> Result<Value, Error> {
-    json::text(at(args, 0)?).map(Value::from)
+    json::text(at(args, 0)?).map(Value::from_safe_string)
 }
 
 /// What stands at a path of keys and indices, `a.b.0`.

@@ -3,6 +3,7 @@
 use std::{fmt, ops::Range, sync::Arc, sync::LazyLock};
 
 use minijinja::{Environment, Value, value::Object};
+use serde::de::IgnoredAny;
 
 mod arguments;
 mod fill;
@@ -22,7 +23,7 @@ mod tests;
 
 use lower::Roots;
 
-pub use fill::fill;
+pub use fill::{Makes, fill};
 pub use request::{Request, Seen};
 
 /// Instructions that one evaluation may take. There are no loops, so a source of [`syntax::MAX_CONDITION`] never gets near it.
@@ -62,6 +63,14 @@ enum Piece {
     Text(String),
     /// With the place of its `{{`.
     Expression(usize, minijinja::Expression<'static, 'static>),
+}
+
+/// How a template writes texts. Everything else is JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Texts {
+    AsTheyAre,
+    /// With quotes, but for what `|tojson` made, so that what stands outside of quotes is one value of JSON, whatever it holds.
+    AsJson,
 }
 
 /// What a template makes of a request.
@@ -175,9 +184,11 @@ impl Template {
     /// Where the first `{{` stands between the quotes of a JSON text, if the template is written as JSON. A value with quotes in it would
     /// end that text and write on.
     pub fn quoted_in_json(&self) -> Option<usize> {
-        if !self.is_object() && !self.is_list() {
-            return None;
-        }
+        if self.is_object() || self.is_list() { self.quoted() } else { None }
+    }
+
+    /// Where the first `{{` stands between quotes.
+    fn quoted(&self) -> Option<usize> {
         let (mut is_quoted, mut is_escaped) = (false, false);
         for piece in &self.0.code {
             match piece {
@@ -194,8 +205,37 @@ impl Template {
         None
     }
 
-    /// The text with what it names, of a request and of the steps that came before. Texts are written as they are, everything else as
-    /// JSON.
+    /// Where the text between the `{{ … }}` is no JSON around values of every kind, and why: the place of the last `{{` before that.
+    fn broken_json(&self) -> Option<(usize, String)> {
+        ["\"\"", "0"].into_iter().find_map(|value| {
+            let (frame, places) = self.frame(value);
+            let error = serde_json::from_str::<IgnoredAny>(&frame).err()?;
+            let lines = frame.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len);
+            let end = lines.sum::<usize>() + error.column();
+            let before = places.iter().rev().find(|(at, _)| *at < end);
+            // Its line and column are those of the frame.
+            let why = error.to_string().split(" at line ").next().unwrap_or_default().to_owned();
+            Some((before.map_or(0, |(_, place)| *place), why))
+        })
+    }
+
+    /// The text with one value in all places; where that stands, and where its `{{` does.
+    fn frame(&self, value: &str) -> (String, Vec<(usize, usize)>) {
+        let (mut frame, mut places) = (String::new(), Vec::new());
+        for piece in &self.0.code {
+            match piece {
+                Piece::Text(text) => frame.push_str(text),
+                Piece::Expression(place, _) => {
+                    places.push((frame.len(), *place));
+                    frame.push_str(value);
+                }
+            }
+        }
+        (frame, places)
+    }
+
+    /// The text with what it names, of a request and of the steps that came before. Everything but texts is written as JSON, and they are
+    /// too where the template is an object or a list of JSON: what a model or a caller said would else write on in it.
     ///
     /// # Errors
     /// Why it cannot be told: something is missing, or the result would be longer than 4 MiB.
@@ -203,10 +243,12 @@ impl Template {
         meter::start(meter::RENDERING);
         let named = self.0.steps.iter().filter_map(|name| Some((Value::from(name.as_str()), json::of_tree(steps.get(name)?))));
         let steps = Value::from_object(json::Table::new(named.collect()));
-        self.fill(&Value::from_object(Scope { request: Arc::clone(request), steps }))
+        let is_json = (self.is_object() || self.is_list()) && self.broken_json().is_none();
+        let texts = if is_json { Texts::AsJson } else { Texts::AsTheyAre };
+        self.fill(&Value::from_object(Scope { request: Arc::clone(request), steps }), texts)
     }
 
-    fn fill(&self, scope: &Value) -> Result<Rendered, String> {
+    fn fill(&self, scope: &Value, texts: Texts) -> Result<Rendered, String> {
         let (mut out, mut is_value) = (String::new(), self.is_one());
         for piece in &self.0.code {
             let value;
@@ -215,7 +257,7 @@ impl Template {
                 Piece::Text(text) => text.as_str(),
                 Piece::Expression(_, code) => {
                     value = code.eval(scope.clone()).map_err(|error| meter::reason(&error))?;
-                    if let Some(text) = value.as_str() {
+                    if let Some(text) = value.as_str().filter(|_| texts == Texts::AsTheyAre || value.is_safe()) {
                         is_value = false;
                         text
                     } else {

@@ -8,7 +8,7 @@ use crate::{
         tree::At,
     },
     dialect::templated::Fill,
-    expression::{self, Expression, Fault, Template},
+    expression::{self, Expression, Fault, Makes, Template},
 };
 
 /// A condition.
@@ -24,9 +24,9 @@ pub(super) fn template(input: &At<String>, reading: &mut Reading<'_>) -> Option<
 }
 
 /// A template that a dialect fills.
-pub(super) fn fill(written: &At<String>, is_answer: bool, reading: &mut Reading<'_>) -> Option<Fill> {
-    let example = if is_answer { "`{{ response.scores }}`" } else { "`{\"rows\": {{ rows }}}`" };
-    expression::fill(&written.value, is_answer).map_err(|fault| report(written, "template", example, (fault, reading))).ok()
+pub(super) fn fill(written: &At<String>, makes: Makes, reading: &mut Reading<'_>) -> Option<Fill> {
+    let example = if makes == Makes::Predictions { "`{{ response.scores }}`" } else { "`{\"rows\": {{ rows }}}`" };
+    expression::fill(&written.value, makes).map_err(|fault| report(written, "template", example, (fault, reading))).ok()
 }
 
 fn report(text: &At<String>, what: &str, example: &str, (fault, reading): (Fault, &mut Reading<'_>)) {

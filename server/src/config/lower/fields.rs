@@ -17,6 +17,7 @@ use crate::{
         Credential, Settings,
         templated::{self, Templates},
     },
+    expression::Makes,
     provider::{Provider, Sets, Setting, find},
 };
 
@@ -46,6 +47,8 @@ pub(super) struct Fields {
     pub in_hosts: Vec<(Spot, String)>,
     /// The fields that are there, whether what they name is set or not.
     pub given: Vec<At<String>>,
+    /// Templates as they are written, and whether each is of answers.
+    written: Vec<(bool, At<String>)>,
     /// Fields that this build does not read.
     unread: Vec<At<String>>,
 }
@@ -65,11 +68,13 @@ pub(super) fn lower(config: Option<&Tree>, owner: Spot, provider: &'static Provi
         hidden: Vec::new(),
         in_hosts: Vec::new(),
         given: Vec::new(),
+        written: Vec::new(),
         unread: Vec::new(),
     };
     let mut given: Vec<&At<String>> = Vec::new();
     fields.read(config, owner, &mut given, reading);
     fields.check_flavour(&given, reading);
+    fields.compile_templates(reading);
     fields.given = given.into_iter().cloned().collect();
     fields
 }
@@ -226,17 +231,21 @@ impl Fields {
                 let secret = self.secret(&text, &key.value, reading);
                 self.secrets.extend(secret.map(|secret| (name, secret)));
             }
-            Sets::Template(is_answer) => self.set_template(is_answer, &text, reading),
+            Sets::Template(is_answer) => self.written.push((is_answer, text)),
             Sets::Later(_) | Sets::Setting(_) | Sets::Group => {}
         }
     }
 
-    fn set_template(&mut self, is_answer: bool, text: &At<String>, reading: &mut Reading<'_>) {
-        let made = compile::fill(text, is_answer, reading);
-        if is_answer {
-            self.templates.response = made;
-        } else {
-            self.templates.request = made;
+    /// What a template is to make, other fields say.
+    fn compile_templates(&mut self, reading: &mut Reading<'_>) {
+        let body = match (self.settings.get(templated::METHOD), self.settings.get(templated::CONTENT_TYPE)) {
+            (templated::GET, _) => Makes::Query,
+            (_, content_type) if templated::is_json_body(content_type) => Makes::Json,
+            _ => Makes::Text,
+        };
+        for (is_answer, text) in std::mem::take(&mut self.written) {
+            let made = compile::fill(&text, if is_answer { Makes::Predictions } else { body }, reading);
+            *if is_answer { &mut self.templates.response } else { &mut self.templates.request } = made;
         }
     }
 

@@ -219,6 +219,13 @@ fn templates_of_a_model_server_are_judged_at_their_place() {
         (own("request: '{\"a\": {{ row }}}'"), "the template cannot be read: `row` is unknown; did you mean `rows`?"),
         (own("response: '{{ request.json }}'"), "`request` is unknown"),
         (own("request: '{\"a\": \"{{ rows }}\"}'"), "stands between the quotes of a JSON text"),
+        (
+            own("request: '{\"a\": -{{ rows }}}'"),
+            "the template cannot be read: it makes no JSON where a text or a number stands for each `{{ … }}`",
+        ),
+        (own("request: 'say {{ rows }}', content_type: application/problem+json"), "it makes no JSON where"),
+        (own("response: '{ {{ response }}'"), "it makes no JSON where"),
+        (own("method: GET, request: '[{{ rows }}]'"), "a query is made of an object of texts"),
         (own("method: DELETE"), "`method` is `DELETE`\n    expected `POST`, `PUT`, `PATCH` or `GET`"),
         (own("method: GET"), "`method: GET` sends no body, and nothing says what stands in the query\n    expected `request`"),
         (own("method: GET, request: '{}', content_type: a/b"), "`content_type` does nothing beside `method: GET`"),
@@ -227,6 +234,12 @@ fn templates_of_a_model_server_are_judged_at_their_place() {
         (own("reqest: x"), "did you mean `request`?"),
         (x("model: { provider: http }").replace("llm/v1/chat", "mlflow/predict"), "`http` needs an address"),
     ]);
+    assert!(
+        env().load(&own("request: 'say {{ rows }}', content_type: text/plain")).config.endpoints[0].deployments[0]
+            .templates
+            .request
+            .is_some()
+    );
     let loaded = env().load(&own("request: '{{ rows }}', response: '{{ response }}', path: '/p?v=1'"));
     let deployment = &loaded.config.endpoints[0].deployments[0];
     assert!(deployment.templates.request.is_some() && deployment.templates.response.is_some());

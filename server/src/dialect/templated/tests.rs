@@ -9,7 +9,7 @@ use crate::{
         golden::{self, Case, Suite, checks},
     },
     event::{Lane, Payload, Request, WireAnswer},
-    expression,
+    expression::{self, Makes},
 };
 
 static SUITE: Suite = Suite { dialect: &TEMPLATED, folder: "templated", target: target_of };
@@ -17,9 +17,14 @@ checks!(SUITE, Predict);
 
 /// The templates of a case stand among its settings.
 fn target_of(case: &Case) -> Target {
-    let fill = |name: &str| case.settings.get(name).map(|text| expression::fill(text, name == RESPONSE).unwrap());
-    let templates = Templates { request: fill(REQUEST), response: fill(RESPONSE) };
     let settings = case.settings(&[METHOD, PATH, CONTENT_TYPE, REQUEST, RESPONSE]);
+    let body = match settings.get(METHOD) {
+        GET => Makes::Query,
+        _ if is_json_body(settings.get(CONTENT_TYPE)) => Makes::Json,
+        _ => Makes::Text,
+    };
+    let fill = |name: &str, makes| case.settings.get(name).map(|text| expression::fill(text, makes).unwrap());
+    let templates = Templates { request: fill(REQUEST, body), response: fill(RESPONSE, Makes::Predictions) };
     Target { settings, templates, ..golden::target("http", case.url_or("http://models:8000"), "") }
 }
 
@@ -94,7 +99,6 @@ fn what_cannot_be_made_is_said_without_what_was_sent() {
         error.reason()
     };
     let json = wire("application/json", BODY);
-    assert_eq!(reason(&json, between("{", "")), ErrorReason::GatewayNotServing);
     assert_eq!(reason(&json, Some(Fill::new(|_| Err("missing".to_owned())))), ErrorReason::CallerInvalidRequest);
     assert_eq!(reason(&wire("text/csv", b"a\n1.5\n"), between("", "")), ErrorReason::CallerUnsupportedMediaType);
     let raw = Raw { content_type: "text/csv".to_owned(), body: Bytes::from_static(b"a") };
@@ -114,8 +118,7 @@ fn answers_become_predictions() {
         assert_eq!(answered(&plain, body).unwrap(), predictions);
     }
     assert_eq!(answered(&target(None, between("[", "]"), &[]), "1").unwrap(), r#"{"predictions": [1]}"#);
-    let refused =
-        [(plain, "<html>"), (target(None, between("{", "]"), &[]), "1"), (target(None, Some(Fill::new(|_| Err(String::new()))), &[]), "1")];
+    let refused = [(plain, "<html>"), (target(None, Some(Fill::new(|_| Err(String::new()))), &[]), "1")];
     for (target, body) in refused {
         assert_eq!(answered(&target, body).unwrap_err().reason(), ErrorReason::ProviderBadAnswer);
     }
@@ -148,5 +151,23 @@ fn failures_are_told_by_their_status_and_nothing_of_them_is_repeated() {
         let error = TEMPLATED.classify(&target(None, None, &[]), status, &HeaderMap::new(), br#"{"detail": "secret 1.5"}"#);
         assert_eq!((error.reason(), error.upstream_status_code()), (reason, Some(status.as_u16())));
         assert!(!error.to_string().contains("secret"), "{error}");
+        assert!(format!("{error:?}").ends_with(r#"(/v2 said: {"detail": "secret 1.5"})"#), "{error:?}");
+    }
+}
+
+/// The operator sees it nowhere else.
+#[test]
+fn the_log_gets_the_path_and_how_the_answer_begins() {
+    let own = |response| target(None, response, &[(PATH, "/predict?key=abc")]);
+    let long = format!("<html>\n  {}secret", "é".repeat(200));
+    let error = TEMPLATED.classify(&own(None), StatusCode::BAD_GATEWAY, &HeaderMap::new(), long.as_bytes());
+    assert!(format!("{error:?}").ends_with(&format!("(/v2/predict said: <html> {})", "é".repeat(193))), "{error:?}");
+    let error = TEMPLATED.classify(&own(None), StatusCode::BAD_GATEWAY, &HeaderMap::new(), b"");
+    assert!(format!("{error:?}").ends_with("(/v2/predict said nothing)"), "{error:?}");
+    let broken = Some(Fill::new(|_| Err("a key is missing".to_owned())));
+    for (target, told) in [(own(None), "(/v2/predict said: <p>1.5"), (own(broken), "(a key is missing; /v2/predict said: <p>1.5")] {
+        let error = answered(&target, "<p>1.5").unwrap_err();
+        assert!(format!("{error:?}").contains(told) && !error.to_string().contains("1.5"), "{error:?}");
+        assert!(!error.to_string().contains("PREDICTION_FORM"), "{error}");
     }
 }

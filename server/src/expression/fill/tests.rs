@@ -1,17 +1,20 @@
 //! Templates over requests in MLflow's JSON, and over answers.
 
-use super::*;
+use super::{
+    Makes::{Json, Predictions, Query, Text},
+    *,
+};
 
 const SPLIT: &str =
     r#"{"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2.5], [9007199254740993, null]]}, "params": {"k": "x\"y"}}"#;
 
-fn filled(text: &str, is_answer: bool, body: &str) -> Result<String, String> {
-    let fill = fill(text, is_answer).unwrap_or_else(|fault| panic!("{text}: {fault:?}"));
+fn filled(text: &str, makes: Makes, body: &str) -> Result<String, String> {
+    let fill = fill(text, makes).unwrap_or_else(|fault| panic!("{text}: {fault:?}"));
     fill.apply(&Bytes::copy_from_slice(body.as_bytes())).map(|made| String::from_utf8(made.to_vec()).unwrap())
 }
 
-fn fault(text: &str, is_answer: bool) -> Fault {
-    fill(text, is_answer).unwrap_err()
+fn fault(text: &str, makes: Makes) -> Fault {
+    fill(text, makes).unwrap_err()
 }
 
 #[test]
@@ -29,9 +32,72 @@ fn a_body_is_made_of_a_request_in_any_form() {
         ("{{ columns }}", r#"{"inputs": {"b": [1], "a": [2]}}"#, r#"["b", "a"]"#),
         ("{{ params }}", r#"{"inputs": 5}"#, "{}"),
         ("{{ params.get('k', 3) }}", r#"{"inputs": 5}"#, "3"),
-        ("fixed", SPLIT, "fixed"),
+        (r#"{"a": {{ params.k }}}"#, SPLIT, r#"{"a": "x\"y"}"#),
+        ("{{ rows[0]|tojson }}", SPLIT, "[1, 2.5]"),
+        ("{{ params.k|tojson }}", SPLIT, r#""x\"y""#),
+        ("[{{ rows|length }}, {{ 'a' ~ params.k }}]", SPLIT, r#"[2, "ax\"y"]"#),
+        (r#""fixed""#, SPLIT, r#""fixed""#),
     ] {
-        assert_eq!(filled(template, false, body).as_deref(), Ok(made), "{template}");
+        assert_eq!(filled(template, Json, body).as_deref(), Ok(made), "{template}");
+    }
+}
+
+/// Were they to write on, the caller would say what the operator sends.
+#[test]
+fn texts_stay_values_wherever_they_stand() {
+    for text in
+        [r#"", "admin": true, "x": ""#, "1, \"admin\": true", "1}", "[1", "\\", "\n\u{0}\u{1f}", "{{ rows }}", "{% raw %}", "null", ""]
+    {
+        let body = serde_json::json!({ "inputs": [[text]], "params": { "k": text } }).to_string();
+        for template in [r#"{"a": {{ rows[0][0] }}, "b": [{{ params.k|tojson }}], "c": {{ rows }}}"#, "{{ rows[0][0] }}"] {
+            let made = filled(template, Json, &body).unwrap();
+            let read: serde_json::Value = serde_json::from_str(&made).unwrap_or_else(|error| panic!("{text}: {error}: {made}"));
+            match read.as_object() {
+                Some(object) => assert_eq!(serde_json::json!(object), serde_json::json!({ "a": text, "b": [text], "c": [[text]] })),
+                None => assert_eq!(read, text),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_body_that_is_no_json_has_texts_as_they_are() {
+    for (template, made) in [
+        ("say {{ params.k }}, {{ rows[0] }}", "say x\"y, [1, 2.5]"),
+        ("{{ params.k }}", "x\"y"),
+        (r#""{{ rows[0][0] }}","{{ params.k }}""#, r#""1","x"y""#),
+    ] {
+        assert_eq!(filled(template, Text, SPLIT).as_deref(), Ok(made), "{template}");
+    }
+    assert!(fault("{\"a\": \"{{ params.k }}\"}", Text).message.contains("between the quotes"));
+}
+
+#[test]
+fn what_no_value_can_make_json_is_refused_at_its_place() {
+    for (template, makes, place) in [
+        ("{\"a\": -{{ rows }}}", Json, 7),
+        ("{\"a\": {{ rows }}{{ inputs }}}", Json, 16),
+        ("{\"a\": {{ rows }}0}", Json, 6),
+        ("{\"a\": {{ rows }},\n \"b\": {{ inputs }},\n}", Json, 24),
+        ("{{ rows }}, {{ inputs }}", Json, 0),
+        ("{ {{ params.k }}: 1}", Json, 2),
+        ("say {{ rows }}", Json, 0),
+        ("fixed", Json, 0),
+        ("", Json, 0),
+        ("{ {{ response.a }}", Predictions, 2),
+        ("{\"a\": {{ rows }}", Query, 6),
+    ] {
+        let fault = fault(template, makes);
+        assert!(fault.message.contains("it makes no JSON") && !fault.message.contains("line"), "{template}: {}", fault.message);
+        assert_eq!(fault.range.unwrap().start, place, "{template}: {}", fault.message);
+    }
+    assert!(fault("say \"{{ rows[0] }}\"", Json).message.contains("|tojson"));
+    assert!(fault("\"say {{ rows[0] }}\"", Json).message.contains("between the quotes"));
+    for template in ["[{{ rows }}]", "{\"a\": {\"b\": {{ rows }}}}", "1"] {
+        assert!(fault(template, Query).message.contains("a query is made of an object of texts"), "{template}");
+    }
+    for template in ["{{ inputs }}", "{\"a\": {{ rows }}, \"b\": [1, {{ params.k }}]}", "{}"] {
+        assert!(fill(template, Query).is_ok(), "{template}");
     }
 }
 
@@ -43,37 +109,37 @@ fn predictions_are_made_of_an_answer() {
         ("[{{ response.a }}, {{ response.b|tojson }}]", r#"{"a": 1, "b": "x"}"#, r#"[1, "x"]"#),
         ("{{ response }}", "[NaN]", "[null]"),
     ] {
-        assert_eq!(filled(template, true, answer).as_deref(), Ok(made), "{template}");
+        assert_eq!(filled(template, Predictions, answer).as_deref(), Ok(made), "{template}");
     }
 }
 
 #[test]
 fn what_is_missing_is_said_and_nothing_of_the_body() {
-    for (template, is_answer, body) in [
-        ("{{ rows }}", false, r#"{"inputs": "secret"}"#),
-        ("{{ columns }}", false, r#"{"instances": [["secret"]]}"#),
-        ("{{ inputs }}", false, "{}"),
-        ("{{ params.k }}", false, r#"{"inputs": ["secret"]}"#),
-        ("{{ rows }}", false, "no JSON, secret"),
-        ("{{ response.scores }}", true, r#"{"secret": 1}"#),
-        ("{{ response.scores }}", true, "<secret>"),
+    for (template, makes, body) in [
+        ("{{ rows }}", Json, r#"{"inputs": "secret"}"#),
+        ("{{ columns }}", Json, r#"{"instances": [["secret"]]}"#),
+        ("{{ inputs }}", Json, "{}"),
+        ("{{ params.k }}", Json, r#"{"inputs": ["secret"]}"#),
+        ("{{ rows }}", Json, "no JSON, secret"),
+        ("{{ response.scores }}", Predictions, r#"{"secret": 1}"#),
+        ("{{ response.scores }}", Predictions, "<secret>"),
     ] {
-        let why = filled(template, is_answer, body).unwrap_err();
+        let why = filled(template, makes, body).unwrap_err();
         assert!(!why.is_empty() && !why.contains("secret"), "{template}: {why}");
     }
 }
 
 #[test]
 fn faults_have_a_place_and_say_what_there_is() {
-    let unknown = fault("{\"a\": {{ row }}}", false);
+    let unknown = fault("{\"a\": {{ row }}}", Json);
     assert_eq!((unknown.range.unwrap(), unknown.message.contains("`row` is unknown")), (9..12, true));
-    assert!(fault("{{ request.headers['a'] }}", false).message.contains("`request.headers` is not offered here"));
-    assert!(fault("{{ request.json.a }}", true).message.contains("`request` is unknown"));
-    assert!(fault("{{ request.json().a }}", true).message.contains("`request` is unknown"));
-    assert!(fault("{{ request['json'] }}", true).message.contains("`request` is unknown"));
-    assert!(fault("{{ response }}", false).message.contains("`response` is unknown"));
-    assert!(fault("{{ steps.a.text }}", false).message.contains("`steps` is unknown"));
-    assert!(fault("{% for row in rows %}{% endfor %}", false).range.is_some());
-    let quoted = fault("{\"a\": \"{{ params.k }}\"}", false);
+    assert!(fault("{{ request.headers['a'] }}", Json).message.contains("`request.headers` is not offered here"));
+    assert!(fault("{{ request.json.a }}", Predictions).message.contains("`request` is unknown"));
+    assert!(fault("{{ request.json().a }}", Predictions).message.contains("`request` is unknown"));
+    assert!(fault("{{ request['json'] }}", Predictions).message.contains("`request` is unknown"));
+    assert!(fault("{{ response }}", Json).message.contains("`response` is unknown"));
+    assert!(fault("{{ steps.a.text }}", Json).message.contains("`steps` is unknown"));
+    assert!(fault("{% for row in rows %}{% endfor %}", Json).range.is_some());
+    let quoted = fault("{\"a\": \"{{ params.k }}\"}", Json);
     assert_eq!((quoted.range.unwrap(), quoted.message.contains("|tojson")), (7..9, true));
 }
