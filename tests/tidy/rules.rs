@@ -65,7 +65,7 @@ const NAMED: &[(&str, &str, &str)] = &[
     ("server/src/upstream/grants/", "google", "who gives the token"),
     ("server/src/config/raw.rs", "mock", "the block `mock:`"),
     ("server/src/mlflow/", "mlflow", "the section of MLflow's credentials file"),
-    ("server/src/mlflow/registry/servers.rs", "databricks", "a tracking address that is refused"),
+    ("server/src/config/tracking.rs", "databricks", "a tracking address that is refused"),
     ("server/src/config/", "mlflow", "the block `mlflow:` and the dialect of MLflow's file"),
 ];
 

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{USAGE, complain, say};
 use crate::{
     catalog::Catalog,
-    config::{self, LoadOptions, SecretsMode},
+    config::{self, Config, LoadOptions, SecretsMode},
 };
 
 #[derive(Debug, Args)]
@@ -38,7 +38,32 @@ pub(super) fn run(check: &Check) -> ExitCode {
     for (name, why) in Catalog::new(&loaded.config).not_serving() {
         complain(&format!("not serving: {name}: {why}\n"));
     }
-    let endpoints = loaded.config.endpoints.len();
-    say(&format!("ok: {endpoints} endpoint{}\n", if endpoints == 1 { "" } else { "s" }));
+    say(&format!("ok: {}\n", counted(&loaded.config)));
     ExitCode::SUCCESS
+}
+
+/// How many endpoints there will be, as far as the file says it.
+fn counted(config: &Config) -> String {
+    let plural = |count: usize| format!("{count} endpoint{}", if count == 1 { "" } else { "s" });
+    match (&config.models.serve, config.endpoints.len()) {
+        (None, count) => plural(count),
+        (Some(_), 0) => "the registered models that `mlflow.serve` names".to_owned(),
+        (Some(_), count) => format!("{}, and the registered models that `mlflow.serve` names", plural(count)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Serve, fixture::Fake};
+
+    #[test]
+    fn registered_models_count() {
+        let mut config = Fake::default().load("endpoints: [{ name: a, endpoint_type: llm/v1/chat, model: { provider: mock } }]").config;
+        assert_eq!(counted(&config), "1 endpoint");
+        config.models.serve = Some(Serve::All);
+        assert_eq!(counted(&config), "1 endpoint, and the registered models that `mlflow.serve` names");
+        config.endpoints.clear();
+        assert_eq!(counted(&config), "the registered models that `mlflow.serve` names");
+    }
 }

@@ -17,6 +17,8 @@ use crate::provider::models::{Class, Prices, pico_per_token};
 pub(crate) struct Fake {
     variables: HashMap<String, String>,
     files: HashMap<PathBuf, String>,
+    /// Where nothing can be kept.
+    full: Vec<PathBuf>,
     today: Option<NaiveDate>,
 }
 
@@ -28,6 +30,11 @@ impl Fake {
 
     pub(crate) fn text(mut self, path: &str, text: &str) -> Self {
         self.files.insert(path.into(), text.to_owned());
+        self
+    }
+
+    pub(crate) fn full(mut self, folder: &str) -> Self {
+        self.full.push(folder.into());
         self
     }
 
@@ -80,6 +87,14 @@ impl Environment for Fake {
 
     fn file(&self, path: &Path) -> io::Result<String> {
         self.files.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn runs(&self, program: &Path) -> bool {
+        self.files.contains_key(program)
+    }
+
+    fn keeps(&self, folder: &Path) -> io::Result<()> {
+        if self.full.iter().any(|full| folder.starts_with(full)) { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
     }
 
     fn today(&self) -> Option<NaiveDate> {

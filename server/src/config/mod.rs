@@ -27,6 +27,7 @@ mod secrets;
 pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
+mod tracking;
 mod tree;
 mod units;
 mod watch;
@@ -65,6 +66,7 @@ pub use self::{
         Retry, Rollout, Routing, Step, Tags,
     },
     secrets::{Environment, Process, SecretsMode},
+    tracking::{NO_SERVER, NamedServer, NamedServers, ServerAddress, ServerKey, ServerRole},
     watch::Watch,
 };
 

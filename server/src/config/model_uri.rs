@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use http::{Uri, uri::Authority};
 use serde::{Deserialize, Serialize};
 
-use super::relative_path::RelativePath;
+use super::{relative_path::RelativePath, tracking::ServerRole};
 
 const REGISTERED: &str = "`models:/Name/3`, `models:/Name/latest`, `models:/Name/Production`, `models:/Name@alias` or `models:/m-…`";
 
@@ -117,9 +117,13 @@ impl Stage {
 }
 
 impl ModelUri {
-    /// Whether a registry or a tracking server must say where the files are.
-    pub fn needs_server(&self) -> bool {
-        !matches!(self, Self::Stored(Location::Local(_) | Location::S3 { .. } | Location::Http(_) | Location::BuiltIn(_)))
+    /// The server that must say where the files are, or hand them out.
+    pub fn server(&self) -> Option<ServerRole> {
+        match self {
+            Self::Registered { .. } => Some(ServerRole::Registry),
+            Self::Logged { .. } | Self::Run { .. } | Self::Stored(Location::Proxied { .. }) => Some(ServerRole::Tracking),
+            Self::Stored(Location::S3 { .. } | Location::Http(_) | Location::Local(_) | Location::BuiltIn(_)) => None,
+        }
     }
 
     /// Whether it always means the same files.

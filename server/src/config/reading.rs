@@ -1,7 +1,7 @@
 //! What is known while a configuration is read: findings, placeholders, what is not set or not enforced. Judges no key.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     path::PathBuf,
 };
 
@@ -12,6 +12,7 @@ use super::{
     load::LoadOptions,
     secrets::{Environment, Expanded, Resolver, SecretsMode},
     suggest,
+    tracking::ServerRole,
     tree::{Any, At, Tree},
 };
 use crate::provider::models::{Fault, Models};
@@ -30,6 +31,8 @@ pub(super) struct Reading<'a> {
     pub later: BTreeSet<(Spot, String)>,
     /// What is known of models.
     pub models: Models,
+    /// Servers of MLflow's that are needed, and the first place that needs each.
+    pub needed: BTreeMap<ServerRole, Spot>,
     /// Mappings that lost an entry to a finding, so that what is missing there is no finding of its own.
     damaged: HashSet<Spot>,
 }
@@ -54,6 +57,7 @@ impl<'a> Reading<'a> {
             unset: BTreeSet::new(),
             later: BTreeSet::new(),
             models: Models::default(),
+            needed: BTreeMap::new(),
             damaged: HashSet::new(),
         }
     }
@@ -107,6 +111,12 @@ impl<'a> Reading<'a> {
             self.report.error(key.spot, diagnostic);
             self.damage(owner);
         }
+    }
+
+    /// Notes a place that needs a server of MLflow's.
+    pub(super) fn needs(&mut self, role: ServerRole, spot: Spot) {
+        let first = self.needed.entry(role).or_insert(spot);
+        *first = spot.min(*first);
     }
 
     /// Notes a key that this build does not enforce yet.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use chrono::{DateTime, NaiveDate};
+use rustix::fs::{Access, access};
 use secrecy::SecretString;
 
 /// Where variables, files and the date come from.
@@ -20,6 +21,15 @@ pub trait Environment {
     /// # Errors
     /// When the file cannot be read as text.
     fn file(&self, path: &Path) -> io::Result<String>;
+
+    /// Whether a program can be started here: by its path, or by its name where the `PATH` has it.
+    fn runs(&self, program: &Path) -> bool;
+
+    /// Whether files can be kept in a folder, which need not be there yet. Nothing is made.
+    ///
+    /// # Errors
+    /// Why they cannot.
+    fn keeps(&self, folder: &Path) -> io::Result<()>;
 
     /// The day it is. `None`: nobody knows.
     fn today(&self) -> Option<NaiveDate>;
@@ -83,6 +93,23 @@ impl Environment for Process {
         std::fs::read_to_string(path)
     }
 
+    fn runs(&self, program: &Path) -> bool {
+        let is_name = program.components().count() < 2;
+        let folders = self.variable("PATH").filter(|_| is_name).unwrap_or_default();
+        let found = std::env::split_paths(&folders).map(|folder| folder.join(program));
+        let named = (!is_name).then(|| program.to_owned());
+        found.chain(named).any(|path| path.is_file() && access(&path, Access::EXEC_OK).is_ok())
+    }
+
+    fn keeps(&self, folder: &Path) -> io::Result<()> {
+        let whole = std::path::absolute(folder)?;
+        let there = whole.ancestors().find(|folder| folder.exists()).ok_or(io::ErrorKind::NotFound)?;
+        if !there.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        Ok(access(there, Access::WRITE_OK | Access::EXEC_OK)?)
+    }
+
     fn today(&self) -> Option<NaiveDate> {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
         Some(DateTime::from_timestamp(since.as_secs().try_into().ok()?, 0)?.date_naive())
@@ -106,6 +133,19 @@ impl<'a> Resolver<'a> {
     /// When the file cannot be read as text.
     pub(super) fn text(&self, path: &Path) -> io::Result<String> {
         self.environment.file(path)
+    }
+
+    /// Whether a program can be started here.
+    pub(super) fn runs(&self, program: &Path) -> bool {
+        self.environment.runs(program)
+    }
+
+    /// Whether files can be kept in a folder.
+    ///
+    /// # Errors
+    /// Why they cannot.
+    pub(super) fn keeps(&self, folder: &Path) -> io::Result<()> {
+        self.environment.keeps(folder)
     }
 
     /// An environment variable that says something.

@@ -20,6 +20,7 @@ mod rollout;
 mod routing;
 mod server;
 mod split;
+mod tracking;
 mod traits;
 mod upstream;
 
@@ -58,6 +59,7 @@ pub(super) fn lower(mut raw: RawConfig, tree: &Tree, reading: &mut Reading<'_>) 
         }
     }
     let server = server::lower(&raw, reading);
+    tracking::check(raw.mlflow.as_ref(), reading);
     server::warn_unmet(&raw, &endpoints.lowered, reading);
     if raw.identity.is_none() {
         warn_open_door(&server, reading);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use super::{endpoint, older::registry};
 use crate::{
     config::{
-        Endpoint, Found, Location, Model, ModelUri, Models, PythonEnv, Resources, Runtime, Serve, Variables,
+        Endpoint, Found, Location, Model, ModelUri, Models, PythonEnv, Resources, Runtime, Serve, ServerRole, Variables,
         diagnostic::{Diagnostic, Spot},
         raw::{RawEndpoint, RawMlflow, RawModel, RawPythonEnv, RawResources, RawRun, RawRuntime, RawTask, RawUpstream},
         reading::{Reading, Secret},
@@ -15,10 +15,17 @@ use crate::{
     event::Task,
 };
 
+/// What every model's folder holds.
+const MODEL_FILE: &str = "MLmodel";
+
 /// The model of a `uri`; `None` when that names none, which is recorded.
 pub(super) fn lower(uri: &At<String>, run: &RawRun, reading: &mut Reading<'_>) -> Option<Model> {
     let known = match uri.value.parse::<ModelUri>() {
-        Ok(known) => Some(beside(known, uri, reading)),
+        Ok(known) => {
+            let known = beside(known, uri, reading);
+            check_place(&known, uri, reading);
+            Some(known)
+        }
         Err(error) => {
             reading.error(uri.spot, Diagnostic::new(error.to_string()));
             None
@@ -75,6 +82,20 @@ pub(super) fn check_upstream(model: &At<RawModel>, upstream: Option<&At<RawUpstr
 fn beside(uri: ModelUri, text: &At<String>, reading: &Reading<'_>) -> ModelUri {
     let ModelUri::Stored(Location::Local(folder)) = &uri else { return uri };
     ModelUri::Stored(Location::Local(seen_from(folder.clone(), text, reading)))
+}
+
+/// Notes which server knows the model, or whether its folder is here.
+fn check_place(model: &ModelUri, text: &At<String>, reading: &mut Reading<'_>) {
+    if let Some(role) = model.server() {
+        reading.needs(role, text.spot);
+    }
+    let ModelUri::Stored(Location::Local(folder)) = model else { return };
+    if let Err(error) = reading.resolver.text(&folder.join(MODEL_FILE)) {
+        let message = format!("`uri` names a folder without a model: `{}`: {error}", folder.join(MODEL_FILE).display());
+        let diagnostic =
+            Diagnostic::new(message).suggest(Some("relative folders are looked up beside this file, then in the working directory"));
+        reading.report.warn(text.spot, diagnostic);
+    }
 }
 
 /// A relative path as seen from the file that names it, where that is something.
@@ -174,16 +195,35 @@ pub(super) fn lower_all(raw: Option<&At<RawMlflow>>, reading: &mut Reading<'_>) 
     Models {
         tracking_uri: raw.tracking_uri.as_ref().map(|at| at.value.clone()),
         refresh: reading.amount(raw.refresh.as_ref(), "refresh", (units::nonzero, NONZERO)).unwrap_or(usual.refresh),
-        cache: cache.and_then(|cache| cache.folder.as_ref()).map(|at| PathBuf::from(&at.value)),
+        cache: cache.and_then(|cache| cache.folder.as_ref()).map(|at| kept(at, reading)),
         cache_bytes: cache
             .and_then(|cache| reading.amount(cache.max_bytes.as_ref(), "max_bytes", (size, BYTES)))
             .unwrap_or(usual.cache_bytes),
         memory: reading.amount(raw.memory.as_ref(), "memory", (size, BYTES)),
         max_processes: raw.max_processes.as_ref().map_or(usual.max_processes, |at| at.value),
-        python: raw.python.as_ref().map(|at| PathBuf::from(&at.value)),
+        python: raw.python.as_ref().map(|at| python(at, reading)),
         onnx_runtime: raw.onnx_runtime.as_ref().and_then(|at| onnx_runtime(at, reading)),
         serve: raw.serve.as_ref().and_then(|at| serve(at, reading)),
     }
+}
+
+/// The folder of the cache. Who checks a file may be another user, on another machine.
+fn kept(at: &At<String>, reading: &mut Reading<'_>) -> PathBuf {
+    let folder = PathBuf::from(&at.value);
+    if let Err(error) = reading.resolver.keeps(&folder) {
+        let message = format!("`mlflow.cache.folder` is {}, where nothing can be kept: {error}", reading.shown(at.spot));
+        reading.report.warn(at.spot, Diagnostic::new(message).suggest(Some("name a folder that the gateway may make and write to")));
+    }
+    folder
+}
+
+fn python(at: &At<String>, reading: &mut Reading<'_>) -> PathBuf {
+    let program = PathBuf::from(&at.value);
+    if !reading.resolver.runs(&program) {
+        let message = format!("`mlflow.python` is {}, which is no program here", reading.shown(at.spot));
+        reading.report.warn(at.spot, Diagnostic::new(message).suggest(Some("name the Python where `mlflow` is installed")));
+    }
+    program
 }
 
 fn onnx_runtime(at: &At<String>, reading: &mut Reading<'_>) -> Option<PathBuf> {
@@ -200,6 +240,7 @@ fn onnx_runtime(at: &At<String>, reading: &mut Reading<'_>) -> Option<PathBuf> {
 }
 
 fn serve(at: &At<String>, reading: &mut Reading<'_>) -> Option<Serve> {
+    reading.needs(ServerRole::Registry, at.spot);
     match at.value.trim() {
         "" => {
             reading.wrong(at.spot, "serve", "`\"*\"`, or a filter, for example `name LIKE 'fraud%'`");

@@ -36,7 +36,7 @@ fn registered_models() {
         ("models:/Iris@a/sub/", ModelUri::Registered { name: "Iris".to_owned(), pick: Pick::Alias("a".to_owned()), path: path("sub") }),
     ] {
         assert_eq!(read(text), expected, "{text}");
-        assert!(read(text).needs_server(), "{text}");
+        assert_eq!(read(text).server(), Some(ServerRole::Registry), "{text}");
         assert_eq!(read(text).is_fixed(), matches!(expected, ModelUri::Registered { pick: Pick::Version(_), .. }), "{text}");
     }
 }
@@ -68,6 +68,8 @@ fn other_places() {
         ("/srv/models/a:b", ModelUri::Stored(Location::Local("/srv/models/a:b".into()))),
     ] {
         assert_eq!(read(text), expected, "{text}");
+        let is_known = ["models:", "runs:", "mlflow-artifacts:"].iter().any(|scheme| text.starts_with(scheme));
+        assert_eq!(read(text).server(), is_known.then_some(ServerRole::Tracking), "{text}");
     }
 }
 

@@ -65,7 +65,7 @@ pub(in crate::config) struct RawRun {
     /// How many instances there are even without a call. Default 0: the first call loads it.
     #[schemars(range(max = 64))]
     pub min: Option<At<u32>>,
-    /// How many instances there are at most; more are started while all are busy. In this process one serves all calls. Default 1.
+    /// How many instances there are at most; another one is started when each has four calls. In this process one serves all calls. Default 1.
     #[schemars(range(min = 1, max = 64))]
     pub max: Option<At<u32>>,
     /// Where its Python comes from. Default `local`.

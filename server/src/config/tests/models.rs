@@ -90,3 +90,72 @@ fn what_makes_no_sense_is_refused() {
                   \x20     - { model: { provider: mlflow, uri: \"models:/a/1\" }, upstream: { ca: x.pem } }\n";
     assert!(env().errors(beside).contains("`upstream` does nothing beside `uri`"));
 }
+
+const REGISTERED: &str = "uri: \"models:/a/1\"";
+
+/// What a check says of a model and of `mlflow`, which is in the first line.
+fn said(environment: &Fake, mlflow: &str, model: &str) -> Result<Vec<String>, String> {
+    let text = format!("mlflow: {{ {mlflow} }}\n{}", file(model));
+    let loaded = environment.parse(&[&text], LoadOptions { secrets: SecretsMode::List, lenient: false });
+    loaded.map(|loaded| loaded.warnings.iter().map(ToString::to_string).collect()).map_err(|errors| errors.to_string())
+}
+
+#[test]
+fn an_address_that_no_model_can_be_had_from_is_refused_where_it_stands() {
+    let bare = Fake::default();
+    for (address, told) in [
+        ("sqlite:///mlflow.db", "is a database (`sqlite:`)"),
+        ("./mlruns", "is a folder"),
+        ("databricks", "is a Databricks workspace"),
+        ("127.0.0.1:8400", "lacks the `http://`"),
+    ] {
+        let setting = format!("tracking_uri: \"{address}\"");
+        for model in [REGISTERED, "uri: \"runs:/a/b\"", "uri: \"mlflow-artifacts:/a\""] {
+            let errors = said(&bare, &setting, model).unwrap_err();
+            assert!(errors.starts_with(&format!("flowgate.yaml:1:25: `mlflow.tracking_uri` {told}")), "{model}: {errors}");
+        }
+        let served = said(&bare, &format!("serve: \"*\", {setting}"), "url: \"http://h:1\"").unwrap_err();
+        assert!(served.starts_with("flowgate.yaml:1:37: `mlflow.tracking_uri`"), "{served}");
+        assert_eq!(said(&bare, &setting, "url: \"http://h:1\""), Ok(Vec::new()), "nobody asks there");
+        let registry = Fake::default().variable("MLFLOW_REGISTRY_URI", "http://registry");
+        assert_eq!(said(&registry, &setting, REGISTERED), Ok(Vec::new()), "another one is asked");
+    }
+}
+
+#[test]
+fn what_hangs_on_the_machine_is_a_warning_with_its_place() {
+    let bare = Fake::default();
+    let missing = "3:79: no tracking server is configured; set `mlflow.tracking_uri` or MLFLOW_TRACKING_URI";
+    assert_eq!(said(&bare, "", REGISTERED), Ok(vec![format!("flowgate.yaml:{missing}")]));
+    assert!(said(&bare, "serve: \"*\"", "url: \"http://h:1\"").unwrap()[0].starts_with("flowgate.yaml:1:18: no tracking server"));
+    let local = Fake::default().variable("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db");
+    let [warning] = said(&local, "", REGISTERED).unwrap().try_into().unwrap();
+    assert!(warning.starts_with("flowgate.yaml:3:79: MLFLOW_TRACKING_URI is a database"), "{warning}");
+    let [warning] = said(&local, "tracking_uri: $MLFLOW_TRACKING_URI", REGISTERED).unwrap().try_into().unwrap();
+    assert!(warning.starts_with("flowgate.yaml:1:25: `mlflow.tracking_uri` is a database"), "{warning}");
+    assert_eq!(said(&bare, "tracking_uri: $MLFLOW_TRACKING_URI", REGISTERED), Ok(Vec::new()), "that it is not set is listed");
+}
+
+#[test]
+fn folders_and_programs_that_are_not_here_are_warnings() {
+    let here = Fake::default().text("/models/a/MLmodel", "flavors: {}").text("/opt/python", "").full("/proc");
+    let told = "python: /opt/python, cache: { folder: /var/models }";
+    assert_eq!(said(&here, told, "uri: /models/a"), Ok(Vec::new()));
+    let told = said(&here, "python: /nowhere/python, cache: { folder: /proc/nope }", "uri: /models/b").unwrap();
+    let starts = [
+        "flowgate.yaml:1:19: `mlflow.python` is `/nowhere/python`, which is no program here",
+        "flowgate.yaml:1:53: `mlflow.cache.folder` is `/proc/nope`, where nothing can be kept: permission denied",
+        "flowgate.yaml:3:79: `uri` names a folder without a model: `/models/b/MLmodel`: entity not found",
+    ];
+    assert_eq!(told.len(), starts.len(), "{told:?}");
+    assert!(told.iter().zip(starts).all(|(told, start)| told.starts_with(start)), "{told:?}");
+}
+
+#[test]
+fn this_machine_is_looked_at_without_a_change_to_it() {
+    let (folder, own) = (tempfile::tempdir().unwrap(), std::env::current_exe().unwrap());
+    assert!(Process.keeps(&folder.path().join("a/b")).is_ok() && !folder.path().join("a").exists());
+    assert_eq!(Process.keeps(&own.join("a")).unwrap_err().kind(), std::io::ErrorKind::NotADirectory);
+    assert!(Process.runs(&own) && Process.runs("sh".as_ref()));
+    assert!(!Process.runs("no-such-program".as_ref()) && !Process.runs(folder.path()) && !Process.runs(&folder.path().join("a")));
+}

@@ -33,9 +33,8 @@ pub(super) async fn ask<T: DeserializeOwned>(fetch: &Fetch, server: &Server, pat
     loop {
         tried += 1;
         let answer = timeout(PATIENCE, once(fetch, server, &uri, what)).await;
-        let answer = answer.unwrap_or_else(|_| {
-            Err(Error::new(ErrorReason::ProviderTimeout, format!("the registry at {} gave no answer within 10 s", server.address())))
-        });
+        let answer = answer
+            .unwrap_or_else(|_| Err(Error::new(ErrorReason::ProviderTimeout, format!("{} gave no answer within 10 s", server.named()))));
         match answer {
             Ok(body) => {
                 return serde_json::from_slice(&body).map_err(|error| bad_answer(server, &format!("{path}: {error}")));
@@ -57,10 +56,19 @@ fn is_passing(error: &Error) -> bool {
 async fn once(fetch: &Fetch, server: &Server, uri: &str, what: &str) -> Result<Bytes> {
     let mut request = Request::get(uri).body(Bytes::new()).map_err(|error| Error::internal("the question is no address").because(error))?;
     server.authorize(request.headers_mut())?;
-    let answer = Arc::clone(fetch)(request).await?;
+    let answer = Arc::clone(fetch)(request).await.map_err(|error| away(server, "cannot be reached", error))?;
     let status = answer.status;
-    let body = answer.whole(MOST_ANSWER).await?;
+    let body = answer.whole(MOST_ANSWER).await.map_err(|error| away(server, "broke off its answer", error))?;
     if status.is_success() { Ok(body) } else { Err(refusal(server, status, &body, what)) }
+}
+
+/// A connection that failed, in words for whoever named the server.
+pub(super) fn away(server: &Server, what: &str, error: Error) -> Error {
+    if !matches!(error.reason(), ErrorReason::ProviderUnavailable | ErrorReason::ProviderTimeout) {
+        return error;
+    }
+    let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+    Error::new(error.reason(), format!("{} {what}; start it, or correct its address", server.named())).because(cause)
 }
 
 /// What a refusal means, in words for whoever wrote the configuration.
@@ -68,7 +76,7 @@ pub(super) fn refusal(server: &Server, status: StatusCode, body: &[u8], what: &s
     let said: Option<Refusal> = serde_json::from_slice(body).ok();
     let is_html = said.is_none();
     let said = said.unwrap_or_default();
-    let place = server.address();
+    let (place, key) = (server.address(), server.key());
     let not_found =
         || (ErrorReason::ProviderNotFound, format!("the registry at {place} knows no {what}; correct the name, or register it"));
     let (reason, message) = match (status.as_u16(), said.error_code.as_str()) {
@@ -83,16 +91,14 @@ pub(super) fn refusal(server: &Server, status: StatusCode, body: &[u8], what: &s
         // MLflow answers so to an alias that nobody set.
         (400, "INVALID_PARAMETER_VALUE") if said.message.contains("not found") => not_found(),
         (404, _) if is_html || said.error_code.is_empty() || said.error_code == "ENDPOINT_NOT_FOUND" => {
-            (ErrorReason::ProviderBadAnswer, format!("{place} is no MLflow tracking server, or too old a one; check MLFLOW_TRACKING_URI"))
+            (ErrorReason::ProviderBadAnswer, format!("{place} is no MLflow tracking server, or too old a one; check {key}"))
         }
         (429, _) => (ErrorReason::ProviderRateLimited, format!("the registry at {place} limits the gateway's rate; try again later")),
         (502..=504, _) | (_, "TEMPORARILY_UNAVAILABLE") => {
-            (ErrorReason::ProviderUnavailable, format!("the registry at {place} is away; try again later"))
+            (ErrorReason::ProviderUnavailable, format!("{} is away; try again later", server.named()))
         }
         (500.., _) => (ErrorReason::ProviderFailed, format!("the registry at {place} failed; its log says why")),
-        (300..=399, _) => {
-            (ErrorReason::ProviderBadAnswer, format!("{place} answers with a redirection; set MLFLOW_TRACKING_URI to where it leads"))
-        }
+        (300..=399, _) => (ErrorReason::ProviderBadAnswer, format!("{place} answers with a redirection; set {key} to where it leads")),
         _ => (ErrorReason::ProviderRejectedRequest, format!("the registry at {place} refuses the question for {what}; the log says why")),
     };
     let told: String = said.message.chars().take(300).collect();
@@ -100,6 +106,6 @@ pub(super) fn refusal(server: &Server, status: StatusCode, body: &[u8], what: &s
 }
 
 fn bad_answer(server: &Server, why: &str) -> Error {
-    let message = format!("what {} answers is not what a registry answers; check MLFLOW_TRACKING_URI", server.address());
+    let message = format!("what {} answers is not what a registry answers; check {}", server.address(), server.key());
     Error::new(ErrorReason::ProviderBadAnswer, message).because(why.to_owned())
 }

@@ -84,7 +84,7 @@ impl Memory {
             return Ok((registry.resolve(uri).await?, true));
         }
         let most = if is_awaited && self.recall(uri).is_some() { ENOUGH } else { LONGEST };
-        match self.within(most, registry.resolve(uri)).await {
+        match self.within(most, registry, registry.resolve(uri)).await {
             Ok(resolved) => {
                 self.keep(&resolved);
                 Ok((resolved, true))
@@ -102,12 +102,12 @@ impl Memory {
     /// # Errors
     /// As [`Registry::models`].
     pub async fn models(&self, registry: &Registry, filter: Option<&str>) -> Result<Vec<RegisteredModel>> {
-        self.within(LISTING, registry.models(filter)).await
+        self.within(LISTING, registry, registry.models(filter)).await
     }
 
     /// What the registry says in time; whether it says anything is noted.
-    async fn within<T>(&self, most: Duration, asked: impl Future<Output = Result<T>>) -> Result<T> {
-        let late = || Error::new(ErrorReason::ProviderTimeout, format!("the registry gave no answer within {} s", most.as_secs()));
+    async fn within<T>(&self, most: Duration, registry: &Registry, asked: impl Future<Output = Result<T>>) -> Result<T> {
+        let late = || Error::new(ErrorReason::ProviderTimeout, format!("{} gave no answer within {} s", registry.named(), most.as_secs()));
         let answer = timeout(most, asked).await.unwrap_or_else(|_| Err(late()));
         self.reach.note(&answer);
         answer

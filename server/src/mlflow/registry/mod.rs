@@ -3,10 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use flowgate_proto::v1::ErrorReason;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::{
-    config::{Location, ModelUri, Pick, RelativePath},
+    config::{Location, ModelUri, Pick, RelativePath, suggest},
     error::{Error, Result},
     upstream::control::Fetch,
 };
@@ -97,8 +97,38 @@ impl Registry {
 
     /// The version that a name and a pick mean now; it is ready.
     async fn version(&self, name: &str, pick: &Pick) -> Result<Version> {
+        let version = match self.picked(name, pick).await {
+            Err(error) if error.reason() == ErrorReason::ProviderNotFound => return Err(self.unknown(name, error).await),
+            picked => picked?,
+        };
+        // An old registry says no status at all.
+        if version.status.is_empty() || version.status == "READY" {
+            return Ok(version);
+        }
+        let (number, status) = (version.version, &version.status);
+        let message = format!("version {number} of model `{name}` is not ready: the registry says {status}; wait, or register it anew");
+        Err(Error::new(ErrorReason::GatewayNotServing, message).because(version.status_message.clone()))
+    }
+
+    /// Why nothing was found of a model: it is not there itself, or it has not what was picked, as the error says.
+    async fn unknown(&self, name: &str, error: Error) -> Error {
+        let Ok(server) = self.servers.registry() else { return error };
+        let found: Result<IgnoredAny> = ask(&self.fetch, server, "registered-models/get", &[("name", name)], "such model").await;
+        if !found.is_err_and(|missing| missing.reason() == ErrorReason::ProviderNotFound) {
+            return error;
+        }
+        let page: Result<Models> = ask(&self.fetch, server, "registered-models/search", &[("max_results", PAGE)], "models").await;
+        let others = page.map(|page| page.registered_models).unwrap_or_default();
+        let names: Vec<&str> = others.iter().map(|model| model.name.as_str()).collect();
+        let advice = suggest::nearest(name, &names).unwrap_or_else(|| "correct the name, or register it".to_owned());
+        let message = format!("the registry at {} has no model `{name}`; {advice}", server.address());
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        Error::new(ErrorReason::ProviderNotFound, message).because(cause)
+    }
+
+    async fn picked(&self, name: &str, pick: &Pick) -> Result<Version> {
         let model = format!("model `{name}`");
-        let version = match pick {
+        Ok(match pick {
             Pick::Version(number) => {
                 let (number, what) = (number.to_string(), format!("version {number} of {model}"));
                 let query = [("name", name), ("version", &*number)];
@@ -111,14 +141,12 @@ impl Registry {
             }
             Pick::Latest => self.highest(name, None).await?,
             Pick::Stage(stage) => self.highest(name, Some(stage.name())).await?,
-        };
-        // An old registry says no status at all.
-        if version.status.is_empty() || version.status == "READY" {
-            return Ok(version);
-        }
-        let (number, status) = (version.version, &version.status);
-        let message = format!("version {number} of {model} is not ready: the registry says {status}; wait, or register it anew");
-        Err(Error::new(ErrorReason::GatewayNotServing, message).because(version.status_message.clone()))
+        })
+    }
+
+    /// What errors call the server of registered models.
+    fn named(&self) -> String {
+        self.servers.registry().map_or_else(|_| "the registry".to_owned(), Server::named)
     }
 
     async fn highest(&self, name: &str, stage: Option<&str>) -> Result<Version> {

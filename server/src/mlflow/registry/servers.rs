@@ -4,15 +4,11 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use flowgate_proto::v1::ErrorReason;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Uri,
-    header::AUTHORIZATION,
-    uri::{Authority, Scheme},
-};
+use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION, uri::Authority};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
-    config::Environment,
+    config::{Environment, NO_SERVER, NamedServer, NamedServers, ServerAddress, ServerKey},
     error::{Error, Result},
     upstream::control::ControlTls,
 };
@@ -38,6 +34,8 @@ pub struct Server {
     /// The address, without a `/` at its end.
     address: String,
     host: Authority,
+    /// What names it.
+    key: ServerKey,
     auth: Auth,
     workspace: Option<HeaderValue>,
 }
@@ -65,14 +63,11 @@ impl Servers {
         }
         let auth = auth(environment)?;
         let workspace = variable("MLFLOW_WORKSPACE").map(|name| header(&name, "MLFLOW_WORKSPACE")).transpose()?;
+        let named = NamedServers::read(tracking_uri, variable);
         let mut refused = None;
-        let mut server = |uri: String| Server::new(&uri, auth.clone(), workspace.clone()).map_err(|error| refused = Some(error)).ok();
-        let tracking = tracking_uri.map(ToOwned::to_owned).or_else(|| variable("MLFLOW_TRACKING_URI"));
-        let tracking = tracking.and_then(&mut server);
-        let registry = match variable("MLFLOW_REGISTRY_URI") {
-            Some(uri) => server(uri),
-            None => tracking.clone(),
-        };
+        let mut server =
+            |named: &NamedServer| Server::new(named, auth.clone(), workspace.clone()).map_err(|error| refused = Some(error)).ok();
+        let (registry, tracking) = (named.registry.as_ref().and_then(&mut server), named.tracking.as_ref().and_then(&mut server));
         let file = |name| variable(name).map(PathBuf::from);
         let tls = ControlTls {
             insecure: variable("MLFLOW_TRACKING_INSECURE_TLS").is_some_and(|value| !is_false(&value)),
@@ -103,29 +98,21 @@ impl Servers {
     }
 
     fn missing(&self) -> Error {
-        let message = "no tracking server is configured; set `mlflow.tracking_uri` or MLFLOW_TRACKING_URI";
-        self.refused.clone().unwrap_or_else(|| Error::new(ErrorReason::GatewayNotServing, message))
+        self.refused.clone().unwrap_or_else(|| Error::new(ErrorReason::GatewayNotServing, NO_SERVER))
     }
 }
 
 impl Server {
-    fn new(text: &str, auth: Auth, workspace: Option<HeaderValue>) -> Result<Self> {
-        let text = text.trim().trim_end_matches('/');
-        let uri = text.parse::<Uri>().ok().filter(|uri| [Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&uri.scheme()));
-        let Some((uri, authority)) = uri.and_then(|uri| Some((uri.clone(), uri.authority()?.clone()))) else {
-            return Err(no_server(text));
-        };
-        let (user, host) = authority.as_str().rsplit_once('@').map_or((None, authority.as_str()), |(user, host)| (Some(user), host));
-        let host: Authority = host.parse().map_err(|_| no_server("the address"))?;
+    fn new(named: &NamedServer, auth: Auth, workspace: Option<HeaderValue>) -> Result<Self> {
+        let ServerAddress { base, host, user } = named.address().map_err(|why| Error::new(ErrorReason::GatewayNotServing, why))?;
         let auth = match (auth, user) {
             (Auth::Nobody, Some(user)) => {
-                let (username, password) = user.split_once(':').unwrap_or((user, ""));
+                let (username, password) = user.split_once(':').unwrap_or((&user, ""));
                 Auth::Basic { username: unescape(username), password: unescape(password).into() }
             }
             (auth, _) => auth,
         };
-        let scheme = uri.scheme_str().unwrap_or_default();
-        Ok(Self { address: format!("{scheme}://{host}{}", uri.path().trim_end_matches('/')), host, auth, workspace })
+        Ok(Self { address: base, host, key: named.key, auth, workspace })
     }
 
     /// The same store behind another host, which is not told who asks: whoever registers a model chooses that host.
@@ -135,7 +122,7 @@ impl Server {
             return self.clone();
         }
         let address = self.address.replacen(self.host.as_str(), host.as_str(), 1);
-        Self { address, host: host.clone(), auth: Auth::Nobody, workspace: self.workspace.clone() }
+        Self { address, host: host.clone(), key: self.key, auth: Auth::Nobody, workspace: self.workspace.clone() }
     }
 
     /// Whether it is at this host and port.
@@ -146,6 +133,16 @@ impl Server {
     /// Its address, without a `/` at the end, and without secrets.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// What names it in the configuration.
+    pub fn key(&self) -> ServerKey {
+        self.key
+    }
+
+    /// What errors call it.
+    pub fn named(&self) -> String {
+        format!("the tracking server at {} ({})", self.address, self.key)
     }
 
     /// Says who asks.
@@ -228,26 +225,4 @@ fn unescape(text: &str) -> String {
 fn header(text: &str, from: &str) -> Result<HeaderValue> {
     let message = || format!("{from} has characters that no header can hold; correct it");
     HeaderValue::from_str(text).map_err(|_| Error::new(ErrorReason::ProviderCredentialRejected, message()))
-}
-
-/// A store that only MLflow's own code reads. It may hold a password, so that only its scheme is repeated.
-fn no_server(text: &str) -> Error {
-    let scheme = text.split_once(':').map_or(text, |(scheme, _)| scheme);
-    let dialect = scheme.split('+').next().unwrap_or_default();
-    let message = match dialect {
-        "sqlite" | "postgresql" | "mysql" | "mssql" => format!(
-            "the tracking address is a database (`{scheme}:`), which only a tracking server reads; run `mlflow server \
-             --backend-store-uri '{scheme}:…' --serve-artifacts` and set MLFLOW_TRACKING_URI to its address"
-        ),
-        "databricks" | "databricks-uc" | "uc" => {
-            "a Databricks workspace is not supported as a registry; set MLFLOW_TRACKING_URI to a tracking \
-                                                  server, or name the endpoint's address with `provider: databricks`"
-                .to_owned()
-        }
-        "http" | "https" => "the tracking address is no address of a server; write `http://host:port`".to_owned(),
-        _ => "the tracking address is a folder, which only a tracking server reads; run `mlflow server --backend-store-uri FOLDER \
-              --serve-artifacts` and set MLFLOW_TRACKING_URI to its address, or name the model by its own folder"
-            .to_owned(),
-    };
-    Error::new(ErrorReason::GatewayNotServing, message)
 }

@@ -24,7 +24,9 @@ fn answer(target: &str) -> (u16, String) {
             (200, r#"{"model_version":{"name":"Iris","version":"4","status":"PENDING_REGISTRATION"}}"#.to_owned())
         }
         ("registered-models/alias", "name=Iris&alias=champion") => (200, format!(r#"{{"model_version":{}}}"#, version("2"))),
-        ("registered-models/alias", _) => {
+        ("registered-models/get", "name=Iris") => (200, r#"{"registered_model":{"name":"Iris"}}"#.to_owned()),
+        ("registered-models/search", "max_results=200") => (200, r#"{"registered_models":[{"name":"Iris"},{"name":"Wine"}]}"#.to_owned()),
+        ("registered-models/alias", "name=Iris&alias=none") => {
             (400, r#"{"error_code":"INVALID_PARAMETER_VALUE","message":"Registered model alias none not found."}"#.to_owned())
         }
         ("registered-models/get-latest-versions", "name=Iris") => {
@@ -98,9 +100,13 @@ async fn references_are_resolved() {
 async fn what_cannot_be_resolved_is_told() {
     use ErrorReason as R;
     for (uri, reason, told) in [
-        ("models:/Other/1", R::ProviderNotFound, "version 1 of model `Other`"),
-        ("models:/Iris@none", R::ProviderNotFound, "alias `none` of model `Iris`"),
-        ("models:/Other/latest", R::ProviderNotFound, "no model `Other`"),
+        ("models:/Iris/1", R::ProviderNotFound, "knows no version 1 of model `Iris`"),
+        ("models:/Iris@none", R::ProviderNotFound, "knows no alias `none` of model `Iris`"),
+        ("models:/Other/1", R::ProviderNotFound, "has no model `Other`; correct the name, or register it"),
+        ("models:/Other@none", R::ProviderNotFound, "has no model `Other`; correct"),
+        ("models:/Other/latest", R::ProviderNotFound, "has no model `Other`; correct"),
+        ("models:/Irsi@champion", R::ProviderNotFound, "has no model `Irsi`; did you mean `Iris`?"),
+        ("models:/iris/production", R::ProviderNotFound, "has no model `iris`; did you mean `Iris`?"),
         ("models:/Iris/Staging", R::ProviderNotFound, "no version in stage Staging"),
         ("models:/Iris/4", R::GatewayNotServing, "PENDING_REGISTRATION"),
         ("models:/m-9", R::ProviderNotFound, "logged model `m-9`"),
@@ -154,6 +160,31 @@ async fn an_outage_is_asked_again_and_a_refusal_is_not() {
     let (fetch, _) = fetch(|_| Ok((200, "<html>".to_owned())));
     let error = Registry::new(servers(&Fake::default()), fetch).resolve(&"models:/Iris/2".parse().unwrap()).await.unwrap_err();
     assert_eq!(error.reason(), ErrorReason::ProviderBadAnswer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_cannot_be_reached_is_named_with_the_key_that_names_it() {
+    let gone: Fetch = Arc::new(|_| {
+        let error = Error::new(ErrorReason::ProviderUnavailable, "`registry:5000` cannot be reached").because("connection refused");
+        Box::pin(std::future::ready(Err(error)))
+    });
+    let hanging: Fetch = Arc::new(|_| Box::pin(std::future::pending()));
+    let environment = Fake::default().variable("MLFLOW_TRACKING_URI", "http://registry:5000");
+    for (setting, key) in [(Some("http://registry:5000"), "`mlflow.tracking_uri`"), (None, "MLFLOW_TRACKING_URI")] {
+        let servers = Arc::new(Servers::read(setting, &environment).unwrap());
+        let named = format!("the tracking server at http://registry:5000 ({key})");
+        let resolve = async |fetch: &Fetch| {
+            let folder = tempfile::tempdir().unwrap();
+            let memory = Memory::open(&folder.path().join("versions.json"), Reach::default());
+            let registry = Registry::new(Arc::clone(&servers), Arc::clone(fetch));
+            memory.resolve(&registry, &"models:/Iris/2".parse().unwrap(), true).await.unwrap_err()
+        };
+        let error = resolve(&gone).await;
+        assert_eq!(error.reason(), ErrorReason::ProviderUnavailable);
+        assert!(error.to_string().starts_with(&format!("{named} cannot be reached; ")), "{error}");
+        assert!(format!("{error:?}").ends_with("(connection refused)"), "{error:?}");
+        assert_eq!(resolve(&hanging).await.to_string(), format!("{named} gave no answer within 15 s"));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -299,18 +330,12 @@ fn servers_and_tls_come_from_the_environment() {
 }
 
 #[test]
-fn what_is_no_server_is_refused_with_what_to_do() {
-    for (uri, told) in [
-        ("sqlite:///mlflow.db", "mlflow server --backend-store-uri 'sqlite:…'"),
-        ("postgresql+psycopg2://me:hush@db/x", "--backend-store-uri 'postgresql+psycopg2:…'"),
-        ("databricks://profile", "Databricks"),
-        ("databricks-uc", "Databricks"),
-        ("./mlruns", "--backend-store-uri FOLDER"),
-        ("file:///mlruns", "--backend-store-uri FOLDER"),
-        ("http://", "http://host:port"),
-    ] {
-        let error = Servers::read(Some(uri), &Fake::default()).unwrap().tracking().unwrap_err();
-        assert!(error.reason() == ErrorReason::GatewayNotServing && error.to_string().contains(told), "{uri}: {error}");
+fn what_is_no_server_is_refused_by_the_key_that_names_it() {
+    let environment = Fake::default().variable("MLFLOW_TRACKING_URI", "postgresql://me:hush@db/x");
+    for (setting, key) in [(None, "MLFLOW_TRACKING_URI"), (Some("sqlite:///mlflow.db"), "`mlflow.tracking_uri`")] {
+        let error = Servers::read(setting, &environment).unwrap().tracking().unwrap_err();
+        assert_eq!(error.reason(), ErrorReason::GatewayNotServing);
+        assert!(error.to_string().starts_with(&format!("{key} is a database")), "{error}");
         assert!(!format!("{error:?}").contains("hush"));
     }
     for (name, value) in [("MLFLOW_TRACKING_AUTH", "plugin"), ("MLFLOW_TRACKING_AWS_SIGV4", "true"), ("MLFLOW_TRACKING_USERNAME", "ann")] {

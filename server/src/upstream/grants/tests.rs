@@ -133,6 +133,14 @@ impl Environment for Place {
         self.files.lock().unwrap().get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    fn runs(&self, _: &Path) -> bool {
+        false
+    }
+
+    fn keeps(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     fn today(&self) -> Option<chrono::NaiveDate> {
         None
     }
