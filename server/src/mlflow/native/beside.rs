@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, hash_map::Entry};
 
 use super::{
     fault::Fault,
+    tensor::{LIMIT, size},
     wire::{Graph, Node, Stored},
 };
 
@@ -46,10 +47,15 @@ impl<'a> Beside<'a> {
 
     /// Brings in all constants of a graph and of the graphs in it.
     pub(super) fn gather(mut self, graph: &mut Graph) -> Result<(), Fault> {
+        let mut values = 0_usize;
         each(graph, &mut |stored| {
+            values = values.saturating_add(size(&stored.shape()?)?);
             *self.asked.entry(stored.place()?.to_owned()).or_default() += 1;
             Ok(())
         })?;
+        if values > LIMIT {
+            return Err(Fault::new("the constants in other files need too much memory"));
+        }
         each(graph, &mut |stored| self.bring(stored))
     }
 
@@ -64,7 +70,12 @@ impl<'a> Beside<'a> {
         };
         let rest = bytes.get(start.unwrap_or(0)..);
         let found = rest.and_then(|rest| length.map_or(Some(rest), |length| rest.get(..length)));
-        let found = found.ok_or_else(|| stored.fault("is beyond the end of its file"))?.to_vec();
+        let found = found.ok_or_else(|| stored.fault("is beyond the end of its file"))?;
+        // Looked at before it is copied, since many constants may name one long file.
+        if size(&stored.shape()?)?.checked_mul(stored.kind()?.width()) != Some(found.len()) {
+            return Err(stored.fault("has not as many values in its file as its shape says"));
+        }
+        let found = found.to_vec();
         let left = self.asked.get_mut(place).map_or(0, |left| {
             *left = left.saturating_sub(1);
             *left

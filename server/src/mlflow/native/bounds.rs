@@ -1,6 +1,11 @@
 //! What one call may take: so many bytes, and time only while somebody waits for the answer.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::time::Instant;
 
 use super::{fault::Fault, tensor::size};
 
@@ -9,12 +14,21 @@ pub(crate) const MOST_BYTES: usize = 1 << 28;
 
 /// Says to a computation that nobody waits for it any longer. It is looked at between operators and between blocks of rows.
 #[derive(Debug, Default)]
-pub struct Stop(AtomicBool);
+pub struct Stop {
+    is_set: AtomicBool,
+    /// When nobody will wait any longer, where that is known.
+    until: Option<Instant>,
+}
 
 impl Stop {
+    /// Somebody waits for so long.
+    pub fn after(time: Duration) -> Self {
+        Self { until: Instant::now().checked_add(time), ..Self::default() }
+    }
+
     /// Nobody waits any longer.
     pub fn set(&self) {
-        self.0.store(true, Relaxed);
+        self.is_set.store(true, Relaxed);
     }
 
     /// Whether somebody still waits.
@@ -22,7 +36,8 @@ impl Stop {
     /// # Errors
     /// When nobody does.
     pub fn check(&self) -> Result<(), Fault> {
-        if self.0.load(Relaxed) { Err(Fault::new("nobody waits for the answer any longer")) } else { Ok(()) }
+        let is_over = self.is_set.load(Relaxed) || self.until.is_some_and(|until| Instant::now() >= until);
+        if is_over { Err(Fault::new("nobody waits for the answer any longer")) } else { Ok(()) }
     }
 }
 

@@ -1,11 +1,12 @@
 //! What files and calls may ask for: nothing beyond bounds, and nothing that is computed otherwise than its library would.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Model, Stop, Tensor, Values,
+    plan::{Budget, Ground, Plan},
     tests::{fails, ints, made, node, refused},
-    wire::{Attribute, Declared, Form, Graph, ModelFile, Node, Stored, TensorForm},
+    wire::{Attribute, Declared, Form, Graph, ModelFile, Node, Stored, TensorForm, versions},
 };
 
 fn int(name: &str, int: i64) -> Attribute {
@@ -217,4 +218,94 @@ fn nothing_is_computed_for_nobody() {
     let x = Tensor::new(vec![1], Values::F32(vec![1.0])).unwrap();
     let message = abs.run(vec![("x", x)], &stop).unwrap_err().to_string();
     assert_eq!(message, "nobody waits for the answer any longer");
+}
+
+/// The same bytes of a file may be any number of constants.
+#[test]
+fn constants_beside_a_model_are_bounded_before_they_are_read() {
+    let entry = |key: &str, value: &str| super::wire::Entry { key: key.to_owned(), value: value.to_owned() };
+    let beside = |dims: &[i64], many: usize| {
+        let stored = |n: usize| Stored {
+            name: format!("c{n}"),
+            code: 1,
+            dims: dims.to_vec(),
+            location: 1,
+            beside: vec![entry("location", "w.bin")],
+            ..Stored::default()
+        };
+        let model = made(vec![node("Abs", &["x"], "y")], (0..many).map(stored).collect());
+        let reads = std::cell::Cell::new(0);
+        let read = |_: &str| {
+            reads.set(reads.get() + 1);
+            Ok(vec![0; 64])
+        };
+        let refused = Model::load_beside(&prost::Message::encode_to_vec(&model), &read).unwrap_err().to_string();
+        (refused, reads.get())
+    };
+    assert_eq!(beside(&[1 << 26], 5), ("the constants in other files need too much memory".to_owned(), 0));
+    assert_eq!(beside(&[15], 1).0, "the constant `c0` has not as many values in its file as its shape says");
+}
+
+#[test]
+fn what_is_computed_of_constants_is_bounded() {
+    let large = [1 << 25];
+    let filled = |name: &str| node("ConstantOfShape", &["n"], name);
+    let model = |names: &[&str]| made(names.iter().map(|name| filled(name)).collect(), vec![ints("n", &large)]);
+    assert!(Model::load(&prost::Message::encode_to_vec(&model(&["a", "b"]))).is_ok());
+    assert_eq!(refused(&model(&["a", "b", "c"])), "what is computed of constants alone needs too much memory");
+}
+
+#[test]
+fn one_value_as_many_outputs_counts_as_often() {
+    let mut model = made(vec![node("Abs", &["x"], "y")], vec![]);
+    let outputs = &mut model.graph.as_mut().unwrap().outputs;
+    *outputs = vec![outputs[0].clone(); 100];
+    assert!(fails(&model, &[1 << 20]).contains("too large"));
+}
+
+/// What little asks for much is refused before it is computed.
+#[test]
+fn answers_are_bounded_by_their_shape() {
+    let columns = with(node("ArrayFeatureExtractor", &["x", "n"], "y"), vec![]);
+    let mut extract = made(vec![columns], vec![ints("n", &[0; 4_096])]);
+    extract.graph.as_mut().unwrap().nodes[0].domain = "ai.onnx.ml".to_owned();
+    let sum = made(vec![node("ReduceSum", &["x", "n"], "y")], vec![ints("n", &[1])]);
+    let product = made(vec![node("MatMul", &["x", "x"], "y")], vec![]);
+    let places = made(vec![node("NonZero", &["x"], "y")], vec![]);
+    let deep: Vec<usize> = [1 << 20].into_iter().chain([1; 40]).collect();
+    for (model, shape) in [(extract, vec![1 << 16, 4]), (sum, vec![1 << 27, 0]), (product, vec![1 << 26, 0, 0]), (places, deep)] {
+        let message = fails(&model, &shape);
+        assert!(message.contains(": a tensor of shape [") && message.ends_with("] is too large"), "{message}");
+    }
+}
+
+#[test]
+fn dimensions_are_bounded() {
+    let unsqueezed = made(vec![node("Unsqueeze", &["x", "n"], "y")], vec![ints("n", &(0..64).collect::<Vec<_>>())]);
+    assert_eq!(fails(&unsqueezed, &[1]), "Unsqueeze: a tensor of 65 dimensions is not supported");
+    let reshaped = made(vec![node("Reshape", &["x", "n"], "y")], vec![ints("n", &[1; 65])]);
+    assert_eq!(fails(&reshaped, &[1]), "Reshape: a tensor of 65 dimensions is not supported");
+}
+
+/// Any number of nothings is nothing, and takes no time.
+#[test]
+fn nothing_is_computed_of_nothing() {
+    let nothing = || Tensor::new(vec![1 << 28, 0], Values::F32(vec![])).unwrap();
+    let joined = with(node("Concat", &["x"; 1_000], "y"), vec![int("axis", 1)]);
+    for node in [joined, node("Softmax", &["x"], "y")] {
+        assert_eq!(run(&made(vec![node], vec![]), nothing()).unwrap().shape(), [1 << 28, 0]);
+    }
+}
+
+#[test]
+fn constants_are_computed_for_so_long_only() {
+    let model = made(vec![node("Neg", &["n"], "y")], vec![ints("n", &[1])]);
+    let graph = model.graph.unwrap();
+    let planned = |time| {
+        let budget = Budget::new(time);
+        let ground = Ground { opsets: versions(&model.opsets), functions: &[], budget: &budget, depth: 0 };
+        Plan::new(&graph, &[], &ground).map(drop).map_err(|fault| fault.to_string())
+    };
+    assert_eq!(planned(Duration::from_secs(10)), Ok(()));
+    assert_eq!(planned(Duration::ZERO), Err("what is computed of constants alone takes too long".to_owned()));
 }

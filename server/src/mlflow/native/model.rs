@@ -1,6 +1,9 @@
 //! A model: what it wants, what it answers, and running it. Names are its own; the plan knows slots only.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
 
 use prost::Message;
 
@@ -14,11 +17,15 @@ use super::{
     wire::{Declared, DimForm, Graph, ModelFile, versions},
 };
 
+/// How long a model may compute what hangs on its constants alone: as a rule it takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A model that is ready to answer, from any number of threads.
 #[derive(Debug)]
 pub struct Model {
     inputs: Vec<Port>,
     outputs: Vec<(String, Kind)>,
+    gives: Vec<Port>,
     plan: Plan,
     bytes: usize,
 }
@@ -28,11 +35,13 @@ pub struct Model {
 pub struct Outline {
     /// What it asks for, in the model's order.
     pub inputs: Vec<Port>,
+    /// Those of its outputs that are tensors.
+    pub gives: Vec<Port>,
     /// The names of the files beside it that it needs.
     pub beside: BTreeSet<String>,
 }
 
-/// An input as the model declares it.
+/// An input or an output as the model declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
     /// Its name.
@@ -62,13 +71,13 @@ impl Model {
         Beside::new(read).gather(&mut graph)?;
         let inputs = Port::all(&graph)?;
         let kinds: Vec<_> = inputs.iter().map(|port| (port.name.as_str(), Kind::Tensor(port.kind))).collect();
-        let budget = Budget::default();
+        let budget = Budget::new(PATIENCE);
         let ground = Ground { opsets: versions(&file.opsets), functions: &file.functions, budget: &budget, depth: 0 };
         let plan = Plan::new(&graph, &kinds, &ground)?;
-        let outputs = named(&graph, plan.kinds());
+        let (outputs, gives) = (named(&graph, plan.kinds()), Port::given(&graph));
         // Operators keep what they are made of in forms of their own, which take about as much as in the file.
         let bytes = budget.bytes().saturating_add(bytes.len());
-        Ok(Self { inputs, outputs, plan, bytes })
+        Ok(Self { inputs, outputs, gives, plan, bytes })
     }
 
     /// About how many bytes of memory it takes.
@@ -84,6 +93,11 @@ impl Model {
     /// What it answers, in the model's order.
     pub fn outputs(&self) -> &[(String, Kind)] {
         &self.outputs
+    }
+
+    /// Those of its outputs that are tensors, as the model declares them.
+    pub fn gives(&self) -> &[Port] {
+        &self.gives
     }
 
     /// Answers inputs by name with outputs in the order of [`Model::outputs`].
@@ -122,7 +136,7 @@ impl Outline {
         let mut beside = BTreeSet::new();
         places(&graph, &mut beside);
         file.functions.iter().for_each(|function| places_of(&function.nodes, &mut beside));
-        Ok(Self { inputs: Port::all(&graph)?, beside })
+        Ok(Self { inputs: Port::all(&graph)?, gives: Port::given(&graph), beside })
     }
 }
 
@@ -132,6 +146,11 @@ impl Port {
         // Older models list their constants among the inputs.
         let asked = graph.inputs.iter().filter(|input| !constants.contains(input.name.as_str()));
         asked.map(Self::read).collect()
+    }
+
+    /// What is no tensor has no place here, nor a tensor of types that are none of ours.
+    fn given(graph: &Graph) -> Vec<Self> {
+        graph.outputs.iter().filter_map(|output| Self::read(output).ok()).collect()
     }
 
     fn read(declared: &Declared) -> Result<Self, Fault> {

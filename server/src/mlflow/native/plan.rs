@@ -4,10 +4,11 @@ use std::{
     cell::Cell,
     collections::{HashMap, HashSet},
     fmt,
+    time::Duration,
 };
 
 use super::{
-    bounds::{Stop, fits},
+    bounds::{MOST_BYTES, Stop, fits},
     fault::Fault,
     operators,
     site::{Built, Given, Kernel, Known, Site},
@@ -35,14 +36,22 @@ pub(crate) struct Ground<'a> {
 }
 
 /// What planning may still cost.
-#[derive(Default)]
 pub(crate) struct Budget {
+    /// For what is computed of constants alone.
+    time: Stop,
     steps: Cell<usize>,
     values: Cell<usize>,
     bytes: Cell<usize>,
+    computed: Cell<usize>,
 }
 
 impl Budget {
+    /// What any model may cost, but so much time.
+    pub(crate) fn new(time: Duration) -> Self {
+        let none = Cell::default;
+        Self { time: Stop::after(time), steps: none(), values: none(), bytes: none(), computed: none() }
+    }
+
     /// What the constants take that were planned.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.get()
@@ -120,6 +129,7 @@ impl Plan {
     /// Runs the graph on inputs of the kinds that it was planned for, unless it is told to stop.
     pub(crate) fn run(&self, inputs: Vec<Value>, stop: &Stop) -> Result<Vec<Value>, Fault> {
         let mut held: usize = inputs.iter().map(Value::bytes).sum();
+        fits(held)?;
         let mut slots: Vec<Option<Value>> = inputs.into_iter().map(Some).collect();
         slots.resize_with(self.slots, || None);
         for step in &self.steps {
@@ -143,7 +153,12 @@ impl Plan {
             let again = self.outputs[at + 1..].contains(source);
             let value = match *source {
                 Source::Slot(slot) if !again => slots[slot].take(),
-                source => self.at(&slots, source).cloned(),
+                source => {
+                    // One value may be many outputs.
+                    held += self.at(&slots, source).map_or(0, Value::bytes);
+                    fits(held)?;
+                    self.at(&slots, source).cloned()
+                }
             };
             outputs.push(value.ok_or_else(|| Fault::new("an output was not computed"))?);
         }
@@ -175,9 +190,7 @@ fn call(function: &Function, site: &Site<'_>) -> Result<Built, Fault> {
     let ground = Ground { opsets: versions(&function.opsets), depth: ground.depth + 1, ..*ground };
     let plan = Plan::new(&function.graph(), &inputs, &ground)?;
     let kinds = plan.kinds().to_vec();
-    Ok(Built::many(kinds, move |given| {
-        plan.run((0..given.values.len()).map(|at| given.value(at).cloned()).collect::<Result<_, _>>()?, given.stop)
-    }))
+    Ok(Built::many(kinds, move |given| plan.run(given.all_from(0)?, given.stop)))
 }
 
 impl<'a> Draft<'a> {
@@ -231,7 +244,16 @@ impl<'a> Draft<'a> {
             None => operators::build(domain, &Site { version: self.version(domain, &called)?, ..site })?,
         };
         let Some(values) = constants else { return self.step(node, called, sources, built) };
-        let outputs = (built.kernel)(&Given { values: &values, stop: &Stop::default() }).map_err(|fault| fault.within(&called))?;
+        let time = &self.ground.budget.time;
+        let within_time = |fault: Fault| match time.check() {
+            Err(_) => Fault::new("what is computed of constants alone takes too long"),
+            Ok(()) => fault.within(&called),
+        };
+        time.check().map_err(within_time)?;
+        let outputs = (built.kernel)(&Given { values: &values, stop: time }).map_err(within_time)?;
+        // What the file holds itself is as long as the file, unless it is called for again and again.
+        let computed = if sources.is_empty() && self.ground.depth == 0 { 0 } else { outputs.iter().map(Value::bytes).sum() };
+        spend(&self.ground.budget.computed, computed, MOST_BYTES, "what is computed of constants alone needs too much memory")?;
         node.outputs.iter().zip(outputs).try_for_each(|(name, value)| self.constant(name, value))
     }
 

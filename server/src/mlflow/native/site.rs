@@ -1,7 +1,7 @@
 //! Where an operator is built: its attributes, the types of its inputs, the constants among them; and what it is given when it runs.
 
 use super::{
-    bounds::Stop,
+    bounds::{Stop, fits},
     fault::Fault,
     plan::Ground,
     tensor::{Element, Tensor, Type},
@@ -78,6 +78,13 @@ impl<'a> Given<'a> {
     /// All tensors, as of an operator that takes any number.
     pub(crate) fn tensors(&self) -> Result<Vec<&'a Tensor>, Fault> {
         (0..self.values.len()).map(|at| self.tensor(at)).collect()
+    }
+
+    /// All values from a place on, for a graph within.
+    pub(crate) fn all_from(&self, first: usize) -> Result<Vec<Value>, Fault> {
+        let all = (first..self.values.len()).map(|at| self.value(at)).collect::<Result<Vec<_>, _>>()?;
+        fits(all.iter().map(|value| value.bytes()).sum())?;
+        Ok(all.into_iter().cloned().collect())
     }
 
     /// A tensor's only value.

@@ -7,6 +7,9 @@ use super::{bounds::room, fault::Fault};
 /// How many values a tensor may have, a constant of a model too: more is a broken or hostile model.
 pub(crate) const LIMIT: usize = 1 << 28;
 
+/// How many dimensions a tensor may have, as in NumPy.
+const MOST_DIMENSIONS: usize = 64;
+
 /// How many bytes a text takes that was made for itself, nearly, and as many as a number has when it becomes one.
 pub(crate) const TEXT: usize = 48;
 
@@ -287,8 +290,14 @@ impl Tensor {
     }
 }
 
+/// Checks that a tensor may have so many dimensions.
+pub(crate) fn has_rank(rank: usize) -> Result<(), Fault> {
+    if rank > MOST_DIMENSIONS { Err(Fault::new(format!("a tensor of {rank} dimensions is not supported"))) } else { Ok(()) }
+}
+
 /// How many values a shape asks for, within bounds. Empty dimensions count as one for the bound, so that strides cannot overflow.
 pub(crate) fn size(shape: &[usize]) -> Result<usize, Fault> {
+    has_rank(shape.len())?;
     let most = shape.iter().try_fold(1_usize, |size, dim| size.checked_mul((*dim).max(1)).filter(|size| *size <= LIMIT));
     let most = most.ok_or_else(|| Fault::large(format!("a tensor of shape {shape:?} is too large")))?;
     Ok(if shape.contains(&0) { 0 } else { most })

@@ -216,13 +216,11 @@ pub(crate) fn versions(opsets: &[Opset]) -> HashMap<String, i64> {
 impl Stored {
     /// The tensor that is stored.
     pub(crate) fn read(&self) -> Result<Tensor, Fault> {
-        let fault = |what: &str| Fault::new(format!("the constant `{}` {what}", self.name));
+        let fault = |what: &str| self.unfit(what);
         if self.location != 0 {
             return Err(fault("is kept in another file"));
         }
-        let shape: Option<Vec<usize>> = self.dims.iter().map(|dim| usize::try_from(*dim).ok()).collect();
-        let shape = shape.ok_or_else(|| fault("has a negative dimension"))?;
-        let kind = Type::from_code(self.code).ok_or_else(|| fault(&format!("has element type {}, which is not supported", self.code)))?;
+        let (shape, kind) = (self.shape()?, self.kind()?);
         let data = match &self.raw {
             Some(raw) => from_raw(raw, kind),
             None => self.fields(kind),
@@ -232,6 +230,21 @@ impl Stored {
             return Err(fault("has not as many values as its shape says"));
         }
         Tensor::new(shape, data)
+    }
+
+    /// The shape that it says it has.
+    pub(crate) fn shape(&self) -> Result<Vec<usize>, Fault> {
+        let shape = self.dims.iter().map(|dim| usize::try_from(*dim).ok()).collect::<Option<_>>();
+        shape.ok_or_else(|| self.unfit("has a negative dimension"))
+    }
+
+    /// The type of its values.
+    pub(crate) fn kind(&self) -> Result<Type, Fault> {
+        Type::from_code(self.code).ok_or_else(|| self.unfit(&format!("has element type {}, which is not supported", self.code)))
+    }
+
+    fn unfit(&self, what: &str) -> Fault {
+        Fault::new(format!("the constant `{}` {what}", self.name))
     }
 
     fn fields(&self, kind: Type) -> Option<Values> {

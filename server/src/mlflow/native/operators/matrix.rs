@@ -33,8 +33,8 @@ fn multiplied<T: Number>(left: &Tensor, right: &Tensor, stop: &Stop) -> Result<T
         return Err(fault());
     }
     let mut shape = broadcast(outer_a, outer_b).map_err(|_| fault())?;
-    let count = size(&shape)?;
-    let places = |outer: &[usize]| expand(&(0..size(outer)?).collect::<Vec<_>>(), outer, &shape);
+    let count = room::<usize>(&shape)?;
+    let places = |outer: &[usize]| expand(&(0..room::<usize>(outer)?).collect::<Vec<_>>(), outer, &shape);
     let (places_a, places_b) = (places(outer_a)?, places(outer_b)?);
     shape.extend((!is_row).then_some(*rows));
     shape.extend((!is_column).then_some(*columns));
@@ -42,6 +42,7 @@ fn multiplied<T: Number>(left: &Tensor, right: &Tensor, stop: &Stop) -> Result<T
     let (x, y) = (left.values::<T>()?, right.values::<T>()?);
     let (block_a, block_b, block) = (rows * inner, inner * columns, rows * columns);
     for at in 0..count {
+        stop.check()?;
         let (a, b) = (places_a[at] * block_a, places_b[at] * block_b);
         product(&x[a..a + block_a], &y[b..b + block_b], (*inner, *columns), &mut out[at * block..(at + 1) * block], stop)?;
     }

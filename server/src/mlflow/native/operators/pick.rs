@@ -30,10 +30,11 @@ pub(crate) fn joined<T: Element>(tensors: &[&Tensor], at: i64) -> Result<Tensor,
     let outer: usize = shape[..at].iter().product();
     let parts = tensors
         .iter()
+        .filter(|tensor| !tensor.is_empty())
         .map(|tensor| Ok((tensor.values::<T>()?, tensor.shape()[at..].iter().product())))
         .collect::<Result<Vec<_>, Fault>>()?;
     let mut values = Vec::with_capacity(total);
-    for row in 0..outer {
+    for row in (0..outer).take_while(|_| !parts.is_empty()) {
         for (part, length) in &parts {
             values.extend_from_slice(&part[row * length..(row + 1) * length]);
         }
@@ -309,7 +310,9 @@ pub(crate) fn non_zero(site: &Site<'_>) -> Result<Built, Fault> {
             let (step, length) = (steps[dim], shape[dim].max(1));
             move |flat| i64::try_from(flat / step % length).unwrap_or(0)
         });
-        Tensor::of(vec![shape.len(), found.len()], (0..shape.len()).flat_map(index).collect())
+        let all = vec![shape.len(), found.len()];
+        room::<i64>(&all)?;
+        Tensor::of(all, (0..shape.len()).flat_map(index).collect())
     })))
 }
 

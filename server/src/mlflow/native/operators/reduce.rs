@@ -31,7 +31,8 @@ pub(crate) fn reduce(site: &Site<'_>) -> Result<Built, Fault> {
             let kept: Vec<usize> = (0..rank).filter(|axis| !axes.contains(axis)).collect();
             let groups = grouped(tensor, tensor.values::<T>()?, &kept, &axes)?;
             let length: usize = axes.iter().map(|axis| tensor.shape()[*axis]).product();
-            let count: usize = kept.iter().map(|axis| tensor.shape()[*axis]).product();
+            // Of no values there may be any number of sums.
+            let count = room::<T>(&kept.iter().map(|axis| tensor.shape()[*axis]).collect::<Vec<_>>())?;
             let values = (0..count).map(|at| fold(&groups[at * length..(at + 1) * length])).collect();
             let shape = tensor.shape().iter().enumerate().filter_map(|(at, length)| match axes.contains(&at) {
                 true => keeps.then_some(1),
@@ -105,7 +106,9 @@ pub(crate) struct Lanes {
 
 impl Lanes {
     pub(crate) fn new(shape: &[usize], axis: usize) -> Self {
-        Self { outer: shape[..axis].iter().product(), length: shape[axis], inner: shape[axis + 1..].iter().product() }
+        // Of lanes without values there may be any number.
+        let outer = if shape[axis..].contains(&0) { 0 } else { shape[..axis].iter().product() };
+        Self { outer, length: shape[axis], inner: shape[axis + 1..].iter().product() }
     }
 
     /// Where each lane begins; its values are `inner` apart.

@@ -151,13 +151,13 @@ pub(crate) fn extract(site: &Site<'_>) -> Result<Built, Fault> {
         let columns = tensor.shape().last().copied().ok_or_else(|| Fault::new("there are no columns"))?;
         let places: Option<Vec<usize>> = wanted.iter().map(|at| usize::try_from(*at).ok().filter(|at| *at < columns)).collect();
         let places = places.ok_or_else(|| Fault::new(format!("columns {wanted:?} are asked for, {columns} are given")))?;
-        let rows = tensor.values::<T>()?.chunks_exact(columns.max(1));
-        let values = rows.flat_map(|row| picked(row, places.iter())).collect();
         // A single dimension is one row.
         let mut shape = if tensor.shape().len() == 1 { vec![1, columns] } else { tensor.shape().to_vec() };
         if let Some(last) = shape.last_mut() {
             *last = places.len();
         }
-        Tensor::of(shape, values)
+        room::<T>(&shape)?;
+        let rows = tensor.values::<T>()?.chunks_exact(columns.max(1));
+        Tensor::of(shape, rows.flat_map(|row| picked(row, places.iter())).collect())
     })))
 }

@@ -51,7 +51,7 @@ pub(crate) fn branch(site: &Site<'_>) -> Result<Built, Fault> {
         return Err(site.fault("has branches that answer in different types"));
     }
     Ok(Built::many(yes.kinds().to_vec(), move |given| {
-        let taken = (1..given.values.len()).map(|at| given.value(at).cloned()).collect::<Result<_, _>>()?;
+        let taken = given.all_from(1)?;
         if given.single::<bool>(0)? { yes.run(taken, given.stop) } else { no.run(taken, given.stop) }
     }))
 }
@@ -59,7 +59,7 @@ pub(crate) fn branch(site: &Site<'_>) -> Result<Built, Fault> {
 fn run(plan: &Plan, states: usize, scanned: usize, given: &Given<'_>) -> Result<Vec<Value>, Fault> {
     let tensors = (0..states + scanned).map(|at| given.tensor(at)).collect::<Result<Vec<_>, _>>()?;
     let (first, scanned) = tensors.split_at(states);
-    let taken = (tensors.len()..given.values.len()).map(|at| given.value(at).cloned()).collect::<Result<Vec<_>, _>>()?;
+    let taken = given.all_from(tensors.len())?;
     let count = scanned.first().and_then(|tensor| tensor.shape().first()).copied().unwrap_or(0);
     if scanned.iter().any(|tensor| tensor.shape().first() != Some(&count)) {
         return Err(Fault::new("the tensors to scan are not equally long"));
@@ -67,6 +67,7 @@ fn run(plan: &Plan, states: usize, scanned: usize, given: &Given<'_>) -> Result<
     let mut state: Vec<Value> = first.iter().map(|tensor| Value::Tensor((*tensor).clone())).collect();
     let mut rows: Vec<Vec<Tensor>> = plan.kinds()[states..].iter().map(|_| Vec::new()).collect();
     for at in 0..count {
+        given.stop.check()?;
         let mut inputs = std::mem::take(&mut state);
         for tensor in scanned {
             inputs.push(Value::Tensor(row(tensor, at)?));
@@ -117,7 +118,12 @@ fn stacked(kind: Kind, rows: &[Tensor]) -> Result<Tensor, Fault> {
 
 pub(crate) fn sequence(site: &Site<'_>) -> Result<Built, Fault> {
     let kind = site.same_kind()?;
-    Ok(Built::many(vec![Kind::Sequence(kind)], |given| Ok(vec![Value::Sequence(given.tensors()?.into_iter().cloned().collect())])))
+    Ok(Built::many(vec![Kind::Sequence(kind)], |given| {
+        let tensors = given.tensors()?;
+        // One tensor may stand there many times.
+        fits(tensors.iter().map(|tensor| size_of::<Tensor>() + tensor.contents().bytes()).sum())?;
+        Ok(vec![Value::Sequence(tensors.into_iter().cloned().collect())])
+    }))
 }
 
 fn of(site: &Site<'_>) -> Result<Type, Fault> {

@@ -8,7 +8,7 @@ use crate::mlflow::native::{
         pick::picked,
     },
     site::{Built, Site},
-    tensor::{Element, Tensor, Type, View, axis, broadcast, expand, for_type, size, strides},
+    tensor::{Element, Tensor, Type, View, axis, broadcast, expand, for_type, has_rank, size, strides},
 };
 
 pub(crate) fn constant(site: &Site<'_>) -> Result<Built, Fault> {
@@ -128,6 +128,7 @@ pub(crate) fn unsqueeze(site: &Site<'_>) -> Result<Built, Fault> {
         let tensor = given.tensor(0)?;
         let asked = if by_input { given.ints(1)? } else { fixed.clone() };
         let rank = tensor.shape().len() + asked.len();
+        has_rank(rank)?;
         let mut axes = asked.iter().map(|at| axis(*at, rank)).collect::<Result<Vec<_>, _>>()?;
         axes.sort_unstable();
         axes.dedup();

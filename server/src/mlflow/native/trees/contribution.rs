@@ -83,18 +83,24 @@ impl<'a, T: Real, L: Link> Explainer<'a, T, L> {
 
     /// Adds what the features of a row add, which `go` leads to its children.
     pub(super) fn row(&mut self, go: &impl Fn(usize) -> usize, width: usize, out: &mut [f64], stop: &Stop) -> Result<(), Fault> {
-        for (tree, root) in self.layout.roots.iter().enumerate() {
-            stop.check()?;
-            self.tree(tree, *root as usize, go, |output, feature, value| out[output * (width + 1) + feature] += value);
+        for tree in 0..self.layout.roots.len() {
+            self.tree(tree, go, stop, |output, feature, value| out[output * (width + 1) + feature] += value)?;
         }
         Ok(())
     }
 
-    fn tree(&mut self, tree: usize, root: usize, go: &impl Fn(usize) -> usize, mut add: impl FnMut(usize, usize, f64)) {
+    fn tree(
+        &mut self,
+        tree: usize,
+        go: &impl Fn(usize) -> usize,
+        stop: &Stop,
+        mut add: impl FnMut(usize, usize, f64),
+    ) -> Result<(), Fault> {
         // The first step stands for no feature.
         let last = Step { feature: usize::MAX, zero: 1.0, one: 1.0, weight: 1.0 };
-        self.visits.push(Visit { node: root, level: 0, last });
+        self.visits.push(Visit { node: self.layout.roots[tree] as usize, level: 0, last });
         while let Some(Visit { node, level, last }) = self.visits.pop() {
+            stop.check()?;
             let (above, here) = self.paths.split_at_mut(level);
             let path = &mut here[0];
             path.clear();
@@ -125,6 +131,7 @@ impl<'a, T: Real, L: Link> Explainer<'a, T, L> {
                 }
             }
         }
+        Ok(())
     }
 
     fn share(&self, child: usize, node: usize) -> f64 {

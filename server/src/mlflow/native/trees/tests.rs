@@ -338,3 +338,16 @@ fn base_scores_of_older_versions_are_read() {
     let [old, new] = [&old, &text].map(|text| xgboost::read(text.as_bytes(), Rounds::All).unwrap().raw(&row, &Stop::default()).unwrap());
     assert_eq!(old, new);
 }
+
+#[test]
+fn leaves_share_no_values() {
+    let mut document: serde_json::Value = serde_json::from_slice(&golden("xgboost_vector_leaves", "model.json")).unwrap();
+    let tree = &mut document["learner"]["gradient_booster"]["model"]["trees"][0];
+    let is_leaf: Vec<bool> = tree["left_children"].as_array().unwrap().iter().map(|child| *child == -1).collect();
+    for (place, _) in tree["right_children"].as_array_mut().unwrap().iter_mut().zip(is_leaf).filter(|(_, is_leaf)| *is_leaf) {
+        *place = 0.into();
+    }
+    tree["leaf_weights"].as_array_mut().unwrap().truncate(2);
+    let fault = xgboost::read(document.to_string().as_bytes(), Rounds::All).map(drop).unwrap_err().to_string();
+    assert_eq!(fault, "no model of XGBoost: tree 0: two leaves have the same values");
+}

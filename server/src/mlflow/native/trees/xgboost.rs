@@ -291,6 +291,10 @@ impl Arrays<'_> {
                 let place = if by_leaf { whole(self.right[node]) } else { Some(node) };
                 let range = place.and_then(|place| Some((place.checked_mul(size)?, place.checked_add(1)?.checked_mul(size)?)));
                 let vector = range.and_then(|(from, to)| values.get(from..to)).ok_or_else(|| Fault::new("a leaf has no values"))?;
+                // Each has values of its own: none are given to many leaves to make little much.
+                if start + vector.len() > values.len() {
+                    return Err(Fault::new("two leaves have the same values"));
+                }
                 weights.extend((0..).zip(vector).map(|(output, value)| (output, value * adds.weight)));
             }
         }
