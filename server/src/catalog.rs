@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     config::{self, Config, Place, suggest::nearest},
-    dialect::{Dialect, Target, mlflow},
+    dialect::{Dialect, Settings, Target, mlflow, scoring::message},
     error::{Error, Result},
     event::{Protocol, Tariff, Task},
     provider::models,
@@ -337,7 +337,7 @@ impl Deployment {
             base: address,
             model: model_name(config),
             headers: config.headers.clone(),
-            settings: config.settings.clone(),
+            settings: settings(config),
             templates: config.templates.clone(),
             quirks: if matches!(config.place, Place::Model(_)) { &mlflow::OWN } else { &config.provider.quirks },
         };
@@ -370,6 +370,15 @@ impl Deployment {
             Place::Http(_) | Place::Model(_) | Place::Mock(_) => format!("this build cannot serve the task by provider {}", self.provider),
         }
     }
+}
+
+/// What the operator set. Requests that are put together are JSON, and so is then each of them, lest answers differ by what else comes.
+fn settings(config: &config::Deployment) -> Settings {
+    let mut settings = config.settings.clone();
+    if config.traits.batch.is_some() {
+        settings.0.push((message::TAKEN, message::IN_JSON.to_owned()));
+    }
+    settings
 }
 
 /// The model as its provider knows it.

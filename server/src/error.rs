@@ -107,6 +107,23 @@ const fn row(reason: ErrorReason) -> Row {
     Row { code, http, again }
 }
 
+/// A text of several lines in one: of a Python stack trace the exception, which stands below the last frame.
+pub fn in_one_line(text: &str) -> String {
+    const MOST: usize = 300;
+    const FRAME: &str = "\n  File \"";
+    if !text.trim().contains('\n') {
+        return text.trim().to_owned();
+    }
+    let below = text.rfind(FRAME).and_then(|frame| text.get(frame + 1..));
+    // A frame's own lines are indented.
+    let lines = below.unwrap_or(text).lines().skip_while(|line| below.is_some() && line.starts_with(' '));
+    let line = lines.map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line,
+    }
+}
+
 impl Origin {
     /// The name in metrics and logs.
     pub fn name(self) -> &'static str {
@@ -325,11 +342,11 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {self}", self.reason_name())?;
-        match &self.0.source {
-            Some(source) => write!(f, " ({source})"),
-            None => Ok(()),
-        }
+        let told = self.to_string();
+        write!(f, "{}: {told}", self.reason_name())?;
+        // A line of a log is one line, which says each thing once.
+        let cause = self.0.source.as_ref().map(|source| in_one_line(&source.to_string())).unwrap_or_default();
+        if cause.is_empty() || told.contains(&cause) { Ok(()) } else { write!(f, " ({cause})") }
     }
 }
 
@@ -377,6 +394,21 @@ mod tests {
         let nested = Error::internal("away").because(Error::internal("closed").because("hush")).retold(other);
         assert!(!format!("{nested:?} {:?}", nested.source()).contains("hush"));
         assert_eq!(format!("{:?}", Error::internal("a").because("b").retold(other)), "GATEWAY_INTERNAL: a (b)");
+    }
+
+    #[test]
+    fn what_is_logged_is_one_line_that_says_each_thing_once() {
+        let trace = "Traceback (most recent call last):\n  File \"a.py\", line 1, in <module>\n    f(1)\n    ^^^^\n  File \"b.py\", line 2, in f\n    \
+                     raise X\nRuntimeError: no licence\n  for this\n";
+        let logged = |message: &'static str, cause: &str| format!("{:?}", Error::internal(message).because(cause.to_owned()));
+        assert_eq!(logged("it failed", trace), "GATEWAY_INTERNAL: it failed (RuntimeError: no licence for this)");
+        assert_eq!(
+            logged("it failed: RuntimeError: no licence for this", trace),
+            "GATEWAY_INTERNAL: it failed: RuntimeError: no licence for this"
+        );
+        assert_eq!(logged("it failed", "500: first\n\n  second\n"), "GATEWAY_INTERNAL: it failed (500: first second)");
+        assert_eq!(logged("it failed", ""), "GATEWAY_INTERNAL: it failed");
+        assert!(logged("it failed", &"long\n".repeat(200)).chars().count() < 340);
     }
 
     #[test]

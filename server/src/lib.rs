@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     admin::{Access, Readiness},
     api::{Gate, edge::Edge, grpc::Health},
-    config::{Config, Found},
+    config::{Config, Found, Place},
     error::{Error, Result},
     identity::Identity,
     mlflow::models::{Hosted, Listing},
@@ -112,6 +112,11 @@ impl Gateway {
     /// What makes a deployment impossible to reach, for example an unreadable `upstream.ca`.
     pub async fn new(config: &Config) -> Result<Arc<Self>> {
         let grounds = Grounds::new(&config.models);
+        if runs_models(config)
+            && let Err(error) = grounds.models.open().await
+        {
+            tracing::warn!(?error, "no model that the gateway runs itself can be loaded; it is tried again with the next one");
+        }
         let mut served = Served::new(config, Vec::new());
         let listing = listing(&grounds).await;
         served.say(listing.error.as_ref(), listing.found.is_some());
@@ -202,6 +207,7 @@ impl Gateway {
         next.used = next.whole();
         next.awaited = self.grounds.models.bridge(&mut next.used, before);
         let snapshot = Arc::new(Snapshot::build(&next.used, &self.grounds)?);
+        self.grounds.models.retire(&next.used, before);
         self.gate.snapshot.store(Arc::clone(&snapshot));
         snapshot.announce(&self.gate.metrics);
         // After the snapshot, so that nobody is told of an endpoint before it answers.
@@ -312,6 +318,12 @@ impl Served {
         whole.endpoints.extend(config::served(&self.found, &self.config));
         whole
     }
+}
+
+/// Whether the file names models that the gateway runs itself.
+fn runs_models(config: &Config) -> bool {
+    let mut places = config.endpoints.iter().flat_map(|endpoint| &endpoint.deployments).map(|deployment| &deployment.place);
+    places.any(|place| matches!(place, Place::Model(_)))
 }
 
 /// The registered models that are served without being named.

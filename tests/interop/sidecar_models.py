@@ -57,7 +57,9 @@ class Tensor(PythonModel):
     """A tensor of rows of two."""
 
     def predict(self, context, model_input, params=None):
-        """The sums of the rows, one of them not finite."""
+        """The sums of the rows, one of them not finite; or how they come about."""
+        if params["explain"]:
+            return {"contributions": np.asarray(model_input)}
         return np.append(np.asarray(model_input).sum(axis=1), np.nan)
 
 
@@ -143,7 +145,9 @@ def save(folder):
         inputs=Schema([ColSpec("double", "a"), ColSpec("string", "b")]),
         params=ParamSchema([ParamSpec("factor", "double", 2.0)]),
     )
-    tensor = ModelSignature(inputs=Schema([TensorSpec(np.dtype("float64"), (-1, 2))]))
+    tensor = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype("float64"), (-1, 2))]), params=ParamSchema([ParamSpec("explain", "boolean", False)])
+    )
     models = {
         "frame": (Frame(), frame),
         "tensor": (Tensor(), tensor),

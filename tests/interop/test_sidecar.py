@@ -223,6 +223,23 @@ def test_bad_input_is_refused_as_by_mlflow(sidecars, servers, case):
         assert sorted(told["message"]) == sorted(theirs["message"])
 
 
+def test_explanations_are_asked_only_of_who_gives_them(sidecars):
+    """MLflow leaves out what the signature does not name, and answers as if nobody had asked."""
+    rows = {"inputs": {"a": [1], "b": ["x"]}}
+    for model, body, headers in (("frame", rows, {}), ("words", {"inputs": ["one"]}, {}), ("words", {"inputs": ["one"]}, STREAMED)):
+        status, _, told = sidecars[model].call({**body, "params": {"explain": True}}, **headers)
+        assert status == 400 and "This model gives no explanations: its signature has no parameter `explain`" in json.loads(told)["message"]
+    assert sidecars["frame"].call({**rows, "params": {"explain": False}})[0] == 200
+    status, _, told = sidecars["tensor"].call({"inputs": [[1, 2]], "params": {"explain": True}})
+    assert status == 200 and json.loads(told)["predictions"] == {"contributions": [[1, 2]]}
+
+
+def test_what_does_not_fit_leaves_no_advice_about_instances(sidecars):
+    """MLflow gives it in its log for every such call, whatever was sent."""
+    assert sidecars["frame"].call({"inputs": {"a": [1]}})[0] == 400
+    assert "If using `instances`" not in sidecars["frame"].output()
+
+
 @pytest.mark.parametrize("what", ["raise", "exit", "decimal", "greedy"])
 def test_the_models_fault_is_its_own(sidecars, what):
     """500, whatever it does; nothing of it is told but to the log, and the process goes on."""
@@ -398,7 +415,7 @@ def test_what_is_no_request_is_refused(sidecars, text, want):
 def test_what_cannot_be_served_says_why(models, tmp_path):
     """In its last line."""
     starts = {
-        "the model cannot be loaded": Sidecar(tmp_path),
+        "MLmodel": Sidecar(tmp_path),
         "cannot import MLflow": Sidecar(models["frame"], python=(sys.executable, "-S", "-E")),
         "`resources.memory`": Sidecar(models["frame"], "--memory", 1 << 70),
         "knows no `env_manager: poetry`": Sidecar(models["frame"], "--env-manager", "poetry"),

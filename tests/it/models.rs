@@ -9,7 +9,10 @@ use flowgate_client::{
             RepositoryIndexRequest, RepositoryModelLoadRequest, RepositoryModelUnloadRequest, ServerMetadataRequest,
             grpc_inference_service_client::GrpcInferenceServiceClient, model_infer_request::InferInputTensor,
         },
-        v1::ErrorReason,
+        v1::{
+            BooleanValues, Column, DataType, ErrorReason, Frame, PredictRequest, Tensor, Tensors, column::Values, predict_request::Input,
+            predict_response::Output,
+        },
     },
 };
 use serde_json::{Value, json};
@@ -65,6 +68,65 @@ async fn a_model_answers_from_the_gateways_own_process() {
     let message = answer["error"]["message"].as_str().unwrap();
     assert_eq!((status, message.contains("no model `rose` is built in; there is iris")), (502, true), "{answer}");
     assert_eq!(running.counted("flowgate_model_loads_total", &["model=\"flowgate:iris\"", "outcome=\"ok\""]), 1);
+}
+
+#[tokio::test]
+async fn every_form_but_tensors_is_told_what_to_do_about_too_many_rows() {
+    const ROWS: i64 = (1 << 20) + 1;
+    let folder = tempfile::tempdir().unwrap();
+    let running = gateway(&folder).await;
+    let said = "the model refused the request: `input` is too much for one call; send fewer rows at a time";
+    let rows = json!({ "inputs": vec![[0; 4]; usize::try_from(ROWS).unwrap()] });
+    for path in ["/endpoints/iris/invocations", "/v1/endpoints/iris:predict"] {
+        let (status, answer) = ask(&running, path, rows.clone()).await;
+        assert_eq!((status, &answer["error"]["message"]), (400, &json!(said)), "{path}: {answer}");
+    }
+    let column = |name: &str| {
+        let values = vec![true; usize::try_from(ROWS).unwrap()];
+        Column { name: name.to_owned(), values: Some(Values::Booleans(BooleanValues { values })), ..Column::default() }
+    };
+    let input = Some(Input::Frame(Frame { columns: ["a", "b", "c", "d"].map(column).into() }));
+    let client = Client::options(running.url("")).key("plain").unwrap().connect().unwrap();
+    let error = client.predict(PredictRequest { endpoint: "iris".to_owned(), input, ..Default::default() }).await.unwrap_err();
+    assert!(error.to_string().contains(said), "{error}");
+    // As tensors they take no more room than they say.
+    let infer = ModelInferRequest {
+        model_name: "iris".to_owned(),
+        inputs: vec![InferInputTensor {
+            name: "input-0".to_owned(),
+            datatype: "FP32".to_owned(),
+            shape: vec![ROWS, 4],
+            ..Default::default()
+        }],
+        raw_input_contents: vec![vec![0; usize::try_from(ROWS * 16).unwrap()].into()],
+        ..Default::default()
+    };
+    let answer = inference(&running).max_decoding_message_size(64 << 20).model_infer(keyed(infer, "plain")).await.unwrap().into_inner();
+    assert_eq!(answer.outputs[1].shape, [ROWS, 3]);
+}
+
+/// Tensors of bytes wait for the model's signature, and so for its load.
+#[tokio::test]
+async fn callers_are_told_no_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("models/gone");
+    let running = Running::start(&format!(
+        "mlflow: {{ cache: {{ folder: {:?} }} }}\n\
+         endpoints: [{{ name: gone, endpoint_type: mlflow/predict, model: {{ provider: mlflow, uri: {place:?} }} }}]\n",
+        folder.path(),
+    ))
+    .await;
+    for (data_type, byte_strings, data) in
+        [(DataType::Bytes, vec![b"\xff".to_vec().into()], Vec::new()), (DataType::Bool, Vec::new(), vec![1])]
+    {
+        let tensor = Tensor { data_type: data_type.into(), shape: vec![1], byte_strings, data: data.into(), ..Tensor::default() };
+        let input = Some(Input::Tensors(Tensors { tensors: vec![tensor] }));
+        let error =
+            running.client().predict(PredictRequest { endpoint: "gone".to_owned(), input, ..Default::default() }).await.unwrap_err();
+        let told = format!("{error} {error:?}");
+        assert!(told.contains("…/gone"), "{data_type:?}: {told}");
+        assert!(!told.contains(folder.path().to_str().unwrap()), "{data_type:?}: {told}");
+    }
 }
 
 #[tokio::test]
@@ -172,6 +234,35 @@ async fn answers_are_what_the_metadata_says() {
     assert!(status.message().contains("`model_version` names a version, and the endpoint has only the current one"), "{status}");
     let (status, answer) = ask(&running, "/v2/models/iris/versions/3/infer", body).await;
     assert_eq!((status, &answer["reason"]), (400, &json!("CALLER_INVALID_REQUEST")), "{answer}");
+}
+
+/// Between the caller and the model there is no JSON, which has no infinity and only doubles; unless requests are put together, which are
+/// JSON, and then so is each of them.
+#[tokio::test]
+async fn tensors_reach_a_model_in_the_gateway_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = |name, more| {
+        format!("  - {{ name: {name}, endpoint_type: mlflow/predict, {more}model: {{ provider: mlflow, uri: \"{IRIS}\" }} }}\n")
+    };
+    let endpoints = endpoint("plain", "") + &endpoint("merged", "batch: {}, ");
+    let running = Running::start(&format!("mlflow: {{ cache: {{ folder: {:?} }} }}\nendpoints:\n{endpoints}", folder.path())).await;
+    let ask = async |endpoint: &str, value: f32| {
+        let row = [5.1_f32, 3.5, 1.4, value];
+        let data = row.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>().into();
+        let tensor = Tensor { shape: vec![1, 4], data_type: DataType::Float32.into(), data, ..Tensor::default() };
+        let input = Some(Input::Tensors(Tensors { tensors: vec![tensor] }));
+        running.client().predict(PredictRequest { endpoint: endpoint.to_owned(), input, ..PredictRequest::default() }).await
+    };
+    for (endpoint, probabilities) in [("plain", DataType::Float32), ("merged", DataType::Float64)] {
+        let answer = ask(endpoint, 0.2).await.unwrap();
+        let Some(Output::Tensors(Tensors { tensors })) = answer.output else { panic!("{answer:?}") };
+        let told: Vec<_> = tensors.iter().map(|tensor| (&tensor.name[..], tensor.data_type(), &tensor.shape[..])).collect();
+        assert_eq!(told, [("label", DataType::String, &[1][..]), ("probabilities", probabilities, &[1, 3][..])], "{endpoint}");
+        assert_eq!(tensors[0].strings, ["setosa"], "{endpoint}");
+    }
+    assert!(ask("plain", f32::INFINITY).await.is_ok());
+    let refused = ask("merged", f32::INFINITY).await.unwrap_err();
+    assert_eq!(refused.reason(), Some(ErrorReason::CallerInvalidRequest), "{}", refused.told());
 }
 
 #[tokio::test]

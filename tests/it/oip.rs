@@ -196,6 +196,7 @@ async fn models_are_listed_and_are_not_the_gateways_to_load() {
     let load = |name: &str| RepositoryModelLoadRequest { model_name: name.to_owned(), ..Default::default() };
     let status = client.repository_model_load(load("numbers")).await.unwrap_err();
     assert_eq!((status.code(), &reason(&status)[..]), (Code::PermissionDenied, "CALLER_FORBIDDEN"));
+    assert!(status.message().contains("needs a key") && status.message().contains("`identity` with `may_load_models`"), "{status}");
     assert_eq!(client.repository_model_load(load("nobody")).await.unwrap_err().code(), Code::NotFound);
 }
 

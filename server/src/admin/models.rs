@@ -110,9 +110,7 @@ fn told(snapshot: &Snapshot, hosted: &Hosted) -> Model {
         (State::Loading, _) => (ModelState::Loading, String::new()),
         (State::Loaded, _) => (ModelState::Loaded, String::new()),
         (State::Failed, None) => (ModelState::Failed, String::new()),
-        (State::Failed, Some(Failure { error, again_in, .. })) => {
-            (ModelState::Failed, format!("{error}; tried again in {:.0} s", again_in.as_secs_f64().ceil()))
-        }
+        (State::Failed, Some(failure)) => (ModelState::Failed, format!("{}; {}", failure.error, failure.again())),
     };
     let current = hosted.current();
     let version = current.as_ref().and_then(|current| current.resolved().version);
@@ -147,7 +145,7 @@ fn told(snapshot: &Snapshot, hosted: &Hosted) -> Model {
             bytes: report.bytes,
             bytes_done: report.bytes_done,
         }),
-        failure: failure.map(|Failure { version, error, again_in }| ModelFailure {
+        failure: failure.map(|Failure { version, error, again_in, .. }| ModelFailure {
             version: version.unwrap_or_default(),
             reason: error.to_string(),
             again_in: Some(Duration {

@@ -104,7 +104,13 @@ impl Models {
         if models.is_empty() {
             return "no endpoint has a model that the gateway runs itself\n".to_owned();
         }
-        models.iter().map(line).collect()
+        let told: String = models.iter().map(line).collect();
+        let is_back = matches!(self.act, Some(Act::Unload)) && models.iter().any(|model| model.pinned);
+        if is_back {
+            format!("{told}    it is pinned, so that it is loaded again; `flowgate models unpin` has it stay away\n")
+        } else {
+            told
+        }
     }
 }
 
@@ -163,7 +169,8 @@ fn line(model: &Model) -> String {
 fn failed(failure: &ModelFailure) -> String {
     let what = if failure.version > 0 { format!("version {} failed", failure.version) } else { "the look-up failed".to_owned() };
     let again_in = failure.again_in.as_ref().map_or(0, |time| time.seconds + i64::from(time.nanos > 0));
-    format!("{what}: {}; tried again in {again_in} s", failure.reason)
+    let again = if again_in > 0 { format!("in {again_in} s") } else { "with the next look-up".to_owned() };
+    format!("{what}: {}; tried again {again}", failure.reason)
 }
 
 /// In MiB, as people read them.
@@ -201,6 +208,8 @@ mod tests {
         let again_in = Some(flowgate_client::proto::wkt::Duration { seconds: 3, nanos: 1 });
         let failure = ModelFailure { version: 4, reason: "it is of no use".to_owned(), again_in };
         assert_eq!(broken(failure.clone()), format!("{told}    version 4 failed: it is of no use; tried again in 4 s\n"));
+        let due = ModelFailure { again_in: None, ..failure.clone() };
+        assert_eq!(broken(due), format!("{told}    version 4 failed: it is of no use; tried again with the next look-up\n"));
         let lost = ModelFailure { version: 0, ..failure };
         assert_eq!(broken(lost), format!("{told}    the look-up failed: it is of no use; tried again in 4 s\n"));
         assert_eq!(line(&failed), "runs:/1/m\n    failed; it takes the place of another one once it is loaded\n    it is of no use\n");
@@ -217,6 +226,12 @@ mod tests {
         assert_eq!(line(&python), "runs:/1/m\n    loaded, 2 Python (process 71, 72), 8 KiB; for a\n");
         let pinned = Model { state: ModelState::Unloaded.into(), pinned: true, endpoints: vec!["a".to_owned()], ..failed };
         let pinned = Model { state_reason: String::new(), ..pinned };
-        assert_eq!(line(&pinned), "runs:/1/m\n    not loaded yet, pinned: it is loaded by itself; for a\n");
+        let told = "runs:/1/m\n    not loaded yet, pinned: it is loaded by itself; for a\n";
+        assert_eq!(line(&pinned), told);
+        let done =
+            |act| Models { act: Some(act), model: None, admin: String::new(), key: None, json: false }.told(std::slice::from_ref(&pinned));
+        assert_eq!(done(Act::Pin), told);
+        let back = "    it is pinned, so that it is loaded again; `flowgate models unpin` has it stay away\n";
+        assert_eq!(done(Act::Unload), format!("{told}{back}"));
     }
 }

@@ -1,5 +1,5 @@
-//! Table: tensors of bytes or text go to a model that the gateway runs as its signature wants them: base64 in a table for a column of type
-//! `binary`. The same bytes are then the same to the model, whatever they are and whichever client sends them.
+//! Table: tensors go to a model that the gateway runs as its signature wants them: base64 in a table for a column of type `binary`, so that
+//! the same bytes are the same to the model, whatever they are and whichever client sends them; and `[n, 1]` as `[n]` for any column.
 
 use std::{fmt, sync::Arc};
 
@@ -44,7 +44,7 @@ impl Policy<Attempt> for Table {
         if let Some(model) = &self.model
             && attempt.call.payload.wire().is_none()
             && let Request::Predict(request) = attempt.call.payload.typed()?
-            && table::has_texts(request)
+            && table::hangs_on_signature(request)
         {
             let leaving = Leaving::new(&self.vitals);
             let begun = Instant::now();

@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{metrics::Name, mirrors::Mirrors};
+use super::{metrics::Name, mirrors::Mirrors, rounded};
 
 /// All families of this room. Cloning shares.
 #[derive(Clone, Debug, Default)]
@@ -196,7 +196,14 @@ impl DeploymentMeter {
     pub fn benched(&self, credential: usize, reason: &'static str, rest: Duration) {
         self.benched.inc();
         let (endpoint, deployment) = self.names();
-        tracing::warn!(endpoint, deployment, credential = credential + 1, reason, seconds = rest.as_secs_f64(), "a credential rests");
+        tracing::warn!(
+            endpoint,
+            deployment,
+            credential = credential + 1,
+            reason,
+            seconds = rounded(rest).as_secs_f64(),
+            "a credential rests"
+        );
     }
 
     /// Whether the breaker is open to begin with.
@@ -208,7 +215,7 @@ impl DeploymentMeter {
     pub fn opened(&self, open: Duration) {
         self.open.set(1);
         let (endpoint, deployment) = self.names();
-        tracing::warn!(endpoint, deployment, seconds = open.as_secs_f64(), "a deployment failed too often and is left alone");
+        tracing::warn!(endpoint, deployment, seconds = rounded(open).as_secs_f64(), "a deployment failed too often and is left alone");
     }
 
     /// The breaker closed.

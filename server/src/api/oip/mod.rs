@@ -230,7 +230,12 @@ pub(super) enum Act {
 pub(super) async fn manage(gate: &Gate, principal: &Principal, name: &str, act: Act) -> Result<()> {
     let endpoint = Arc::clone(model(&gate.snapshot.load(), name)?);
     if !principal.may_load_models {
-        let message = "the key may not load or unload models; the operator lets it by `may_load_models`, or does it by `flowgate models`";
+        let message = if gate.identity.is_open() {
+            "loading and unloading models needs a key, and the gateway has none; the operator adds one to `identity` with `may_load_models`, \
+             or does it by `flowgate models`"
+        } else {
+            "the key may not load or unload models; the operator lets it by `may_load_models`, or does it by `flowgate models`"
+        };
         return Err(Error::new(ErrorReason::CallerForbidden, message));
     }
     let places = endpoint.deployments.iter().filter_map(|deployment| match &deployment.config.place {

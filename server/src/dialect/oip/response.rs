@@ -33,7 +33,8 @@ pub(super) fn decode(ask: &Ask<'_>, body: Bytes) -> Result<Answer> {
                 let what = "cannot hold the predictions, which hold bytes that are no text; ask for PREDICTION_FORM_TENSORS";
                 return Err(Error::invalid("prediction_form", what));
             }
-            Output::Predictions(scoring::door::json_of(nameless(tensors))?)
+            let json = scoring::door::json_of(nameless(tensors));
+            Output::Predictions(json.map_err(|error| bad("holds tensors that have no JSON form").because(error))?)
         }
     };
     let model = PredictionModel { name: model_name, version: model_version, aliases: Vec::new() };

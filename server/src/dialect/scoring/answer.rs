@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::{
     frame,
     json::{legal, present},
+    message,
     request::{JSON, form, predict},
     tensors,
     tree::{Json, Unfit},
@@ -42,6 +43,9 @@ pub(super) fn decode(ask: &Ask<'_>, headers: &HeaderMap, body: Bytes) -> Result<
     }
     if ask.lane == Lane::Byte {
         return Ok(Answer::Wire(WireAnswer { content_type, body, usage: None }));
+    }
+    if let Some(answer) = message::read(headers, &body)? {
+        return Ok(answer);
     }
     let form = form(predict(ask.payload)?)?;
     Ok(Answer::Predict(PredictResponse { output: Some(output(form, &content_type, body)?), ..PredictResponse::default() }))

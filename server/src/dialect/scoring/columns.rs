@@ -1,5 +1,7 @@
 //! MLflow's JSON forms as tensors, for servers that take nothing else: one for each column, or one for all.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use flowgate_proto::v1::{DataType, PredictRequest, Tensor, Tensors};
 use serde::Deserialize;
@@ -41,11 +43,11 @@ pub fn tensors(request: &PredictRequest) -> Result<Tensors> {
     let (_, body) = request::body(request)?;
     let forms: Forms<'_> = serde_json::from_slice(&body).map_err(broken)?;
 
+    let names: Vec<Json<'_>>;
     let (field, table) = match (&forms.dataframe_split, forms.dataframe_records, forms.instances, forms.inputs) {
         (Some(Table { columns, data }), ..) => {
-            let columns = columns.map(parsed).transpose()?;
-            let data = parsed(data)?;
-            ("dataframe_split", records(columns.unwrap_or_default(), data))
+            names = columns.map(parsed).transpose()?.unwrap_or_default();
+            ("dataframe_split", records(&names, parsed(data)?))
         }
         (_, Some(records), ..) => ("dataframe_records", Ok(parsed(records)?)),
         (_, _, Some(instances), _) => ("instances", Ok(parsed(instances)?)),
@@ -68,15 +70,17 @@ fn broken(error: serde_json::Error) -> Error {
     Error::internal("a request's JSON is none").because(error)
 }
 
-/// A table as records, or as rows if its columns have no names.
-fn records<'a>(columns: Vec<Json<'a>>, data: Vec<Json<'a>>) -> Result<Json<'a>, Unfit> {
+/// A table as records, or as rows if its columns have no names. All rows share the names, which may be long.
+fn records<'a>(columns: &'a [Json<'a>], data: Vec<Json<'a>>) -> Result<Json<'a>, Unfit> {
     if columns.is_empty() {
         return Ok(Json::List(data));
     }
-    let names: Option<Vec<_>> = columns.into_iter().map(|name| if let Json::Text(name) = name { Some(name) } else { None }).collect();
+    let names: Option<Vec<&str>> = columns.iter().map(|name| if let Json::Text(name) = name { Some(&**name) } else { None }).collect();
     let names = names.ok_or(Unfit::Shape("stand in columns whose names are no texts"))?;
     let record = |row| match row {
-        Json::List(cells) if cells.len() == names.len() => Ok(Json::Object(names.iter().cloned().zip(cells).collect())),
+        Json::List(cells) if cells.len() == names.len() => {
+            Ok(Json::Object(names.iter().map(|name| Cow::Borrowed(*name)).zip(cells).collect()))
+        }
         _ => Err(Unfit::Shape("are not one for each column")),
     };
     data.into_iter().map(record).collect::<Result<_, _>>().map(Json::List)
@@ -98,4 +102,21 @@ fn to_doubles(tensor: &mut Tensor) -> Option<()> {
     tensor.data = Bytes::from(data);
     tensor.set_data_type(DataType::Float64);
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name of megabytes would else stand in memory once for each of a million rows.
+    #[test]
+    fn rows_share_the_names_of_their_columns() {
+        let columns = [Json::Text(Cow::Owned("a\nb".to_owned()))];
+        let row = || Json::List(vec![Json::Integer(1)]);
+        let Ok(Json::List(records)) = records(&columns, vec![row(), row()]) else { panic!("records") };
+        for record in records {
+            let Json::Object(fields) = record else { panic!("a record") };
+            assert!(matches!(fields.as_slice(), [(Cow::Borrowed("a\nb"), Json::Integer(1))]), "{fields:?}");
+        }
+    }
 }

@@ -6,7 +6,10 @@ use flowgate_proto::v1::ErrorReason;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
-use crate::{dialect::failure, error::Error};
+use crate::{
+    dialect::failure,
+    error::{Error, in_one_line},
+};
 
 /// The body of a failure.
 #[derive(Deserialize)]
@@ -48,9 +51,19 @@ const fn column(why: &'static str, words: &'static str) -> Rule {
 
 const NOT_NUMBER: &str = "holds text where the model wants a number";
 
+/// What a model says, in whatever, of more than it takes at once.
+pub const FEWER_ROWS: &str = "send fewer rows at a time";
+
+/// What a model says that is asked to explain a prediction, and cannot.
+pub const NO_EXPLANATIONS: &str = "This model gives no explanations";
+
+/// What a model says, in whatever, that is answered by the gateway itself and was sent another content type.
+pub const INSIDE: &str = "This model runs inside the gateway, which reads `application/json` and `text/csv`, in UTF-8";
+
 /// The texts, the more telling first.
 const RULES: &[Rule] = &[
     // The whole request.
+    rule(FEWER_ROWS, "input", "is too much for one call; send fewer rows at a time"),
     keep("JSONDecodeError('", "')'", "body", "must be JSON: {}"),
     rule("UnicodeDecodeError", "body", "must be UTF-8"),
     rule(
@@ -71,8 +84,20 @@ const RULES: &[Rule] = &[
     rule("Dataframe split format must be", "dataframe_split", "must be an object"),
     rule("Provided dataframe_split field", "dataframe_split", "must be a table whose rows are as long as `columns`"),
     rule("The length of values for each input/column", "instances", "must have the same keys in every object"),
+    rule("A name of `inputs` stands there twice", "inputs", "has two entries of the same name"),
+    rule("A name stands twice in one record", "input", "has a record with the same name twice"),
+    rule("Two columns have the same name", "input", "has two columns of the same name"),
+    rule("An object stands where a value", "input", "holds an object where a value or a list of values belongs"),
+    rule("There are no rows to predict", "input", "has no rows to predict"),
+    rule(
+        "The rows leave out nearly all of their columns",
+        "input",
+        "leaves out nearly all columns in its rows; send the columns that the model has, and null where it has no value",
+    ),
     // Parameters.
     rule("Parameters must be a dictionary", "params", "must be an object"),
+    rule("`params` stands there twice", "params", "stands there twice"),
+    keep(NO_EXPLANATIONS, "", "params.explain", "asks for what there is not: this model gives no explanations{}"),
     // The model's signature.
     keep("Model is missing inputs [", "]", "input", "lacks what the model needs: {}"),
     keep("Model inference is missing inputs. ", ". Note", "input", "has too few columns: {}"),
@@ -96,6 +121,8 @@ const RULES: &[Rule] = &[
     rule("could not convert string to float", "input", NOT_NUMBER),
     rule("invalid literal for int()", "input", NOT_NUMBER),
     rule("not 'NoneType'", "input", "holds null where the model wants a number"),
+    rule("a text is wanted", "input", "holds something else where the model wants text"),
+    rule("a single value is wanted", "input", "holds a list where the model wants a single value"),
     rule("out of bounds for ", "input", "holds an integer beyond the range of the model's type"),
     rule("inhomogeneous shape", "input", "has rows of different lengths"),
 ];
@@ -103,8 +130,11 @@ const RULES: &[Rule] = &[
 /// The error for an answer that is not a success.
 pub(in crate::dialect) fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
     if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-        let message = "the scoring server does not take this content type; send `application/json`, `text/csv` or \
-                       `application/vnd.apache.parquet`, in UTF-8";
+        let message = if memchr::memmem::find(body, INSIDE.as_bytes()).is_some() {
+            "the model does not take this content type; send `application/json` or `text/csv`, in UTF-8"
+        } else {
+            "the model does not take this content type; send `application/json`, `text/csv` or `application/vnd.apache.parquet`, in UTF-8"
+        };
         return Error::new(ErrorReason::CallerUnsupportedMediaType, message).upstream_status(status);
     }
     let plain = || match failure::by_status(status, headers, None) {
@@ -126,7 +156,7 @@ pub(in crate::dialect) fn classify(status: StatusCode, headers: &HeaderMap, body
         return Error::new(ErrorReason::ProviderModelFailed, message).upstream_status(status).because(format!(
             "{}: {}",
             failure.error_code,
-            exception(trace)
+            in_one_line(trace)
         ));
     }
     match status {
@@ -135,24 +165,10 @@ pub(in crate::dialect) fn classify(status: StatusCode, headers: &HeaderMap, body
     }
 }
 
-/// The exception at the end of a Python stack trace, in one line: what stands below the last frame.
-fn exception(trace: &str) -> String {
-    const MOST: usize = 300;
-    const FRAME: &str = "\n  File \"";
-    let below = trace.rfind(FRAME).and_then(|frame| trace.get(frame + 1..)).unwrap_or(trace);
-    // A frame's own lines are indented.
-    let lines: Vec<&str> = below.lines().skip_while(|line| line.starts_with(' ')).map(str::trim).filter(|line| !line.is_empty()).collect();
-    let line = lines.join(" ");
-    match line.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
-        None => line,
-    }
-}
-
 /// The caller's mistake, in words that echo nothing of the input.
 fn refused(message: &str) -> Error {
     let said = said(message);
-    let error = Error::new(ErrorReason::CallerInvalidRequest, "the scoring server refused the request");
+    let error = Error::new(ErrorReason::CallerInvalidRequest, "the model refused the request");
     if said.contains("Invalid parameters found") {
         return error.at("params", format!("have the wrong type: {}", params(said)));
     }

@@ -17,6 +17,7 @@ pub mod drift;
 mod errors;
 mod frame;
 mod json;
+pub mod message;
 pub mod native;
 mod request;
 pub mod rows;
@@ -36,8 +37,10 @@ pub fn predictions(body: &Bytes) -> Result<Bytes> {
 }
 
 pub(super) use errors::classify;
+pub use errors::{FEWER_ROWS, INSIDE, NO_EXPLANATIONS};
 pub use request::json_view;
 pub(super) use request::{JSON, form, post, predict, written};
+pub use tensors::from_half as half;
 
 /// JSON text in which the tokens that only Python writes (`NaN`, `Infinity`) are `null`, as MLflow reads them; as wrong as it was in every
 /// other respect.

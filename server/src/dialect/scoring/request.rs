@@ -7,6 +7,7 @@ use http::HeaderValue;
 use super::{
     frame,
     json::list,
+    message,
     tensors::{self, Infinite},
     value,
 };
@@ -23,7 +24,10 @@ const PATH: &str = "/invocations";
 
 /// The HTTP request.
 pub(super) fn encode(ask: &Ask<'_>, target: &Target) -> Result<http::Request<Bytes>> {
-    let (content_type, body) = written(ask)?;
+    let (content_type, body) = match message::written(ask, target)? {
+        Some(body) => (message::MEDIA, body),
+        None => written(ask)?,
+    };
     post(target, content_type, body)
 }
 

@@ -1,5 +1,6 @@
-//! Tensors as the columns of a table. MLflow reads base64 as bytes only in tables, and only in columns of type `binary`: so tensors that go
-//! into such columns are sent as one, whatever bytes they hold.
+//! Tensors as the model's signature wants them. MLflow reads base64 as bytes only in tables, and only in columns of type `binary`: so tensors
+//! that go into such columns are sent as a table, whatever bytes they hold. A column takes one value per row, which many clients send as
+//! `[n, 1]`; what has another shape is refused here, where it is known which input that is.
 
 use flowgate_proto::v1::{
     BooleanValues, BytesValues, Column, DataType, DoubleValues, Frame, IntegerValues, PredictRequest, StringValues, Tensor, Tensors,
@@ -19,24 +20,38 @@ pub struct Entry {
     pub name: Option<String>,
     /// Whether it takes bytes as base64.
     pub is_binary: bool,
+    /// What it takes.
+    pub takes: Takes,
 }
 
-/// Whether a request holds tensors of bytes or text, which the signature then says how to send.
-pub fn has_texts(request: &PredictRequest) -> bool {
-    let is_text = |tensor: &Tensor| matches!(tensor.data_type(), DataType::String | DataType::Bytes);
-    matches!(&request.input, Some(Input::Tensors(tensors)) if tensors.tensors.iter().any(is_text))
+/// What an input of a model takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// One value per row.
+    Value,
+    /// A tensor of this shape; `None` where any size is taken.
+    Shape(Vec<Option<usize>>),
+    /// The signature does not say.
+    Any,
 }
 
-/// The request with its tensors as a table; `None` when none of them is for an entry that takes base64.
+/// Whether a request holds tensors of bytes or text, or of several dimensions, which the signature then says how to send.
+pub fn hangs_on_signature(request: &PredictRequest) -> bool {
+    let hangs = |tensor: &Tensor| tensor.shape.len() > 1 || matches!(tensor.data_type(), DataType::String | DataType::Bytes);
+    matches!(&request.input, Some(Input::Tensors(tensors)) if tensors.tensors.iter().any(hangs))
+}
+
+/// The request as the entries want it: with its tensors as a table where one of them is for an entry that takes base64; `None` where it is
+/// as it should be.
 ///
 /// # Errors
-/// What is wrong with the tensors, or does not stand in a table, by field.
+/// What is wrong with the tensors, or does not fit the entries, by field.
 pub fn of(request: &PredictRequest, entries: &[Entry]) -> Result<Option<PredictRequest>> {
     let Some(Input::Tensors(Tensors { tensors })) = &request.input else { return Ok(None) };
     let found: Vec<_> = (0..).zip(tensors).map(|(n, tensor)| entry(n, tensor, tensors.len(), entries)).collect();
     let is_text = |tensor: &Tensor| matches!(tensor.data_type(), DataType::String | DataType::Bytes);
     if !tensors.iter().zip(&found).any(|(tensor, entry)| is_text(tensor) && entry.is_some_and(|entry| entry.is_binary)) {
-        return Ok(None);
+        return fitted(request, tensors, &found);
     }
     let mut columns = Vec::with_capacity(tensors.len());
     let mut rows = None;
@@ -61,6 +76,41 @@ pub fn of(request: &PredictRequest, entries: &[Entry]) -> Result<Option<PredictR
         endpoint: request.endpoint.clone(),
         metadata: request.metadata.clone(),
     }))
+}
+
+/// The request with `[n, 1]` as `[n]` for columns; `None` where nothing is to be changed.
+fn fitted(request: &PredictRequest, tensors: &[Tensor], entries: &[Option<&Entry>]) -> Result<Option<PredictRequest>> {
+    let mut changed = None;
+    for (n, (tensor, entry)) in tensors.iter().zip(entries).enumerate() {
+        let Some(Entry { name, takes, .. }) = entry else { continue };
+        // A sole tensor may go by a name that stands for none, and is no column then but all of them.
+        let is_named = name.as_ref() == Some(&tensor.name) && (tensors.len() > 1 || !UNNAMED.contains(&tensor.name.as_str()));
+        let shape = tensor.shape.as_slice();
+        match (takes, shape) {
+            (Takes::Value, [rows, 1]) if is_named => {
+                let tensors: &mut Vec<Tensor> = changed.get_or_insert_with(|| tensors.to_vec());
+                tensors[n].shape = vec![*rows];
+            }
+            (Takes::Value, [rows, _, ..]) if is_named && shape.len() > 1 => {
+                let column = &tensor.name;
+                let what = format!("is {shape:?}, and the model's column `{column}` takes one value per row: [{rows}] or [{rows}, 1]");
+                return Err(at(n, ".shape", what));
+            }
+            (Takes::Shape(wanted), [_, _, ..]) if !fits(shape, wanted) => {
+                let sizes: Vec<String> = wanted.iter().map(|size| size.map_or_else(|| "-1".to_owned(), |size| size.to_string())).collect();
+                let input = name.as_ref().map(|name| format!(" `{name}`")).unwrap_or_default();
+                let what = format!("is {shape:?}, and the model's input{input} takes [{}], where -1 is any size", sizes.join(", "));
+                return Err(at(n, ".shape", what));
+            }
+            _ => {}
+        }
+    }
+    Ok(changed.map(|tensors| PredictRequest { input: Some(Input::Tensors(Tensors { tensors })), ..request.clone() }))
+}
+
+fn fits(shape: &[i64], wanted: &[Option<usize>]) -> bool {
+    let is_size = |(given, wanted): (&i64, &Option<usize>)| wanted.is_none_or(|wanted| usize::try_from(*given) == Ok(wanted));
+    shape.len() == wanted.len() && shape.iter().zip(wanted).all(is_size)
 }
 
 /// The entry that a tensor is for.

@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 
 /// As many dimensions as any tensor library takes.
 const MOST_DIMENSIONS: usize = 32;
-/// The most empty lists that an empty tensor may stand for; a request of a few bytes must not become gigabytes.
-const MOST_EMPTY_LISTS: usize = 1 << 20;
+/// The most lists that tensors may stand for beyond two for each element; a request of a few bytes must not become gigabytes.
+const MOST_LISTS: usize = 1 << 20;
 
 /// What is wrong with bytes where the model is sent JSON. Read as base64 they would be other bytes to it, so they are never guessed to be that.
 const NO_TEXT: &str = "is no UTF-8 text, which is all that this model is sent; only a column of type binary of a model that Flowgate runs takes \
@@ -38,37 +38,51 @@ pub(super) const UNNAMED: [&str; 3] = ["", "predict", "input-0"];
 /// # Errors
 /// What is wrong with the tensors, by field.
 pub(super) fn write(out: &mut Vec<u8>, tensors: &Tensors, unnamed: &[&str], infinite: Infinite) -> Result<()> {
-    if let [tensor] = tensors.tensors.as_slice()
-        && unnamed.contains(&tensor.name.as_str())
-    {
-        return write_tensor(out, tensor, 0, infinite);
+    if let Some(sole) = named(tensors, unnamed)? {
+        return write_tensor(out, sole, 0, infinite, &mut 0);
     }
-    if tensors.tensors.is_empty() {
-        return Err(Error::invalid("tensors.tensors", "must hold at least one tensor"));
-    }
-    let mut names = HashSet::new();
+    let mut lists = 0;
     out.push(b'{');
     for (n, tensor) in tensors.tensors.iter().enumerate() {
-        if tensor.name.is_empty() || !names.insert(tensor.name.as_str()) {
-            return Err(at(n, ".name", "must be set, and be no other tensor's, when there are several"));
-        }
         if n > 0 {
             out.push(b',');
         }
         put(out, tensor.name.as_str());
         out.push(b':');
-        write_tensor(out, tensor, n, infinite)?;
+        write_tensor(out, tensor, n, infinite, &mut lists)?;
     }
     out.push(b'}');
     Ok(())
+}
+
+/// The sole tensor with one of the names `unnamed`; `None` when all have names of their own.
+///
+/// # Errors
+/// Which has none, or that there is no tensor.
+pub(super) fn named<'a>(tensors: &'a Tensors, unnamed: &[&str]) -> Result<Option<&'a Tensor>> {
+    match tensors.tensors.as_slice() {
+        [] => return Err(Error::invalid("tensors.tensors", "must hold at least one tensor")),
+        [sole] if unnamed.contains(&sole.name.as_str()) => return Ok(Some(sole)),
+        _ => {}
+    }
+    let mut names = HashSet::new();
+    match tensors.tensors.iter().position(|tensor| tensor.name.is_empty() || !names.insert(tensor.name.as_str())) {
+        Some(n) => Err(at(n, ".name", "must be set, and be no other tensor's, when there are several")),
+        None => Ok(None),
+    }
 }
 
 pub(super) fn at(n: usize, field: &str, what: impl Into<String>) -> Error {
     Error::invalid(format!("tensors.tensors[{n}]{field}"), what)
 }
 
-fn write_tensor(out: &mut Vec<u8>, tensor: &Tensor, n: usize, infinite: Infinite) -> Result<()> {
+/// Appends a tensor; `lists` counts those beyond two for each element.
+fn write_tensor(out: &mut Vec<u8>, tensor: &Tensor, n: usize, infinite: Infinite, lists: &mut usize) -> Result<()> {
     let shape = checked(tensor, n)?;
+    *lists = lists.saturating_add(spare_lists(&shape));
+    if *lists > MOST_LISTS {
+        return Err(at(n, ".shape", "has too many rows for so few elements"));
+    }
     match tensor.data_type() {
         DataType::String => {
             out.reserve(tensor.strings.iter().map(|text| text.len() + 3).sum());
@@ -106,7 +120,7 @@ pub(super) fn texts(tensor: &Tensor, n: usize) -> Result<Vec<&str>> {
 pub(super) fn checked(tensor: &Tensor, n: usize) -> Result<Vec<usize>> {
     let shape = shape(tensor, n)?;
     let data_type = DataType::try_from(tensor.data_type).unwrap_or_default();
-    let count: usize = shape.iter().product();
+    let count: usize = if shape.contains(&0) { 0 } else { shape.iter().product() };
     let Some(size) = size(data_type) else { return Err(at(n, ".data_type", "must be one of the named types")) };
     sole_field(tensor, n, data_type)?;
     let counted = |field: &str, held: usize| {
@@ -150,14 +164,21 @@ fn shape(tensor: &Tensor, n: usize) -> Result<Vec<usize>> {
             Err(_) => return Err(at(n, &format!(".shape[{dimension}]"), "must be a real size, 0 or more")),
         }
     }
-    let filled = || shape.iter().take_while(|size| **size > 0).try_fold(1_usize, |count, size| count.checked_mul(*size));
-    if shape.contains(&0) && filled().is_none_or(|lists| lists > MOST_EMPTY_LISTS) {
-        return Err(at(n, ".shape", "has too many rows for a tensor without elements"));
-    }
-    if !shape.contains(&0) && filled().is_none() {
+    if !shape.contains(&0) && shape.iter().try_fold(1_usize, |count, size| count.checked_mul(*size)).is_none() {
         return Err(at(n, ".shape", "has more elements than any machine can address"));
     }
     Ok(shape)
+}
+
+/// How many lists a shape stands for beyond two for each element.
+fn spare_lists(shape: &[usize]) -> usize {
+    let (mut lists, mut count) = (0_usize, 1_usize);
+    for size in shape {
+        count = count.saturating_mul(*size);
+        lists = lists.saturating_add(count);
+    }
+    // The last dimension's are the elements themselves.
+    lists.saturating_sub(count.saturating_mul(3))
 }
 
 /// The size of one element in bytes, 0 for those that have none; `None` when the type is none.
@@ -172,8 +193,8 @@ fn size(data_type: DataType) -> Option<usize> {
     })
 }
 
-/// What the bytes hold that JSON cannot say.
-fn flaw(data_type: DataType, data: &[u8], infinite: Infinite) -> Option<&'static str> {
+/// What is wrong with the bytes, or cannot be said in JSON.
+pub(super) fn flaw(data_type: DataType, data: &[u8], infinite: Infinite) -> Option<&'static str> {
     let has_infinity = || match data_type {
         DataType::Float16 => elements(data).any(|bytes| from_half(bytes).is_infinite()),
         DataType::Float32 => elements(data).any(|bytes| f32::from_le_bytes(bytes).is_infinite()),
@@ -187,7 +208,7 @@ fn flaw(data_type: DataType, data: &[u8], infinite: Infinite) -> Option<&'static
 }
 
 /// A 16-bit float, which every 32-bit one holds exactly.
-pub(super) fn from_half(bytes: [u8; 2]) -> f32 {
+pub fn from_half(bytes: [u8; 2]) -> f32 {
     let bits = u16::from_le_bytes(bytes);
     let (sign, exponent, fraction) = (u32::from(bits >> 15) << 31, u32::from(bits >> 10 & 0x1f), u32::from(bits & 0x3ff));
     match exponent {

@@ -10,7 +10,10 @@ use flowgate_proto::v1::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::Value;
 
-use super::{SCORING, door, native, request, table};
+use super::{
+    SCORING, door, native, request,
+    table::{self, Takes},
+};
 use crate::{
     dialect::{self, Ask, Dialect as _, Target, golden},
     error::{Error, Result},
@@ -78,9 +81,18 @@ fn requests() {
 }
 
 #[test]
-fn tensors_for_columns_of_bytes() {
+fn tensors_as_signatures_want_them() {
     check("tables.txt", |input| {
-        let entry = |entry: &Value| table::Entry { name: text(entry, "name"), is_binary: entry["binary"].as_bool().unwrap() };
+        let size = |size: &Value| size.as_i64().and_then(|size| usize::try_from(size).ok());
+        let entry = |entry: &Value| table::Entry {
+            name: text(entry, "name"),
+            is_binary: entry["binary"].as_bool().unwrap_or(false),
+            takes: match &entry["takes"] {
+                Value::Array(shape) => Takes::Shape(shape.iter().map(size).collect()),
+                Value::String(word) if word == "value" => Takes::Value,
+                _ => Takes::Any,
+            },
+        };
         let entries: Vec<_> = input["signature"].as_array().unwrap().iter().map(entry).collect();
         let request: PredictRequest = serde_json::from_value(input["request"].clone()).unwrap();
         match table::of(&request, &entries) {
@@ -325,4 +337,23 @@ fn scattered_bytes_never_panic() {
             }
         }
     }
+}
+
+/// What is written is not out of proportion to what was sent, however the elements are nested.
+#[test]
+fn tensors_stand_for_so_many_lists_only() {
+    let bools = |rows: usize, inner: &[i64]| Tensor {
+        shape: [&[i64::try_from(rows).unwrap()], inner].concat(),
+        data_type: DataType::Bool.into(),
+        data: vec![1; rows].into(),
+        ..Tensor::default()
+    };
+    let body = |tensor| {
+        let input = Some(Input::Tensors(Tensors { tensors: vec![tensor] }));
+        request::body(&PredictRequest { input, ..PredictRequest::default() }).map(|(_, body)| body.len())
+    };
+    let rows = 600_000;
+    assert_eq!(body(bools(rows, &[1, 1])).unwrap(), r#"{"inputs":[]}"#.len() + rows * "[[true]],".len() - 1);
+    let error = body(bools(rows, &[1, 1, 1, 1])).unwrap_err();
+    assert_eq!(error.violations()[0].field, "tensors.tensors[0].shape");
 }

@@ -7,6 +7,8 @@ use std::sync::{
 
 use tokio::time::{Duration, Instant};
 
+use crate::telemetry::rounded;
+
 /// How often a log line tells how far it is.
 const TELL: Duration = Duration::from_secs(10);
 
@@ -87,7 +89,7 @@ impl Progress {
 
     pub(super) fn done(&self) {
         let Report { model, files_done, bytes_done, .. } = self.report();
-        let seconds = self.since.elapsed().as_secs_f32();
+        let seconds = rounded(self.since.elapsed()).as_secs_f64();
         tracing::info!(model, files = files_done, bytes = bytes_done, seconds, "downloaded a model");
     }
 }

@@ -2,11 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use flowgate_proto::v1::ErrorReason;
 use futures_util::future::Shared;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::generation::Generation;
+use super::{failure::Failed, generation::Generation};
 use crate::{
     error::{Error, Result},
     mlflow::registry::Resolved,
@@ -35,26 +34,6 @@ pub(super) struct Desk {
     pub(super) loaded: Option<Instant>,
 }
 
-/// A load that failed.
-#[derive(Clone)]
-pub(super) struct Failed {
-    pub(super) error: Error,
-    pub(super) until: Instant,
-    /// What could not be loaded; `None`: the reference could not be looked up.
-    pub(super) sought: Option<Resolved>,
-}
-
-/// What could not be loaded last. A version before it may answer meanwhile.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// Its number in the registry. `None`: it has none, or the reference could not be looked up.
-    pub version: Option<u32>,
-    /// Why.
-    pub error: Error,
-    /// How long until it is tried again, at the least.
-    pub again_in: Duration,
-}
-
 impl Desk {
     /// The load under way. One that is done and still there has panicked.
     pub(super) fn flight(&self) -> Option<Flight> {
@@ -72,7 +51,7 @@ impl Desk {
 
     /// What keeps the model from being called; a lack of room is no fault of its own, and passes.
     pub(super) fn fault(&self) -> Option<&Failed> {
-        self.failed.as_ref().filter(|failed| failed.error.reason() != ErrorReason::GatewayOverloaded)
+        self.failed.as_ref().filter(|failed| failed.is_fault())
     }
 
     /// Takes in a failure; the next try of the same waits longer than the last.
@@ -86,28 +65,5 @@ impl Desk {
         let failed = Failed { error, until: Instant::now() + pause.mul_f64(0.9 + 0.2 * fastrand::f64()), sought };
         self.failed = Some(failed.clone());
         failed
-    }
-}
-
-impl Failed {
-    /// What names the version for ever that failed.
-    pub(super) fn identity(&self) -> Option<String> {
-        self.sought.as_ref()?.identity.clone()
-    }
-
-    pub(super) fn version(&self) -> Option<u32> {
-        Some(self.sought.as_ref()?.version.as_ref()?.version)
-    }
-
-    /// Why, and when it is tried again.
-    pub(super) fn told(&self, name: &str) -> Error {
-        let left = self.until.saturating_duration_since(Instant::now());
-        let message = format!("model `{name}` cannot be loaded: {}; it is tried again in {:.0} s", self.error, left.as_secs_f64().ceil());
-        // Whoever asks for it elsewhere may get an answer, so that a lack of room keeps its reason.
-        let reason = match self.error.reason() {
-            reason @ (ErrorReason::GatewayOverloaded | ErrorReason::ProviderNotFound) => reason,
-            _ => ErrorReason::GatewayNotServing,
-        };
-        Error::new(reason, message).retry_after(Some(left)).because(self.error.clone())
     }
 }

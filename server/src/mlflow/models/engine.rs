@@ -9,7 +9,7 @@ use http::{Request, Response};
 use crate::{
     config,
     error::Result,
-    mlflow::{model_file::ModelFile, process::Exit},
+    mlflow::{model_file::ModelFile, process::Exit, signature::Signature},
     upstream::Body,
 };
 
@@ -26,6 +26,9 @@ pub(super) trait Engine: Send + Sync + fmt::Debug {
     /// # Errors
     /// When it is gone, or does not speak its protocol.
     fn answer(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>>>;
+
+    /// What the model takes and gives, as far as it says so itself, beside its `MLmodel`.
+    fn signature(&self) -> Option<Signature>;
 
     /// How much memory it takes, about; `None` when nobody knows.
     fn bytes(&self) -> Option<u64>;

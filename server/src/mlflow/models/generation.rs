@@ -24,7 +24,7 @@ use super::{
     room::{Size, Taken},
 };
 use crate::{
-    dialect::Settings,
+    dialect::{Settings, scoring::message},
     error::{Error, Result},
     event::{MODEL, MODEL_ALIASES, MODEL_VERSION},
     mlflow::{artifacts::Lease, language, model_file::ModelFile, registry::Resolved, signature::Signature},
@@ -73,10 +73,14 @@ struct Call {
 
 impl Generation {
     pub(super) fn new(resolved: Resolved, lease: Arc<Lease>, file: ModelFile, is_native: bool, first: Instance) -> Arc<Self> {
+        let mut settings = language::settings(&file);
+        if is_native {
+            settings.0.push((message::TAKEN, message::AS_THEY_ARE.to_owned()));
+        }
         Arc::new(Self {
             meant: ArcSwap::from_pointee(Meant::new(resolved)),
-            settings: language::settings(&file),
-            signature: file.signature,
+            settings,
+            signature: first.engine.signature().or(file.signature),
             is_native,
             since: SystemTime::now(),
             lease,
@@ -244,9 +248,7 @@ impl Instance {
         instance.measure();
         instance
     }
-}
 
-impl Instance {
     fn measure(&self) {
         if let Some(bytes) = self.engine.bytes() {
             self.taken.correct(bytes);

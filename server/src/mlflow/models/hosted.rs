@@ -24,7 +24,8 @@ use tokio::{
 
 use super::{
     Common,
-    desk::{Desk, Failed, Failure, Flight},
+    desk::{Desk, Flight},
+    failure::Failed,
     generation::Generation,
     ground::Ground,
     load::{Load, Loaded},
@@ -35,7 +36,7 @@ use crate::{
     dialect::Settings,
     error::{Error, Result},
     mlflow::{discreet::discreet, registry::Resolved},
-    telemetry::models::ModelMeter,
+    telemetry::{models::ModelMeter, rounded},
     upstream::{Body, Ready, Server},
 };
 
@@ -143,7 +144,7 @@ impl Hosted {
                 return Ok(current);
             } else {
                 if let Some(failed) = desk.failed.as_ref().filter(|failed| failed.until > Instant::now()) {
-                    return Err(failed.told(&self.name));
+                    return Err(self.told(failed));
                 }
                 self.take_off(&mut desk, None, None)
             }
@@ -227,21 +228,6 @@ impl Hosted {
         }
     }
 
-    /// What could not be loaded last, unless the reference means something else now, or it answers after all.
-    pub fn failure(&self) -> Option<Failure> {
-        let failed = self.desk().failed.clone()?;
-        Some(Failure { version: failed.version(), error: failed.error, again_in: failed.until.saturating_duration_since(Instant::now()) })
-    }
-
-    /// Why no call can be answered: what it is called for could not be loaded, and no version before it is there. The same while it is tried
-    /// again; `None` while it may be loaded, or just lacks room.
-    pub fn not_serving(&self) -> Option<Error> {
-        if self.current.load().is_some() {
-            return None;
-        }
-        self.desk().fault().map(|failed| failed.told(&self.name))
-    }
-
     /// Loads it, unless that is under way, or has failed a moment ago; waits for nothing.
     pub fn begin(&self) {
         let mut desk = self.desk();
@@ -274,7 +260,7 @@ impl Hosted {
         self.calls.load(Relaxed)
     }
 
-    fn moves(&self) -> bool {
+    pub(super) fn moves(&self) -> bool {
         let is_registered = matches!(self.model.uri, config::ModelUri::Registered { .. });
         is_registered && !self.model.uri.is_fixed()
     }
@@ -404,13 +390,11 @@ impl Hosted {
                 let failed = desk.fail(error, sought);
                 drop(desk);
                 self.meter.fails(true);
-                let again_in = failed.until.saturating_duration_since(Instant::now());
-                tracing::warn!(
-                    model = %self.name, version = failed.version(), error = ?failed.error, ?again_in, "a model cannot be loaded"
-                );
+                let (version, again_in) = (failed.version(), rounded(failed.again_in()));
+                tracing::warn!(model = %self.name, version, error = ?failed.error, ?again_in, "a model cannot be loaded");
                 // Tried again without a call: whoever is told that it does not serve sends none.
                 self.look_after();
-                Err(failed.told(&self.name))
+                Err(self.told(&failed))
             }
         }
     }
@@ -427,7 +411,7 @@ impl Hosted {
             desk.failed = Some(failed.clone());
             self.meter.fails(true);
         }
-        failed.told(&self.name)
+        self.told(&failed)
     }
 
     pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {

@@ -12,7 +12,7 @@ use std::{
 use flowgate_proto::v1::ErrorReason;
 use tokio::time::{Instant, sleep};
 
-use super::{engine::Engine, generation::Generation, hosted::Hosted};
+use super::{engine::Engine, failure::Failed, generation::Generation, hosted::Hosted};
 use crate::error::{Error, Result};
 
 /// How often it is looked what is due, at least and at most.
@@ -37,6 +37,16 @@ impl Hosted {
     /// Whether it is to be loaded without a call.
     fn is_kept(&self) -> bool {
         self.model.min > 0 || self.is_pinned()
+    }
+
+    /// Whether calls miss it: who is told that it does not serve sends none.
+    fn is_missed(&self) -> bool {
+        self.model.idle.is_none_or(|idle| self.used().elapsed() < idle)
+    }
+
+    /// Whether what failed is tried again without a call.
+    pub(super) fn tries_again(&self, failed: &Failed) -> bool {
+        if self.current.load().is_some() { self.moves() } else { self.is_kept() || (failed.is_fault() && self.is_missed()) }
     }
 
     /// Sees to it that an instance that ends is not asked any more.
@@ -71,7 +81,7 @@ impl Hosted {
             let last = lines.last().map_or("it said nothing", String::as_str);
             let last: String = last.chars().take(TOLD).collect();
             let message = format!("the model's process {how} soon after it was started: {last}");
-            desk.fail(Error::new(ErrorReason::GatewayNotServing, message).because(lines.join("\n")), Some(generation.resolved()));
+            desk.fail(Error::new(ErrorReason::GatewayNotServing, message), Some(generation.resolved()));
             drop(desk);
             self.meter.fails(true);
             self.look_after();
@@ -131,7 +141,7 @@ impl Hosted {
         }
         let min = usize::try_from(self.model.min).unwrap_or(0);
         let Some(current) = self.current.load_full() else {
-            let is_missed = self.model.idle.is_none_or(|idle| self.used().elapsed() < idle);
+            let is_missed = self.is_missed();
             if self.is_kept() || (is_missed && self.desk().fault().is_some()) {
                 // What went wrong is logged by the load.
                 drop(self.load().await);

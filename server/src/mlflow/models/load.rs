@@ -69,9 +69,10 @@ impl Load<'_> {
         let file = read(&lease).await?;
         let (instance, is_native) = self.start(&lease, &file).await?;
         self.within("answering its own example", self.warm(&*instance.engine, lease.folder(), &file)).await?;
-        let number = resolved.version.as_ref().map(|version| version.version);
+        let number = |resolved: &Resolved| resolved.version.as_ref().map(|version| version.version);
+        let (version, before) = (number(&resolved), self.current.as_ref().and_then(|current| number(&current.resolved())));
         tracing::info!(
-            model = %self.name, version = number, native = is_native, bytes = lease.bytes(), "a model is loaded and answers"
+            model = %self.name, version, before, native = is_native, bytes = lease.bytes(), "a model is loaded and answers"
         );
         Ok(Loaded::New(Generation::new(resolved, lease, file, is_native, instance)))
     }

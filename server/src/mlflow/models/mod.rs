@@ -22,6 +22,7 @@ use crate::{
 
 mod desk;
 mod engine;
+mod failure;
 mod found;
 mod generation;
 mod ground;
@@ -33,7 +34,7 @@ mod runtimes;
 mod succession;
 
 pub use self::{
-    desk::Failure,
+    failure::{Again, Failure},
     found::Listing,
     generation::Generation,
     hosted::{Hosted, State},
@@ -131,6 +132,14 @@ impl Models {
     /// How far downloads are.
     pub fn downloads(&self) -> Vec<Report> {
         self.0.ground.get().map(|ground| ground.downloads()).unwrap_or_default()
+    }
+
+    /// Opens what they stand on, which else the first of them does that is asked for.
+    ///
+    /// # Errors
+    /// What keeps all of them from being loaded.
+    pub async fn open(&self) -> Result<()> {
+        self.0.ground().await.map(drop)
     }
 
     /// Hears of models that are loaded, let go, or fail.

@@ -17,7 +17,7 @@ use futures_util::{
     FutureExt as _,
     future::{BoxFuture, ready},
 };
-use http::{HeaderValue, Request, Response, header};
+use http::{Request, Response, header};
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::engine::{Engine, Plan, Prepared, Start};
@@ -29,6 +29,7 @@ use crate::{
         process::{Exit, Shim},
         scoring::{Ask, Beyond, Native, Scored, Stop, Unfit},
         sidecar::{Options, Sidecar},
+        signature::Signature,
     },
     task::Tasks,
     upstream::Body,
@@ -85,7 +86,7 @@ impl Runtimes {
 impl Start for Runtimes {
     fn prepare(&self, plan: Plan<'_>) -> Result<Prepared> {
         let has_python = plan.file.python.is_some();
-        let here = |model| Prepared::Here(Arc::new(Here::new(model, turns())));
+        let here = |model: Native| Prepared::Here(Arc::new(Here::new(model.called(plan.name), turns())));
         let others = Beyond { library: &self.onnx, threads: plan.model.resources.threads };
         match (plan.model.runtime, (plan.model.runtime != Runtime::Python).then(|| Native::load(plan.folder, plan.file, others))) {
             (_, Some(Ok(model))) => Ok(here(model)),
@@ -93,8 +94,12 @@ impl Start for Runtimes {
                 tracing::info!(model = %plan.name, what, "a model is left to Python");
                 Ok(Prepared::Process)
             }
-            (Runtime::Auto, Some(Err(Unfit::Beyond(what)))) => {
-                let message = format!("{what}, and it has no `python_function` flavor, so that Python cannot serve it either");
+            (_, Some(Err(unfit @ Unfit::Beyond(_)))) => {
+                let message = if has_python {
+                    format!("{unfit}; Python can run it: leave `runtime: native` out")
+                } else {
+                    format!("{unfit}, and it has no `python_function` flavor, so that Python cannot serve it either")
+                };
                 Err(Error::new(ErrorReason::GatewayNotServing, message))
             }
             (_, Some(Err(unfit))) => Err(Error::new(ErrorReason::GatewayNotServing, unfit.to_string())),
@@ -210,10 +215,14 @@ impl Engine for Here {
             let scored = self.scored(kind, body).await?;
             let mut response = Response::new(Body::full(scored.body));
             *response.status_mut() = scored.status;
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response.headers_mut().insert(header::CONTENT_TYPE, scored.content_type);
             Ok(response)
         }
         .boxed()
+    }
+
+    fn signature(&self) -> Option<Signature> {
+        self.model.signature()
     }
 
     fn bytes(&self) -> Option<u64> {
@@ -236,6 +245,10 @@ impl Engine for Sidecar {
 
     fn answer(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>>> {
         Self::answer(self, request).boxed()
+    }
+
+    fn signature(&self) -> Option<Signature> {
+        None
     }
 
     fn bytes(&self) -> Option<u64> {
@@ -290,6 +303,29 @@ mod tests {
         let file = ModelFile::read(&std::fs::read(folder.join(ModelFile::NAME)).unwrap()).unwrap();
         let library = Library::find(None, &crate::config::fixture::Fake::default());
         Here::new(Native::load(&folder, &file, Beyond { library: &library, threads: None }).unwrap(), 1)
+    }
+
+    #[test]
+    fn only_what_python_can_run_is_said_to_be_for_python() {
+        let says = |runtime, model: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let text = format!("flavors:\n  sklearn: {{}}\n{model}");
+            let (file, model) = (
+                ModelFile::read(text.as_bytes()).unwrap(),
+                crate::config::Model { runtime, ..crate::config::Model::new("models:/m/1".parse().unwrap()) },
+            );
+            let runtimes = Runtimes::new(&Settings::default(), &crate::config::fixture::Fake::default(), &Tasks::default());
+            let plan = Plan { name: &"m".into(), folder: folder.path(), file: &file, model: &model, python: None };
+            runtimes.prepare(plan).unwrap_err().to_string()
+        };
+        let python = "  python_function: { loader_module: mlflow.sklearn }\n";
+        let told = says(Runtime::Native, python);
+        assert!(told.contains("none is `onnx`") && told.ends_with("; Python can run it: leave `runtime: native` out"), "{told}");
+        for runtime in [Runtime::Native, Runtime::Auto] {
+            let told = says(runtime, "");
+            assert!(told.contains("none is `onnx`") && told.ends_with("so that Python cannot serve it either"), "{told}");
+            assert!(!told.contains("can run it"), "{told}");
+        }
     }
 
     fn request(rows: usize, more: &str) -> Request<Bytes> {

@@ -1,9 +1,9 @@
 //! From one configuration to the next: the model that answers at a deployment goes on until the one that is to take its place is warm.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{Hosted, Models};
-use crate::config::{Config, Deployment, Endpoint, Place};
+use crate::config::{Config, Deployment, Endpoint, Model, Place};
 
 impl Models {
     /// Lets the models of the configuration before stay at their deployments, where they answer and the new ones do not yet; these begin to
@@ -19,6 +19,17 @@ impl Models {
             }
         }
         awaited
+    }
+
+    /// Tells of models that answer and that the configuration names no more: they go when their calls are done.
+    pub fn retire(&self, next: &Config, before: &Config) {
+        let named: HashSet<_> = models_of(next).collect();
+        for model in models_of(before).filter(|model| !named.contains(model)).collect::<HashSet<_>>() {
+            if let Some(hosted) = self.known(model).filter(|hosted| hosted.current().is_some()) {
+                tracing::info!(model = %hosted.name(), cause = "no endpoint names it any more", "a model is unloaded");
+                hosted.meter.unloaded();
+            }
+        }
     }
 
     /// Has a deployment keep its model of before, where that must answer for now. The model that is awaited then.
@@ -37,4 +48,11 @@ impl Models {
         deployment.place = last.place.clone();
         Some(hosted)
     }
+}
+
+fn models_of(config: &Config) -> impl Iterator<Item = &Model> {
+    config.endpoints.iter().flat_map(|endpoint| &endpoint.deployments).filter_map(|deployment| match &deployment.place {
+        Place::Model(model) => Some(&**model),
+        Place::Http(_) | Place::Mock(_) | Place::Nowhere(_) => None,
+    })
 }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::{Environment, Model, Runtime, Serve, fixture::Fake},
-    mlflow::{artifacts::Stores, process::Exit, registry::Servers as Registries, testing::fetch},
+    mlflow::{artifacts::Stores, process::Exit, registry::Servers as Registries, signature::Signature, testing::fetch},
     telemetry::metrics::Metrics,
     upstream::Body,
 };
@@ -172,6 +172,10 @@ impl Engine for Fixed {
             }
         }
         .boxed()
+    }
+
+    fn signature(&self) -> Option<Signature> {
+        None
     }
 
     fn bytes(&self) -> Option<u64> {

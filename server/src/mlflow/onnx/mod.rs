@@ -12,7 +12,9 @@ mod elf;
 mod library;
 #[cfg(feature = "onnx")]
 mod session;
-#[cfg(all(test, feature = "onnx"))]
+#[cfg(any(test, feature = "onnx"))]
+mod share;
+#[cfg(test)]
 mod tests;
 #[cfg(feature = "onnx")]
 mod values;

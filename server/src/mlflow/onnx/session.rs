@@ -7,16 +7,13 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    thread,
 };
 
 use ort::{environment::Environment, session::Session as Ort};
 
-use super::{Library, Order, values};
+use super::{Library, Order, share::Share, values};
 use crate::mlflow::native::{Fault, Port, Tensor, Value};
 
-/// What copies of a model may take together. Of one that is larger there is one, whose operators then use several threads.
-const COPIES: u64 = 256 << 20;
 /// What a session takes beside its weights, about.
 const BARE: u64 = 2 << 20;
 
@@ -26,15 +23,9 @@ pub(in crate::mlflow) struct Session {
     /// Where the next call looks first.
     next: AtomicUsize,
     inputs: Vec<Port>,
+    gives: Vec<Port>,
     outputs: Vec<String>,
     bytes: u64,
-}
-
-/// How many sessions there are, and how many threads each uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Share {
-    pub(super) sessions: usize,
-    pub(super) threads: usize,
 }
 
 impl Session {
@@ -54,6 +45,7 @@ impl Session {
             sessions: sessions.into_iter().map(Mutex::new).collect(),
             next: AtomicUsize::new(0),
             inputs: order.outline.inputs,
+            gives: order.outline.gives,
             bytes: copy.saturating_mul(share.sessions as u64),
         })
     }
@@ -61,6 +53,11 @@ impl Session {
     /// What it asks for, in the model's order.
     pub(in crate::mlflow) fn inputs(&self) -> &[Port] {
         &self.inputs
+    }
+
+    /// Those of its outputs that are tensors, as the model declares them.
+    pub(in crate::mlflow) fn gives(&self) -> &[Port] {
+        &self.gives
     }
 
     /// Answers inputs, in the order of [`Session::inputs`], with outputs by name. Waits for a session that is free.
@@ -88,18 +85,6 @@ impl Session {
         let free = (0..count).find_map(|at| self.sessions[(first + at) % count].try_lock().ok());
         // A session outlives a panic: what it computes is not kept in it.
         free.unwrap_or_else(|| self.sessions[first].lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Share {
-    /// For a model whose copies take so much each.
-    pub(super) fn of(copy: u64, threads: Option<u32>) -> Self {
-        let threads = match threads {
-            Some(threads) => usize::try_from(threads).unwrap_or(usize::MAX),
-            None => thread::available_parallelism().map_or(1, usize::from),
-        };
-        let sessions = usize::try_from(COPIES / copy.max(1)).unwrap_or(usize::MAX).clamp(1, threads.max(1));
-        Self { sessions, threads: (threads / sessions).max(1) }
     }
 }
 

@@ -1,8 +1,8 @@
-//! What needs no library: where one is looked for, and how sessions share threads and memory.
+//! What needs no library, and so is tried in every build: where one is looked for, and how sessions share threads and memory.
 
 use std::path::Path;
 
-use super::{Library, session::Share};
+use super::{Library, share::Share};
 use crate::config::fixture::Fake;
 
 #[test]

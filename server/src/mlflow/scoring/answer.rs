@@ -13,16 +13,16 @@ pub(super) enum Answer<'m> {
     /// One array.
     Array(Tensor),
     /// Predictions, each with what led to it.
-    Explained(Explained),
+    Explained(Explained<'m>),
 }
 
 /// Predictions and what each feature adds to their raw scores.
 #[derive(Debug)]
-pub(super) struct Explained {
+pub(super) struct Explained<'m> {
     pub(super) predictions: Tensor,
     /// Per row and score a value per feature, and a last one that no feature has a part in.
     pub(super) contributions: Vec<f64>,
-    pub(super) features: Vec<String>,
+    pub(super) features: &'m [String],
     pub(super) scores: usize,
     pub(super) rows: usize,
 }
@@ -189,7 +189,7 @@ impl Out {
         }
     }
 
-    fn explained(&mut self, explained: &Explained) {
+    fn explained(&mut self, explained: &Explained<'_>) {
         let (width, scores) = (explained.features.len() + 1, explained.scores);
         self.list(0..explained.rows, |out, row| {
             let of = |score: usize| explained.contributions.get((row * scores + score) * width..).unwrap_or_default();
@@ -203,7 +203,7 @@ impl Out {
                 out.list(0..scores, bias);
             }
             out.text(r#","contributions":"#);
-            let added = |out: &mut Self, score: usize| out.added(&explained.features, of(score));
+            let added = |out: &mut Self, score: usize| out.added(explained.features, of(score));
             if scores == 1 {
                 added(out, 0);
             } else {
@@ -224,7 +224,7 @@ impl Out {
 }
 
 /// How many values an output has in one row; of maps, how many maps.
-fn length(value: &Value) -> usize {
+pub(super) fn length(value: &Value) -> usize {
     match value {
         Value::Tensor(tensor) => tensor.len(),
         Value::Maps(maps) => maps.rows.shape().first().copied().unwrap_or(0),
@@ -232,7 +232,7 @@ fn length(value: &Value) -> usize {
     }
 }
 
-fn has_rows(value: &Value, rows: usize) -> bool {
+pub(super) fn has_rows(value: &Value, rows: usize) -> bool {
     let of = |tensor: &Tensor| tensor.shape().first() == Some(&rows);
     match value {
         Value::Tensor(tensor) => of(tensor),

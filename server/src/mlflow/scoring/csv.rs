@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    grid::{Cell, Grid, MOST_CELLS, dense},
+    grid::{Cell, Cells, Grid, MOST_CELLS, dense},
     refusal::Refusal,
     request::{Input, Request},
 };
@@ -48,10 +48,10 @@ pub(super) fn read(body: &[u8]) -> Result<Request<'_>, Refusal> {
         cells.resize(rows * names.len(), Cell::Null);
         dense(cells.len(), nulls)?;
         if cells.len() > MOST_CELLS {
-            return Err(malformed(&format!("it has more than {MOST_CELLS} fields; send fewer rows at a time")));
+            return Err(Refusal::too_many(format_args!("It has more than {MOST_CELLS} fields")));
         }
     }
-    let grid = Grid { shape: vec![rows, names.len()], cells };
+    let grid = Grid { shape: vec![rows, names.len()], cells: Cells::Loose(cells) };
     Ok(Request { input: Input::Table { names: Some(names), grid }, is_table: true, params: None })
 }
 
@@ -135,12 +135,13 @@ mod tests {
     fn table(text: &str) -> Result<(Vec<String>, Vec<String>), String> {
         let request = read(text.as_bytes()).map_err(|refusal| String::from_utf8(refusal.body()).unwrap())?;
         let Input::Table { names: Some(names), grid } = request.input else { panic!("no table") };
-        assert_eq!(grid.shape, [grid.cells.len() / names.len(), names.len()]);
+        let Cells::Loose(cells) = grid.cells else { panic!("no fields") };
+        assert_eq!(grid.shape, [cells.len() / names.len(), names.len()]);
         let shown = |cell: &Cell<'_>| match cell {
             Cell::Raw(text) => text.clone().into_owned(),
             cell => format!("{cell:?}"),
         };
-        Ok((names.into_iter().map(Cow::into_owned).collect(), grid.cells.iter().map(shown).collect()))
+        Ok((names.into_iter().map(Cow::into_owned).collect(), cells.iter().map(shown).collect()))
     }
 
     #[test]

@@ -7,9 +7,13 @@ use super::{
     feed::Feed,
     refusal::Refusal,
 };
-use crate::mlflow::{
-    native::{Fault, Model, Stop, Tensor, Values, trees},
-    onnx::Session,
+use crate::{
+    dialect::scoring::NO_EXPLANATIONS,
+    mlflow::{
+        native::{Fault, Model, Port, Stop, Tensor, Type, Values, trees},
+        onnx::Session,
+        signature::{self, Element, Schema, Signature},
+    },
 };
 
 /// Why ONNX cannot be explained. Its `nodes_hitrates`, meant for speed, are 1 for every node in what exporters write.
@@ -32,6 +36,8 @@ pub(super) enum Engine {
 pub(super) struct Trees {
     pub(super) model: trees::Model,
     pub(super) answer: TreeAnswer,
+    /// What its features are called.
+    pub(super) features: Vec<String>,
 }
 
 /// What a class answers.
@@ -68,6 +74,38 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// What a graph says that it takes and gives. Files of trees say too little for that.
+    pub(super) fn signature(&self) -> Option<Signature> {
+        let (inputs, outputs) = match self {
+            Self::Graph(model) => (model.inputs(), model.gives()),
+            Self::Runtime(session) => (session.inputs(), session.gives()),
+            Self::Trees(_) => return None,
+        };
+        let tensor = |port: &Port| signature::Tensor {
+            name: Some(port.name.clone()),
+            element: element(port.kind),
+            shape: port.shape.clone().unwrap_or_default(),
+        };
+        let side = |ports: &[Port]| Some(Schema::Tensors(ports.iter().map(tensor).collect())).filter(|_| !ports.is_empty());
+        Some(Signature { inputs: side(inputs), outputs: side(outputs), params: None })
+    }
+}
+
+/// A type in the words of signatures.
+fn element(kind: Type) -> Element {
+    match kind {
+        Type::F32 => Element::Float32,
+        Type::F64 => Element::Float64,
+        Type::I64 => Element::Int64,
+        Type::I32 => Element::Int32,
+        Type::I8 => Element::Int8,
+        Type::U8 => Element::Uint8,
+        Type::Bool => Element::Bool,
+        Type::Text => Element::Object,
+    }
+}
+
 impl Trees {
     fn answer(&self, feed: &Feed, explain: bool, stop: &Stop) -> Result<Answer<'_>, Refusal> {
         let Some(Values::F64(rows)) = feed.tensors.first().map(Tensor::contents) else {
@@ -81,9 +119,7 @@ impl Trees {
         let contributions = self.model.contributions(rows, stop);
         let refused = |fault: Fault| if fault.is_large() { Refusal::too_large() } else { cannot_explain(&fault.to_string()) };
         let contributions = contributions.map_err(refused)?;
-        let names = self.model.feature_names();
-        let named = |at: usize| names.get(at).map_or_else(|| format!("f{at}"), Clone::clone);
-        let features = (0..self.model.features()).map(named).collect();
+        let features = &self.features;
         Ok(Answer::Explained(Explained { predictions, contributions, features, scores: self.model.scores(), rows: feed.rows }))
     }
 
@@ -144,9 +180,7 @@ fn failed(fault: &Fault, rows: usize) -> Refusal {
 }
 
 fn cannot_explain(why: &str) -> Refusal {
-    Refusal::unfit(format!(
-        "Invalid parameters found: Failed to validate type and shape for 'explain': the model cannot explain itself: {why}"
-    ))
+    Refusal::unfit(format!("{NO_EXPLANATIONS}: {why}"))
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use super::{
-    grid::{Cell, Grid},
+    grid::{Cell, Cells, Grid},
     plan::{Field, Part, Plan},
     refusal::Refusal,
     request::{Input, Request},
-    want::{Want, Why, put, zeros},
+    want::{Places, Want, Why, put, repeat, zeros},
 };
 use crate::mlflow::native::{MOST_BYTES, Tensor, Values};
 
@@ -23,14 +23,11 @@ pub(super) struct Feed {
     pub(super) is_table: bool,
 }
 
-/// A tensor out of a request: its shape, and its cells some steps apart.
+/// A tensor out of a request: its shape, and where its values are.
 struct Source<'r, 'a> {
     shape: Vec<usize>,
-    cells: Vec<&'r [Cell<'a>]>,
-    start: usize,
-    step: usize,
-    /// How many cells stand together at every step.
-    run: usize,
+    cells: Vec<&'r Cells<'a>>,
+    places: Places,
 }
 
 impl Plan {
@@ -70,7 +67,7 @@ impl Plan {
             let step = self.widths[port];
             let put = match place {
                 Some(place) => column(&mut values[port], (start, step), (input, place, rows), field.want),
-                None => put(&mut values[port], (start, step), std::iter::repeat_n(&Cell::Null, rows), field.want),
+                None => repeat(&mut values[port], (start, step), &Cell::Null, field.want),
             };
             put.map_err(|why| refuse(why, Some(&field.name.clone().unwrap_or_else(|| at.to_string())), field.want))?;
         }
@@ -101,7 +98,11 @@ impl Plan {
             check(&shape, part.shape.as_deref())?;
             adapt(&mut shape, port.shape.as_deref());
             check(&shape, port.shape.as_deref())?;
-            let mut values = zeros(port.kind, shape.iter().product());
+            let count: usize = shape.iter().product();
+            if count.saturating_mul(port.kind.width()) > MOST_BYTES {
+                return Err(Refusal::too_large());
+            }
+            let mut values = zeros(port.kind, count);
             source.fill(&mut values, part.want).map_err(|why| refuse(why, None, part.want))?;
             tensors[part.port] = Some(Tensor::new(shape, values).map_err(|fault| Refusal::bad(fault.to_string()))?);
         }
@@ -172,14 +173,14 @@ fn column(into: &mut Values, goes: (usize, usize), from: (&Input<'_>, usize, usi
         Input::Named(named) => {
             let grid = &named[place].1;
             match grid.shape.as_slice() {
-                [] => put(into, goes, std::iter::repeat_n(&grid.cells[0], rows), want),
-                [_] | [_, 1] => put(into, goes, grid.cells.iter(), want),
+                [] => repeat(into, goes, &grid.cells.first(), want),
+                [_] | [_, 1] => put(into, goes, (&grid.cells, Places::first(rows)), want),
                 _ => Err(Why::List),
             }
         }
         Input::Table { grid, .. } | Input::Bare(grid) => match grid.shape.as_slice() {
-            [] | [_] => put(into, goes, grid.cells.iter(), want),
-            [_, width] => put(into, goes, grid.cells.iter().skip(place).step_by((*width).max(1)), want),
+            [] | [_] => put(into, goes, (&grid.cells, Places::first(rows)), want),
+            [_, width] => put(into, goes, (&grid.cells, Places { start: place, step: *width, ..Places::first(rows) }), want),
             _ => Err(Why::List),
         },
     }
@@ -206,7 +207,8 @@ fn source<'r, 'a>(part: &Part, parts: usize, request: &'r Request<'a>) -> Option
 
 impl<'r, 'a> Source<'r, 'a> {
     fn whole(grid: &'r Grid<'a>) -> Self {
-        Self { shape: grid.shape.clone(), cells: vec![&grid.cells], start: 0, step: 1, run: 1 }
+        let count = grid.shape.iter().product();
+        Self { shape: grid.shape.clone(), cells: vec![&grid.cells], places: Places::first(count) }
     }
 
     /// A table whose only column holds lists is a tensor of those.
@@ -221,8 +223,9 @@ impl<'r, 'a> Source<'r, 'a> {
     fn column(grid: &'r Grid<'a>, place: usize) -> Self {
         let width = grid.shape.get(1).copied().unwrap_or(1);
         let run: usize = grid.shape.iter().skip(2).product();
-        let shape = grid.shape.iter().take(1).chain(grid.shape.iter().skip(2)).copied().collect();
-        Self { shape, cells: vec![&grid.cells], start: place * run, step: width * run, run }
+        let shape: Vec<usize> = grid.shape.iter().take(1).chain(grid.shape.iter().skip(2)).copied().collect();
+        let places = Places { start: place * run, step: width * run, run, count: shape.iter().product() };
+        Self { shape, cells: vec![&grid.cells], places }
     }
 
     /// Columns side by side.
@@ -234,20 +237,13 @@ impl<'r, 'a> Source<'r, 'a> {
         if named.iter().any(|(_, grid)| grid.shape.len() != 1) {
             return Err(refuse(Why::List, None, Want::Double));
         }
-        let cells = named.iter().map(|(_, grid)| grid.cells.as_slice()).collect();
-        Ok(Self { shape: vec![rows, named.len()], cells, start: 0, step: 1, run: 1 })
+        let cells = named.iter().map(|(_, grid)| &grid.cells).collect();
+        Ok(Self { shape: vec![rows, named.len()], cells, places: Places::first(rows) })
     }
 
     fn fill(&self, values: &mut Values, want: Want) -> Result<(), Why> {
-        let [cells] = self.cells.as_slice() else {
-            let width = self.cells.len();
-            return self.cells.iter().enumerate().try_for_each(|(at, cells)| put(values, (at, width), cells.iter(), want));
-        };
-        if self.step == self.run {
-            return put(values, (0, 1), cells.iter(), want);
-        }
-        let runs = cells.get(self.start..).unwrap_or_default().chunks(self.step.max(1));
-        put(values, (0, 1), runs.flat_map(|run| run.iter().take(self.run)), want)
+        let width = self.cells.len();
+        self.cells.iter().enumerate().try_for_each(|(at, cells)| put(values, (at, width), (cells, self.places), want))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Values of a request before their types are known: scalars, and lists of lists of them in one row.
+//! Values of a request before the model's types are known: scalars, and lists of lists of them in one row.
 
 use std::{
     borrow::Cow,
@@ -6,9 +6,11 @@ use std::{
     fmt,
 };
 
+use flowgate_proto::v1::DataType;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::refusal::Refusal;
+use crate::dialect::scoring::half;
 
 /// How many values a request may hold: they take more room than their text.
 pub(super) const MOST_CELLS: usize = 1 << 22;
@@ -40,7 +42,23 @@ pub(super) enum Cell<'a> {
 pub(super) struct Grid<'a> {
     pub(super) shape: Vec<usize>,
     /// The last dimension fastest.
-    pub(super) cells: Vec<Cell<'a>>,
+    pub(super) cells: Cells<'a>,
+}
+
+/// The values of a grid.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Cells<'a> {
+    /// Of any type each.
+    Loose(Vec<Cell<'a>>),
+    /// Of one type, in little-endian bytes.
+    Packed(Packed<'a>),
+}
+
+/// Numbers or truth values as a tensor has them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Packed<'a> {
+    pub(super) kind: DataType,
+    pub(super) data: &'a [u8],
 }
 
 /// The first thing wrong in what is being read. Serde's errors are texts, and its own may repeat the input.
@@ -76,7 +94,7 @@ impl Trouble {
         if cells <= MOST_CELLS {
             return Ok(());
         }
-        Err(self.raise(Refusal::bad(format!("Invalid input. There are more than {MOST_CELLS} values; send fewer rows at a time"))))
+        Err(self.raise(Refusal::too_many(format_args!("There are more than {MOST_CELLS} values"))))
     }
 
     /// Counts nulls that nobody sent.
@@ -97,7 +115,8 @@ pub(super) struct GridSeed<'t> {
 /// A grid that is being read.
 #[derive(Debug, Default)]
 pub(super) struct Growing<'a> {
-    grid: Grid<'a>,
+    shape: Vec<usize>,
+    cells: Vec<Cell<'a>>,
     /// At which depth the scalars are.
     leaf: Option<usize>,
 }
@@ -112,7 +131,7 @@ pub(super) struct Item<'t, 'g, 'a> {
 impl<'a> Growing<'a> {
     /// A list whose items are read one by one.
     pub(super) fn list() -> Self {
-        Self { grid: Grid { shape: vec![0], cells: Vec::new() }, leaf: None }
+        Self { shape: vec![0], cells: Vec::new(), leaf: None }
     }
 
     /// Nulls for items that a list of scalars lacks.
@@ -124,13 +143,13 @@ impl<'a> Growing<'a> {
             return Err(seed.ragged());
         }
         seed.trouble.count_nulls(more)?;
-        self.grid.cells.resize(self.grid.cells.len() + more, Cell::Null);
+        self.cells.resize(self.cells.len() + more, Cell::Null);
         Ok(())
     }
 
     /// The list of so many items.
     pub(super) fn close<E: Error>(mut self, seed: &GridSeed<'_>, items: usize) -> Result<Grid<'a>, E> {
-        if let Some(first) = self.grid.shape.first_mut() {
+        if let Some(first) = self.shape.first_mut() {
             *first = items;
         }
         self.finish(seed)
@@ -140,8 +159,8 @@ impl<'a> Growing<'a> {
     pub(super) fn finish<E: Error>(self, seed: &GridSeed<'_>) -> Result<Grid<'a>, E> {
         // Lists that end in empty ones beside lists of scalars.
         match self.leaf {
-            Some(leaf) if leaf != self.grid.shape.len() => Err(seed.ragged()),
-            _ => Ok(self.grid),
+            Some(leaf) if leaf != self.shape.len() => Err(seed.ragged()),
+            _ => Ok(Grid { shape: self.shape, cells: Cells::Loose(self.cells) }),
         }
     }
 }
@@ -169,7 +188,7 @@ impl<'de> Item<'_, '_, 'de> {
         if *self.growing.leaf.get_or_insert(self.depth) != self.depth {
             return Err(self.seed.ragged());
         }
-        self.growing.grid.cells.push(cell);
+        self.growing.cells.push(cell);
         Ok(())
     }
 }
@@ -219,13 +238,13 @@ impl<'de> Visitor<'de> for Item<'_, '_, 'de> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         let Self { seed, growing, depth } = self;
-        let known = growing.grid.shape.get(depth).copied();
+        let known = growing.shape.get(depth).copied();
         if known.is_none() {
             if depth >= DEEPEST {
                 return Err(seed.ragged());
             }
             // Its place, before its items take theirs.
-            growing.grid.shape.push(usize::MAX);
+            growing.shape.push(usize::MAX);
         }
         let mut length = 0;
         while items.next_element_seed(Item { seed, growing: &mut *growing, depth: depth + 1 })?.is_some() {
@@ -236,7 +255,7 @@ impl<'de> Visitor<'de> for Item<'_, '_, 'de> {
             }
         }
         match known {
-            None | Some(usize::MAX) => growing.grid.shape[depth] = length,
+            None | Some(usize::MAX) => growing.shape[depth] = length,
             Some(known) if known == length => {}
             Some(_) => return Err(seed.ragged()),
         }
@@ -253,4 +272,54 @@ impl Grid<'_> {
     pub(super) fn rows(&self) -> usize {
         self.shape.first().copied().unwrap_or(1)
     }
+}
+
+impl Default for Cells<'_> {
+    fn default() -> Self {
+        Self::Loose(Vec::new())
+    }
+}
+
+impl Cells<'_> {
+    /// The first value; nothing where there is none.
+    pub(super) fn first(&self) -> Cell<'_> {
+        match self {
+            Self::Loose(cells) => cells.first().cloned(),
+            Self::Packed(packed) => packed.at(0),
+        }
+        .unwrap_or(Cell::Null)
+    }
+}
+
+impl Packed<'_> {
+    /// The value at a place; `None` behind the last one.
+    pub(super) fn at(self, at: usize) -> Option<Cell<'static>> {
+        fn bytes<const N: usize>(data: &[u8], at: usize) -> Option<[u8; N]> {
+            data.as_chunks().0.get(at).copied()
+        }
+        let data = self.data;
+        Some(match self.kind {
+            DataType::Bool => Cell::Bool(bytes::<1>(data, at)? != [0]),
+            DataType::Int8 => Cell::Int(i8::from_le_bytes(bytes(data, at)?).into()),
+            DataType::Int16 => Cell::Int(i16::from_le_bytes(bytes(data, at)?).into()),
+            DataType::Int32 => Cell::Int(i32::from_le_bytes(bytes(data, at)?).into()),
+            DataType::Int64 => Cell::Int(i64::from_le_bytes(bytes(data, at)?)),
+            DataType::Uint8 => Cell::Int(u8::from_le_bytes(bytes(data, at)?).into()),
+            DataType::Uint16 => Cell::Int(u16::from_le_bytes(bytes(data, at)?).into()),
+            DataType::Uint32 => Cell::Int(u32::from_le_bytes(bytes(data, at)?).into()),
+            DataType::Uint64 => {
+                let number = u64::from_le_bytes(bytes(data, at)?);
+                i64::try_from(number).map_or(Cell::Big(number), Cell::Int)
+            }
+            DataType::Float16 => real(half(bytes(data, at)?).into()),
+            DataType::Float32 => real(f32::from_le_bytes(bytes(data, at)?).into()),
+            DataType::Float64 => real(f64::from_le_bytes(bytes(data, at)?)),
+            DataType::String | DataType::Bytes | DataType::Unspecified => return None,
+        })
+    }
+}
+
+/// What is no number is nothing, as in pandas.
+fn real(number: f64) -> Cell<'static> {
+    if number.is_nan() { Cell::Null } else { Cell::Real(number) }
 }

@@ -27,7 +27,7 @@ const XGBOOST_PARAMS: [&str; 8] =
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     /// It needs what is not here; Python may have it.
-    #[error("the model cannot be answered in this process: {0}; Python can run it")]
+    #[error("the model cannot be answered in this process: {0}")]
     Beyond(String),
     /// Its files are missing or damaged, whoever reads them.
     #[error("the model's files are damaged: {0}; log the model anew")]
@@ -94,7 +94,7 @@ pub(super) fn load(folder: &Path, file: &ModelFile, others: Beyond<'_>) -> Resul
     };
     let bytes = read(folder, &path)?;
     let class = file.flavors.get(flavor.name()).and_then(|flavor| flavor.get("model_class")).and_then(serde_json::Value::as_str);
-    let (engine, inputs) = match flavor {
+    let (mut engine, inputs) = match flavor {
         Flavor::Onnx => graph(folder, &path, &bytes, others)?,
         Flavor::Xgboost if is_old_xgboost(&path, &bytes) => {
             return Err(beyond("it is of XGBoost's old binary form; save it anew as JSON or UBJSON"));
@@ -114,6 +114,9 @@ pub(super) fn load(folder: &Path, file: &ModelFile, others: Beyond<'_>) -> Resul
         return Err(beyond("its signature has columns that are no numbers"));
     }
     let plan = Plan::new(inputs, schema).map_err(Unfit::Beyond)?;
+    if let Engine::Trees(trees) = &mut engine {
+        plan.rename(&mut trees.features);
+    }
     Ok(Loaded { engine, plan, bytes: size })
 }
 
@@ -225,7 +228,9 @@ fn has_category_names(bytes: &[u8]) -> bool {
 
 fn trees_of(model: trees::Model, answer: TreeAnswer, want: Want, features: Vec<String>) -> (Engine, Inputs) {
     let port = Port { name: "data".to_owned(), kind: Type::F64, shape: Some(vec![None, Some(model.features())]), want };
-    (Engine::Trees(Trees { model, answer }), Inputs { ports: vec![port], features })
+    let named = |at: usize| model.feature_names().get(at).map_or_else(|| format!("f{at}"), Clone::clone);
+    let own = (0..model.features()).map(named).collect();
+    (Engine::Trees(Trees { model, answer, features: own }), Inputs { ports: vec![port], features })
 }
 
 fn unreadable(path: &RelativePath, error: &io::Error) -> Unfit {

@@ -7,7 +7,7 @@
 //! text repeats the input.
 //!
 //! Beyond MLflow, models of trees take `"params": {"explain": true}`. Each prediction is then an object: `prediction`, and `contributions`
-//! (per feature) and `bias`, which add up to the raw score, before the objective's transform; with several scores a list of each.
+//! (per feature, by the names of the signature) and `bias`, which add up to the raw score, before the objective's transform; with several scores a list of each.
 
 mod answer;
 mod csv;
@@ -15,6 +15,7 @@ mod engine;
 mod feed;
 mod grid;
 mod load;
+mod message;
 mod params;
 mod plan;
 mod refusal;
@@ -24,10 +25,16 @@ mod want;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 pub use self::load::{Beyond, Unfit};
 use self::{engine::Engine, feed::Feed, plan::Plan, refusal::Refusal, request::Request};
@@ -37,7 +44,9 @@ use super::{
     native::{Tensor, Type},
     signature::Signature,
 };
-use crate::dialect::scoring::without_nan;
+use crate::dialect::scoring::{message::MEDIA, without_nan};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A model of an MLflow folder that is answered in this process, from any number of threads.
 #[derive(Debug)]
@@ -46,6 +55,10 @@ pub struct Native {
     plan: Plan,
     signature: Option<Signature>,
     bytes: u64,
+    /// What it is called in the log.
+    name: Arc<str>,
+    /// Whether it has been said that a call had parameters which it does not know.
+    has_said: AtomicBool,
 }
 
 /// A request that is read and laid out for the model.
@@ -53,6 +66,8 @@ pub struct Native {
 pub struct Ask {
     feed: Feed,
     explain: bool,
+    /// Whether predictions that are tensors are wanted as a message of them.
+    in_tensors: bool,
 }
 
 /// The answer to a scoring request.
@@ -60,7 +75,9 @@ pub struct Ask {
 pub struct Scored {
     /// 200; 400 for what the caller did wrong, 415 for a content type, 500 for what the model did.
     pub status: StatusCode,
-    /// JSON: `{"predictions": …}`, or `{"error_code", "message"}`.
+    /// What the body is: JSON, or the contract's own message.
+    pub content_type: HeaderValue,
+    /// JSON: `{"predictions": …}`, or `{"error_code", "message"}`; or a `PredictResponse` with tensors, where the request wanted them.
     pub body: Bytes,
 }
 
@@ -71,7 +88,20 @@ impl Native {
     /// When the model needs what only Python has, or its files are damaged.
     pub fn load(folder: &Path, file: &ModelFile, others: Beyond<'_>) -> Result<Self, Unfit> {
         let loaded = load::load(folder, file, others)?;
-        Ok(Self { engine: loaded.engine, plan: loaded.plan, signature: file.signature.clone(), bytes: loaded.bytes })
+        Ok(Self {
+            engine: loaded.engine,
+            plan: loaded.plan,
+            signature: file.signature.clone(),
+            bytes: loaded.bytes,
+            name: "".into(),
+            has_said: AtomicBool::new(false),
+        })
+    }
+
+    /// The same, called so in the log.
+    #[must_use]
+    pub fn called(self, name: &Arc<str>) -> Self {
+        Self { name: Arc::clone(name), ..self }
     }
 
     /// Answers a scoring request as MLflow's server would. It computes, and waits for nothing; told to stop, it fails.
@@ -86,7 +116,11 @@ impl Native {
     pub fn read(&self, content_type: Option<&str>, body: &[u8]) -> Result<Ask, Scored> {
         let ask = match Media::of(content_type) {
             Ok(Media::Json) => self.json(body),
-            Ok(Media::Csv) => csv::read(body).and_then(|request| self.ask(&request)),
+            Ok(Media::Csv) => csv::read(body).and_then(|request| self.ask(&request, false)),
+            Ok(Media::Message) => message::decode(body).and_then(|message| {
+                let (request, in_tensors) = message::read(&message)?;
+                self.ask(&request, in_tensors)
+            }),
             Err(refusal) => Err(refusal),
         };
         ask.map_err(Scored::from)
@@ -94,10 +128,16 @@ impl Native {
 
     /// Answers what was read, which takes what time the model needs; told to stop, it fails.
     pub fn predict(&self, ask: Ask, stop: &Stop) -> Scored {
-        let Ask { mut feed, explain } = ask;
+        let Ask { mut feed, explain, in_tensors } = ask;
         let answered = self.engine.answer(&mut feed, explain, stop);
-        let written = answered.and_then(|answer| answer::write(&answer, feed.is_table, feed.rows));
-        written.map_or_else(Scored::from, |body| Scored { status: StatusCode::OK, body: body.into() })
+        let written = answered.and_then(|answer| {
+            let message = if in_tensors { message::write(&answer, feed.is_table, feed.rows)? } else { None };
+            match message {
+                Some(message) => Ok(Scored::well(MEDIA, message)),
+                None => answer::write(&answer, feed.is_table, feed.rows).map(|json| Scored::well(JSON, json)),
+            }
+        });
+        written.unwrap_or_else(Scored::from)
     }
 
     /// About how many bytes of memory it takes.
@@ -105,26 +145,34 @@ impl Native {
         self.bytes
     }
 
-    /// What it takes and gives, as its `MLmodel` says.
-    pub fn signature(&self) -> Option<&Signature> {
-        self.signature.as_ref()
+    /// What it takes and gives: as its `MLmodel` says, else as the graph of an ONNX model does.
+    pub fn signature(&self) -> Option<Signature> {
+        let graph = self.engine.signature();
+        let Some(signature) = self.signature.clone() else { return graph };
+        let (inputs, outputs) = graph.map(|graph| (graph.inputs, graph.outputs)).unwrap_or_default();
+        Some(Signature { inputs: signature.inputs.or(inputs), outputs: signature.outputs.or(outputs), params: signature.params })
     }
 
     fn json(&self, body: &[u8]) -> Result<Ask, Refusal> {
         let refusal = match request::read(body) {
-            Ok(request) => return self.ask(&request),
+            Ok(request) => return self.ask(&request, false),
             Err(refusal) => refusal,
         };
         // Python writes NaN where it has no number. An infinity is a number, which JSON cannot say.
         let has_nan = memchr::memmem::find(body, b"NaN").is_some();
         let legal = has_nan.then(|| without_nan(body)).flatten().ok_or(refusal)?;
-        request::read(&legal).and_then(|request| self.ask(&request))
+        request::read(&legal).and_then(|request| self.ask(&request, false))
     }
 
-    fn ask(&self, request: &Request<'_>) -> Result<Ask, Refusal> {
+    fn ask(&self, request: &Request<'_>, in_tensors: bool) -> Result<Ask, Refusal> {
         let declared = self.signature.as_ref().and_then(|signature| signature.params.as_deref());
-        let explain = params::explain(request.params.as_ref(), declared)?;
-        Ok(Ask { feed: self.plan.feed(request)?, explain })
+        let asked = params::read(request.params.as_ref(), declared)?;
+        if asked.is_more && !self.has_said.swap(true, Relaxed) {
+            let known: Vec<&str> = declared.unwrap_or_default().iter().map(|param| param.name.as_str()).collect();
+            let (model, known) = (&self.name, known.join(", "));
+            tracing::warn!(%model, known, "a call has `params` that the model does not know; such are ignored, as MLflow does; said once");
+        }
+        Ok(Ask { feed: self.plan.feed(request)?, explain: asked.explain, in_tensors })
     }
 }
 
@@ -136,9 +184,15 @@ impl Ask {
     }
 }
 
+impl Scored {
+    fn well(content_type: HeaderValue, body: Vec<u8>) -> Self {
+        Self { status: StatusCode::OK, content_type, body: body.into() }
+    }
+}
+
 impl From<Refusal> for Scored {
     fn from(refusal: Refusal) -> Self {
-        Self { status: refusal.status, body: refusal.body().into() }
+        Self { status: refusal.status, content_type: JSON, body: refusal.body().into() }
     }
 }
 
@@ -146,6 +200,7 @@ impl From<Refusal> for Scored {
 enum Media {
     Json,
     Csv,
+    Message,
 }
 
 impl Media {
@@ -155,7 +210,7 @@ impl Media {
         for parameter in parts.filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             if !name.trim().eq_ignore_ascii_case("charset") {
-                return Err(Refusal::media("Unrecognized content type parameters; the only one that is taken is `charset=utf-8`"));
+                return Err(Refusal::media("Unrecognized content type parameters"));
             }
             if !value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8") {
                 return Err(Refusal::media("The scoring server only supports UTF-8"));
@@ -164,10 +219,8 @@ impl Media {
         match kind.to_ascii_lowercase().as_str() {
             "application/json" => Ok(Self::Json),
             "text/csv" => Ok(Self::Csv),
-            "application/vnd.apache.parquet" => Err(Refusal::media(
-                "This model runs inside the gateway, which does not read Parquet; send `application/json` or `text/csv`",
-            )),
-            _ => Err(Refusal::media("This predictor only supports the following content types: 'text/csv', 'application/json'")),
+            kind if MEDIA == kind => Ok(Self::Message),
+            _ => Err(Refusal::media("This predictor does not support the content type")),
         }
     }
 }

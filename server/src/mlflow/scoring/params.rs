@@ -8,27 +8,38 @@ use crate::mlflow::signature::{Kind, Param, Scalar};
 /// Asks for what each feature adds to a prediction.
 pub(super) const EXPLAIN: &str = "explain";
 
-/// Checks what is given, and says whether predictions are to be explained.
+/// What the parameters of a request ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// Predictions with what led to them.
+    pub(super) explain: bool,
+    /// And something that nobody knows, which MLflow ignores, too.
+    pub(super) is_more: bool,
+}
+
+/// Checks what is given.
 ///
 /// # Errors
 /// When they are no object, or one of them is of another type than is declared.
-pub(super) fn explain(given: Option<&Value>, declared: Option<&[Param]>) -> Result<bool, Refusal> {
+pub(super) fn read(given: Option<&Value>, declared: Option<&[Param]>) -> Result<Asked, Refusal> {
     let given = match given {
-        None | Some(Value::Null) => return Ok(false),
+        None | Some(Value::Null) => return Ok(Asked::default()),
         Some(Value::Object(given)) => given,
         // As MLflow does: who declares none takes anything.
-        Some(_) if declared.is_none() => return Ok(false),
+        Some(_) if declared.is_none() => return Ok(Asked { is_more: true, ..Asked::default() }),
         Some(_) => return Err(Refusal::unfit("Parameters must be a dictionary.")),
     };
+    let is_known = |name: &String| name == EXPLAIN || declared.unwrap_or_default().iter().any(|param| param.name == *name);
+    let asked = Asked { explain: false, is_more: !given.keys().all(is_known) };
     let wrong: Vec<&str> =
         declared.unwrap_or_default().iter().filter(|param| !fits(param, given)).map(|param| param.name.as_str()).collect();
     let is_declared = declared.unwrap_or_default().iter().any(|param| param.name == EXPLAIN);
     match given.get(EXPLAIN) {
         _ if !wrong.is_empty() => Err(invalid(&wrong)),
         // A model's own parameter of this name keeps its meaning.
-        None | Some(Value::Bool(false)) => Ok(false),
-        Some(_) if is_declared => Ok(false),
-        Some(Value::Bool(true)) => Ok(true),
+        None | Some(Value::Bool(false)) => Ok(asked),
+        Some(_) if is_declared => Ok(asked),
+        Some(Value::Bool(true)) => Ok(Asked { explain: true, ..asked }),
         Some(_) => Err(invalid(&[EXPLAIN])),
     }
 }

@@ -1,5 +1,7 @@
 //! Which column or tensor of a request goes where in the model: decided once, when the model is loaded.
 
+use std::collections::HashMap;
+
 use super::want::Want;
 use crate::mlflow::{
     native::Type,
@@ -80,6 +82,17 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Has the columns of the only input be called as the signature calls them, which may not be what they were called in training:
+    /// LightGBM has underscores for spaces.
+    pub(super) fn rename(&self, features: &mut [String]) {
+        for field in self.fields.iter().flatten() {
+            let feature = field.goes.and_then(|(_, at)| features.get_mut(at));
+            if let (Some(feature), Some(name)) = (feature, &field.name) {
+                feature.clone_from(name);
+            }
+        }
+    }
+
     /// Whether every input gets what its shape asks for.
     fn fits(&self) -> Result<(), String> {
         let given: Vec<usize> = self.parts.iter().flatten().map(|part| part.port).collect();
@@ -146,7 +159,8 @@ fn one(columns: &[Column], port: &Port, features: &[String]) -> Result<Vec<Field
     if !named || features.is_empty() {
         return columns.iter().enumerate().map(|(at, column)| port.field(column, (0, at))).collect();
     }
-    let place = |column: &Column| features.iter().position(|feature| Some(feature) == column.name.as_ref());
+    let known = by_name(features.iter().map(String::as_str));
+    let place = |column: &Column| known.get(column.name.as_deref()?).copied();
     if columns.len() != features.len() {
         return Err(format!("the signature has {} columns where it was trained on {}", columns.len(), features.len()));
     }
@@ -155,9 +169,15 @@ fn one(columns: &[Column], port: &Port, features: &[String]) -> Result<Vec<Field
     columns.iter().zip(places).map(|(column, at)| port.field(column, (0, at))).collect()
 }
 
+/// The place of each name; the first, where one stands twice.
+fn by_name<'a>(names: impl DoubleEndedIterator<Item = &'a str> + ExactSizeIterator) -> HashMap<&'a str, usize> {
+    names.enumerate().rev().map(|(at, name)| (name, at)).collect()
+}
+
 /// A column for every input, by name.
 fn several(columns: &[Column], ports: &[Port]) -> Result<Vec<Field>, String> {
-    let field = |column: &Column| match ports.iter().position(|port| Some(&port.name) == column.name.as_ref()) {
+    let known = by_name(ports.iter().map(|port| port.name.as_str()));
+    let field = |column: &Column| match column.name.as_deref().and_then(|name| known.get(name).copied()) {
         Some(at) => ports[at].field(column, (at, 0)),
         None => Ok(Field { name: column.name.clone(), is_required: column.required, want: Want::Text, goes: None }),
     };

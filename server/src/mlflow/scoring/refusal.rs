@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use http::StatusCode;
 use serde::Serialize;
 
+use crate::dialect::scoring::{FEWER_ROWS, INSIDE};
+
 /// Why a request is not answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
@@ -33,13 +35,18 @@ impl Refusal {
     }
 
     /// The content type is none that is read here.
-    pub(super) fn media(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, code: "BAD_REQUEST", message: message.into() }
+    pub(super) fn media(why: &str) -> Self {
+        Self { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, code: "BAD_REQUEST", message: format!("{why}. {INSIDE}").into() }
     }
 
     /// One call would take more than one may.
     pub(super) fn too_large() -> Self {
-        Self::bad("Invalid input. The model would need too much memory for so much at once; send fewer rows at a time")
+        Self::too_many("The model would need too much memory for so much at once")
+    }
+
+    /// One call may not have so much, and why.
+    pub(super) fn too_many(why: impl std::fmt::Display) -> Self {
+        Self::bad(format!("Invalid input. {why}; {FEWER_ROWS}"))
     }
 
     /// The model failed at values that its signature allows. Why may repeat them, and so is for the log only.

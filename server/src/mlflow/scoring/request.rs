@@ -352,7 +352,7 @@ impl<'a> List<'_, 'a> {
         }
         match self.grid {
             Some(grid) => grid.close(seed, items).map(Input::Bare),
-            None => Ok(Input::Bare(Grid { shape: vec![0], cells: Vec::new() })),
+            None => Ok(Input::Bare(Grid { shape: vec![0], ..Grid::default() })),
         }
     }
 

@@ -1,10 +1,11 @@
 //! What a column or tensor must hold, and how a value becomes that: MLflow's conversions without those that change a number.
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use flowgate_proto::v1::DataType;
 
-use super::grid::Cell;
+use super::grid::{Cell, Cells, Packed};
 use crate::mlflow::{
     native::{Type, Values},
     signature::{Element, Scalar},
@@ -253,11 +254,11 @@ fn kept(number: i64, becomes: f64, want: Want) -> Result<f64, Why> {
     if is_kept || !matches!(want, Want::Whole { .. }) { Ok(becomes) } else { Err(Why::Lossy) }
 }
 
-/// 32 bits round; what is beyond their range is refused.
+/// 32 bits round; what is beyond their range is refused. An infinity, which only tensors hold, stays one.
 #[expect(clippy::cast_possible_truncation, reason = "JSON has no shorter numbers, so that rounding is what was meant")]
 fn narrow(number: f64) -> Result<f32, Why> {
     let single = number as f32;
-    if single.is_infinite() { Err(Why::Range) } else { Ok(single) }
+    if single.is_infinite() && number.is_finite() { Err(Why::Range) } else { Ok(single) }
 }
 
 impl Lane for Arc<str> {
@@ -306,25 +307,91 @@ pub(super) fn zeros(kind: Type, count: usize) -> Values {
     }
 }
 
+/// Which values of a request make a column or tensor: `count` of them, `run` side by side at every `step`-th place from `start` on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    pub(super) start: usize,
+    pub(super) step: usize,
+    pub(super) run: usize,
+    pub(super) count: usize,
+}
+
+impl Places {
+    /// The first so many.
+    pub(super) const fn first(count: usize) -> Self {
+        Self { start: 0, step: 1, run: 1, count }
+    }
+
+    fn all(self) -> impl Iterator<Item = usize> {
+        let Self { start, step, run, count } = self;
+        (0..count).map(move |at| if run == 1 { start + at * step } else { start + at / run * step + at % run })
+    }
+}
+
 /// Puts values in every `step`-th place from `start` on.
-pub(super) fn put<'c, 'v: 'c>(
-    into: &mut Values,
-    (start, step): (usize, usize),
-    cells: impl Iterator<Item = &'c Cell<'v>>,
-    want: Want,
-) -> Result<(), Why> {
-    fn fill<'c, 'v: 'c, T: Lane>(
+pub(super) fn put(into: &mut Values, (start, step): (usize, usize), (cells, places): (&Cells<'_>, Places), want: Want) -> Result<(), Why> {
+    fn fill<'c, T: Lane, C: Borrow<Cell<'c>>>(
         into: &mut [T],
         (start, step): (usize, usize),
-        cells: impl Iterator<Item = &'c Cell<'v>>,
+        cells: impl Iterator<Item = C>,
         want: Want,
     ) -> Result<(), Why> {
         for (place, cell) in into.iter_mut().skip(start).step_by(step.max(1)).zip(cells) {
-            *place = T::of(cell, want)?;
+            *place = T::of(cell.borrow(), want)?;
         }
         Ok(())
     }
-    for_values!(into, vector => fill(vector, (start, step), cells, want))
+    let goes = (start, step);
+    match cells {
+        Cells::Loose(cells) => for_values!(into, vector => fill(vector, goes, places.all().filter_map(|at| cells.get(at)), want)),
+        Cells::Packed(packed) if same(into, goes, *packed, places, want).is_some() => Ok(()),
+        Cells::Packed(packed) => for_values!(into, vector => fill(vector, goes, places.all().filter_map(|at| packed.at(at)), want)),
+    }
+}
+
+/// Copies values that are what the model takes already; `None` where they are not.
+fn same(into: &mut Values, (start, step): (usize, usize), packed: Packed<'_>, places: Places, want: Want) -> Option<()> {
+    fn copy<T, const N: usize>(
+        into: &mut [T],
+        (start, step): (usize, usize),
+        (data, places): (&[u8], Places),
+        of: impl Fn([u8; N]) -> T,
+    ) -> Option<()> {
+        let data = data.as_chunks().0;
+        let places = into.iter_mut().skip(start).step_by(step.max(1)).zip(places.all());
+        places.for_each(|(place, at)| {
+            if let Some(bytes) = data.get(at) {
+                *place = of(*bytes);
+            }
+        });
+        Some(())
+    }
+    if want != Want::port(into.kind()) {
+        return None;
+    }
+    let (goes, from) = ((start, step), (packed.data, places));
+    match (into, packed.kind) {
+        (Values::F32(into), DataType::Float32) => copy(into, goes, from, f32::from_le_bytes),
+        (Values::F64(into), DataType::Float64) => copy(into, goes, from, f64::from_le_bytes),
+        (Values::I64(into), DataType::Int64) => copy(into, goes, from, i64::from_le_bytes),
+        (Values::I32(into), DataType::Int32) => copy(into, goes, from, i32::from_le_bytes),
+        (Values::I8(into), DataType::Int8) => copy(into, goes, from, i8::from_le_bytes),
+        (Values::U8(into), DataType::Uint8) => copy(into, goes, from, u8::from_le_bytes),
+        _ => None,
+    }
+}
+
+/// Puts one value in every `step`-th place from `start` on. A text is made once: it may be long, and the places many.
+pub(super) fn repeat(into: &mut Values, (start, step): (usize, usize), cell: &Cell<'_>, want: Want) -> Result<(), Why> {
+    fn fill<T: Lane + Clone>(into: &mut [T], (start, step): (usize, usize), cell: &Cell<'_>, want: Want) -> Result<(), Why> {
+        let mut places = into.iter_mut().skip(start).step_by(step.max(1)).peekable();
+        if places.peek().is_some() {
+            let value = T::of(cell, want)?;
+            places.for_each(|place| place.clone_from(&value));
+        }
+        Ok(())
+    }
+    for_values!(into, vector => fill(vector, (start, step), cell, want))
 }
 
 #[cfg(test)]
@@ -375,6 +442,19 @@ mod tests {
         ] {
             assert_eq!(f64::of(&cell, want), becomes, "{cell:?}");
         }
+    }
+
+    /// A text of megabytes would else stand in memory once for each of a million rows.
+    #[test]
+    fn a_text_sent_once_is_made_once() {
+        let mut values = zeros(Type::Text, 6);
+        repeat(&mut values, (1, 2), &Cell::Text("aGk=".into()), Want::Binary).unwrap();
+        let Values::Text(texts) = values else { panic!("texts") };
+        assert_eq!(texts.iter().map(|text| &**text).collect::<Vec<_>>(), ["", "hi", "", "hi", "", "hi"]);
+        assert!(Arc::ptr_eq(&texts[1], &texts[3]) && Arc::ptr_eq(&texts[1], &texts[5]));
+        assert_eq!(repeat(&mut zeros(Type::F32, 1), (0, 1), &Cell::Text("x".into()), Want::Single), Err(Why::NotNumber));
+        // Where there are no rows, nothing is wrong with a value.
+        assert_eq!(repeat(&mut zeros(Type::F32, 0), (0, 1), &Cell::Text("x".into()), Want::Single), Ok(()));
     }
 
     #[test]

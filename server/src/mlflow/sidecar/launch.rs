@@ -1,6 +1,6 @@
 //! How a model's process is started: command and environment.
 
-use std::{ffi::OsString, io, path::Path};
+use std::{ffi::OsString, io, path::Path, sync::Arc};
 
 use super::{Options, folder::Folder, not_serving};
 use crate::{
@@ -40,15 +40,15 @@ const ALWAYS: [(&str, &str); 5] = [
 /// # Errors
 /// `GATEWAY_NOT_SERVING` when no Python can run the model.
 pub(super) fn program(options: &Options<'_>, folder: &Folder) -> Result<Program> {
-    let name = &options.name;
     let Some(python) = &options.file.python else {
-        return Err(not_serving(name, "it has no flavor `python_function`; log it with one"));
+        return Err(not_serving("it has no flavor `python_function`; log it with one"));
     };
     let manager = manager(options, python)?;
-    let lost = |error: io::Error| not_serving(name, "the gateway is in no folder").because(error);
+    let lost = |error: io::Error| not_serving("the gateway is in no folder").because(error);
     let resources = &options.model.resources;
     let calls = if python.streamable { STREAMS } else { CALLS };
-    let arguments: [(&str, OsString); 5] = [
+    let arguments: [(&str, OsString); 6] = [
+        ("--name", shown(&options.name).into()),
         ("--model", std::path::absolute(options.folder).map_err(lost)?.into()),
         ("--folder", folder.path().into()),
         ("--calls", calls.to_string().into()),
@@ -57,12 +57,17 @@ pub(super) fn program(options: &Options<'_>, folder: &Folder) -> Result<Program>
     ];
     let command = [located(options.python).map_err(lost)?, folder.script().into()];
     Ok(Program {
-        name: name.clone(),
+        name: Arc::clone(&options.name),
         command: command.into_iter().chain(arguments.into_iter().flat_map(|(flag, value)| [flag.into(), value])).collect(),
         env: environment(resources),
         secrets: options.model.env.clone(),
         folder: folder.path().to_owned(),
     })
+}
+
+/// What tells people whose process it is. Everybody on the machine may read it, so that nothing of a query stands in it.
+fn shown(name: &str) -> &str {
+    name.split_once('?').map_or(name, |(place, _)| place)
 }
 
 /// The word of the script for where the Python comes from.
@@ -72,7 +77,7 @@ fn manager(options: &Options<'_>, python: &PythonFunction) -> Result<&'static st
         PythonEnv::Virtualenv => Ok("virtualenv"),
         PythonEnv::Uv => Ok("uv"),
         PythonEnv::Conda if python.conda.is_none() => {
-            Err(not_serving(&options.name, "it names no environment for `env_manager: conda`; take another one, or log it with one"))
+            Err(not_serving("it names no environment for `env_manager: conda`; take another one, or log it with one"))
         }
         PythonEnv::Conda => Ok("conda"),
     }

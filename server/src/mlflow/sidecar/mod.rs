@@ -1,7 +1,7 @@
 //! Python processes that serve a model each: a small server of our own, `sidecar.py`, around MLflow's, which the gateway starts and talks to
 //! over a Unix socket. Which models run, and how many processes for each, is not known here.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{borrow::Cow, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use flowgate_proto::v1::ErrorReason;
@@ -30,8 +30,6 @@ const LOOK: Duration = Duration::from_millis(20);
 const ENVIRONMENT: Duration = Duration::from_secs(60 * 60);
 /// How long a connection that broke off waits for word that the process has ended.
 const NEWS: Duration = Duration::from_secs(2);
-/// How many of the last lines of a process that crashed are kept for the log.
-const LINES: usize = 20;
 /// How much of its very last line is told to callers.
 const TOLD: usize = 300;
 
@@ -70,17 +68,17 @@ impl Sidecar {
     /// process. Must be called within a runtime.
     ///
     /// # Errors
-    /// `GATEWAY_NOT_SERVING` when the model cannot be run, with what the process said last, all of which the error's cause has;
+    /// `GATEWAY_NOT_SERVING` when the model cannot be run, with what the process said last;
     /// `PROVIDER_UNAVAILABLE` when something killed it.
     pub async fn start(options: &Options<'_>) -> Result<Self> {
         let folder = Folder::new(options.sockets)?;
         let program = launch::program(options, &folder)?;
-        let cannot = |error| not_serving(&options.name, "its process cannot be started; see the gateway's log").because(error);
+        let cannot = |error| not_serving("its process cannot be started; see the gateway's log").because(error);
         let process = Process::start(&program, options.shim, options.tasks).map_err(cannot)?;
         let client = Unix::new(folder.socket(), options.tasks)?;
         let sidecar = Self { name: Arc::clone(&options.name), process, client, folder };
         if options.model.env_manager != PythonEnv::Local {
-            let late = || not_serving(&sidecar.name, "MLflow has not made its Python environment within an hour; the log has what it says");
+            let late = || not_serving("MLflow has not made its Python environment within an hour; the log has what it says");
             timeout(ENVIRONMENT, sidecar.unless_ended(sidecar.begun())).await.unwrap_or_else(|_| Err(late()))?;
         }
         Ok(sidecar)
@@ -170,15 +168,11 @@ impl Sidecar {
         let lines = self.last_lines();
         let last = lines.last().map_or("it said nothing", String::as_str);
         let last = last.char_indices().nth(TOLD).map_or(last, |(end, _)| last.get(..end).unwrap_or_default());
-        let (name, how) = (&self.name, exit);
-        let error = if is_killed(exit) {
-            let what = format!("the process of model `{name}` {how} before it had loaded the model: {last}");
-            Error::new(ErrorReason::ProviderUnavailable, format!("{what}; try again, or have the operator see to its memory"))
-        } else {
-            not_serving(name, &format!("its process {how}: {last}"))
-        };
-        let from = lines.len().saturating_sub(LINES);
-        error.because(lines.get(from..).unwrap_or_default().join("\n"))
+        if is_killed(exit) {
+            let what = format!("its process {exit} before it had loaded the model: {last}");
+            return Error::new(ErrorReason::ProviderUnavailable, format!("{what}; try again, or have the operator see to its memory"));
+        }
+        not_serving(format!("its process {exit}: {last}"))
     }
 
     /// Why a request has no response: the process has ended, or does as it should not.
@@ -201,8 +195,9 @@ fn looks() -> Interval {
     looks
 }
 
-fn not_serving(name: &str, why: &str) -> Error {
-    Error::new(ErrorReason::GatewayNotServing, format!("model `{name}` cannot be run: {why}"))
+/// Which model it is, is known to whoever starts it.
+fn not_serving(why: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorReason::GatewayNotServing, why)
 }
 
 /// Whether it did not end by itself, so that another one may fare better.

@@ -11,6 +11,7 @@ import fcntl
 import functools
 import http.client
 import json
+import logging
 import os
 import shutil
 import signal
@@ -34,6 +35,9 @@ CSV = "text/csv"
 EVENTS = "text/event-stream"
 # Bodies with one of these are the model's input as they are.
 LLM_FIELDS = ("messages", "prompt", "input")
+# What asks for explanations, and what the gateway knows a refusal of it by.
+EXPLAIN = "explain"
+NO_EXPLANATIONS = "This model gives no explanations"
 # What MLflow makes of a call that was cancelled: the model says so, not the caller.
 NOBODY_WAITS = 499
 # What a call is at, by which a failure is the caller's or the model's.
@@ -83,6 +87,10 @@ class Served:
         self.schema = self.model.metadata.get_input_schema()
         self.call = threading.local()
         self.is_streamable = getattr(self.model, "_predict_stream_fn", None) is not None
+        # It says this of whatever it refuses, whether or not anybody has used `instances`.
+        logging.getLogger("mlflow.pyfunc.scoring_server").addFilter(lambda said: not str(said.msg).startswith("If using `instances`"))
+        for name in ("predict", "predict_stream"):
+            self.guard(name)
         self.watch(self.model, "_predict_fn", RUNNING, WRITING)
         self.watch(self.model, "_predict_stream_fn", RUNNING, RUNNING)
         # What turns a request into the model's own types, for models that have such.
@@ -91,6 +99,25 @@ class Served:
         if not hasattr(scoring_server, "invocations"):
             # Before MLflow 2.7 only its application knew how.
             self.flask = scoring_server.init(self.model)
+
+    def guard(self, name):
+        """Refuses what asks for explanations where the model does not take that: MLflow would leave it out, and answer without."""
+        asked = getattr(self.model, name, None)
+        schema = getattr(self.model.metadata, "get_params_schema", lambda: None)()
+        if asked is None or any(param.name == EXPLAIN for param in getattr(schema, "params", ())):
+            return
+
+        # MLflow looks at the signature.
+        @functools.wraps(asked)
+        def guarded(*args, **kwargs):
+            params = kwargs.get("params")
+            if isinstance(params, dict) and params.get(EXPLAIN):
+                raise self.MlflowException.invalid_parameter_value(
+                    f"{NO_EXPLANATIONS}: its signature has no parameter `{EXPLAIN}`"
+                )
+            return asked(*args, **kwargs)
+
+        setattr(self.model, name, guarded)
 
     def watch(self, owner, name, during, after):
         """Notes when a call of the model reaches a function and comes back from it."""
@@ -446,7 +473,7 @@ def into_environment(given):
         where = "the log says more; programs are those on the PATH that `env` sets"
         raise Unusable(f"MLflow cannot make the environment of `env_manager: {given.env_manager}` ({where}): {in_one_line(error)}") from error
     enter = " && ".join([*environment.get_activate_command(), 'exec python "$@"'])
-    arguments = ["--model", given.model, "--folder", given.folder, "--calls", given.calls, "--memory", given.memory]
+    arguments = ["--name", given.name, "--model", given.model, "--folder", given.folder, "--calls", given.calls, "--memory", given.memory]
     os.execvp("bash", ["bash", "-c", enter, "bash", os.path.abspath(__file__), *map(str, arguments)])
 
 
@@ -486,6 +513,7 @@ def leave_nothing(folder, why):
 def main():
     """Reads the command line and serves."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", default="", help="what the model is called, for whoever lists processes")
     parser.add_argument("--model", required=True, help="the folder of the model's files")
     parser.add_argument("--folder", required=True, help="the folder of the socket, which belongs to this process")
     parser.add_argument("--calls", type=int, default=32, help="how many calls run at once; more wait")
@@ -505,7 +533,7 @@ def main():
         leave_nothing(given.folder, f"{error}")
     except (Exception, SystemExit) as error:
         traceback.print_exc()
-        leave_nothing(given.folder, f"the model cannot be loaded: {in_one_line(error)}")
+        leave_nothing(given.folder, in_one_line(error))
     asyncio.run(serve(given.folder, served, given.calls, given.patience))
 
 

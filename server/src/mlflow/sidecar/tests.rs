@@ -171,7 +171,7 @@ async fn an_environment_is_waited_for_before_the_model() {
     assert!(timeout(Duration::from_millis(50), sidecar.ready()).await.is_err(), "the model is not there yet");
     let failing = Given { model: given.model.clone(), ..Given::script("echo no such package; exit 1") };
     let error = timeout(SOON, Sidecar::start(&failing.options())).await.unwrap().unwrap_err();
-    assert_eq!(error.to_string(), "model `m` cannot be run: its process ended with code 1: no such package");
+    assert_eq!(error.to_string(), "its process ended with code 1: no such package");
 }
 
 #[tokio::test]
@@ -180,9 +180,8 @@ async fn a_crash_on_load_is_told_in_its_last_words_without_secrets() {
     given.model.env = Variables([("WORD".to_owned(), "hush-hush".into())].into());
     let error = given.start().await.unwrap_err();
     assert_eq!(error.reason(), ErrorReason::GatewayNotServing);
-    assert_eq!(error.to_string(), "model `m` cannot be run: its process ended with code 3: no module named ***");
-    let whole = format!("{error:?}");
-    assert!(whole.contains("line 30.") && !whole.contains("line 1.") && !whole.contains("hush"), "{whole}");
+    assert_eq!(error.to_string(), "its process ended with code 3: no module named ***");
+    assert_eq!(format!("{error:?}"), format!("GATEWAY_NOT_SERVING: {error}"), "the other lines are in the log already");
     assert_eq!(given.folders(), Vec::<PathBuf>::new());
 }
 
@@ -231,8 +230,12 @@ fn the_process_is_told_what_it_may_have() {
     let words: Vec<_> = program.command.iter().map(|word| word.to_str().unwrap()).collect();
     let path = folder.path().to_str().unwrap();
     let script = format!("{path}/sidecar.py");
-    let flags = ["--model", "/models/m", "--folder", path, "--calls", "32", "--memory", "1073741824", "--env-manager", "local"];
+    let flags =
+        ["--name", "m", "--model", "/models/m", "--folder", path, "--calls", "32", "--memory", "1073741824", "--env-manager", "local"];
     assert_eq!(words, [&["python3", script.as_str()][..], &flags].concat());
+    let secret = "http://h/m?***0123";
+    let told = launch::program(&Options { name: secret.into(), ..given.options() }, &folder).unwrap();
+    assert_eq!(told.command[2..4], ["--name", "http://h/m"], "nothing of a query is for all on the machine to read");
     assert!(fs::read_to_string(&script).unwrap().contains("def main()"));
 }
 

@@ -1,20 +1,29 @@
 //! Signatures as whoever sends tensors needs them.
 
 use super::{Element, Kind, Scalar, Schema, Signature};
-use crate::dialect::scoring::table::Entry;
+use crate::dialect::scoring::table::{Entry, Takes};
 
 impl Signature {
-    /// Which inputs take bytes as base64 in a table: columns of type `binary`, and tensors of bytes where the model runs in this process.
+    /// What its inputs take. Bytes as base64 in a table are for columns of type `binary`, and for tensors of bytes where the model runs in
+    /// this process.
     pub fn entries(&self, is_native: bool) -> Vec<Entry> {
         match &self.inputs {
             None => Vec::new(),
             Some(Schema::Columns(columns)) => columns
                 .iter()
-                .map(|column| Entry { name: column.name.clone(), is_binary: column.kind == Kind::Scalar(Scalar::Binary) })
+                .map(|column| Entry {
+                    name: column.name.clone(),
+                    is_binary: column.kind == Kind::Scalar(Scalar::Binary),
+                    takes: if matches!(column.kind, Kind::Scalar(_)) { Takes::Value } else { Takes::Any },
+                })
                 .collect(),
             Some(Schema::Tensors(tensors)) => tensors
                 .iter()
-                .map(|tensor| Entry { name: tensor.name.clone(), is_binary: is_native && tensor.element == Element::Bytes })
+                .map(|tensor| Entry {
+                    name: tensor.name.clone(),
+                    is_binary: is_native && tensor.element == Element::Bytes,
+                    takes: if tensor.shape.is_empty() { Takes::Any } else { Takes::Shape(tensor.shape.clone()) },
+                })
                 .collect(),
         }
     }

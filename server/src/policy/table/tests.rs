@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     balance::{breaker::State, vitals::Ward},
     call::Call,
+    dialect::scoring::table::Takes,
     error::Error,
     policy::{
         Over,
@@ -56,7 +57,7 @@ fn bytes() -> Tensor {
 }
 
 fn entries(is_binary: bool) -> Option<Result<Vec<Entry>>> {
-    Some(Ok(vec![Entry { name: Some("b".to_owned()), is_binary }]))
+    Some(Ok(vec![Entry { name: Some("b".to_owned()), is_binary, takes: Takes::Value }]))
 }
 
 #[tokio::test]
@@ -66,6 +67,21 @@ async fn bytes_for_a_column_of_bytes_go_as_a_table() {
     assert!(matches!(sent(None, bytes()).await, (Ok(Input::Tensors(_)), 0)), "of somebody else's model nothing is known");
     let numbers = Tensor { data_type: DataType::Bool.into(), shape: vec![1], data: vec![1].into(), ..Tensor::default() };
     assert!(matches!(sent(entries(true), numbers).await, (Ok(Input::Tensors(_)), 0)), "numbers do not wait for the signature");
+}
+
+#[tokio::test]
+async fn a_column_as_a_table_of_one_is_sent_as_a_column_and_any_other_shape_is_refused() {
+    let number = |shape: &[i64]| {
+        let count = usize::try_from(shape.iter().product::<i64>()).unwrap();
+        let (data_type, data) = (DataType::Bool.into(), vec![1; count].into());
+        Tensor { name: "b".to_owned(), data_type, shape: shape.to_vec(), data, ..Tensor::default() }
+    };
+    let (Ok(Input::Tensors(sent_on)), 1) = sent(entries(false), number(&[2, 1])).await else { panic!() };
+    assert_eq!(sent_on.tensors[0].shape, [2]);
+    let (told, 1) = sent(entries(false), number(&[2, 3])).await else { panic!() };
+    let told = told.unwrap_err().to_string();
+    assert!(told.contains("`b` takes one value per row: [2] or [2, 1]"), "{told}");
+    assert!(matches!(sent(None, number(&[2, 1])).await, (Ok(Input::Tensors(tensors)), 0) if tensors.tensors[0].shape == [2, 1]));
 }
 
 #[tokio::test]

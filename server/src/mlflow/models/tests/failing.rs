@@ -12,6 +12,8 @@ async fn what_cannot_be_loaded_says_why_and_is_tried_again_ever_more_seldom() {
     assert_eq!(error.reason(), ErrorReason::GatewayNotServing);
     assert!(error.to_string().contains("cannot be loaded: it is of no use; it is tried again in "), "{error}");
     assert!(error.retry_after_hint().is_some_and(|after| after <= Duration::from_millis(1100)), "{error:?}");
+    let logged = format!("{error:?}");
+    assert_eq!((logged.matches("it is of no use").count(), logged.matches("cannot be loaded").count()), (1, 1), "{logged}");
     world.engines().0.fail.store(false, SeqCst);
     // Not yet.
     assert_eq!(call(&hosted, "").await.unwrap_err().reason(), ErrorReason::GatewayNotServing);
@@ -136,7 +138,7 @@ async fn a_reference_that_cannot_be_looked_up_is_told_and_looked_up_again_as_oft
     pass(Duration::from_secs(200)).await;
     let failure = hosted.failure().unwrap();
     assert_eq!(failure.version, None);
-    assert!(failure.error.to_string().contains("knows no alias `champion`"), "{}", failure.error);
+    assert!(failure.error.to_string().contains("has no model `iris`"), "{}", failure.error);
     assert_eq!(call(&hosted, "").await.unwrap(), "version-1");
     world.0.is_gone.store(false, SeqCst);
     pass(Duration::from_secs(12)).await;

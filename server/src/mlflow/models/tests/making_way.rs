@@ -90,6 +90,7 @@ async fn all_room_in_use_is_an_error_that_says_so() {
     a.pin(true);
     let error = call(&b, "").await.unwrap_err();
     assert_eq!(error.reason(), ErrorReason::GatewayOverloaded);
+    assert!(error.to_string().contains("; a call after "), "nothing but a call tries it again: {error}");
     let tight = world.models(Settings { memory: Some(50), ..Settings::default() });
     let error = call(&tight.hosted(&local(&world.folder("a"))), "").await.unwrap_err();
     assert!(error.to_string().contains("`mlflow.memory` is 50"), "{error}");

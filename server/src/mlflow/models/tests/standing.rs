@@ -154,6 +154,22 @@ async fn a_changed_model_takes_over_when_it_is_loaded_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_model_that_no_endpoint_names_any_more_is_let_go() {
+    let world = World::new();
+    let models = world.models(Settings::default());
+    let (a, b) = (local(&world.folder("a")), local(&world.folder("b")));
+    let (known, never_called) = (models.hosted(&a), models.hosted(&b));
+    call(&known, "").await.unwrap();
+    let unloads = || world.0.metrics.render().lines().filter(|line| line.starts_with("flowgate_model_unloads_total{")).count();
+    models.retire(&over(&a), &over(&a));
+    models.retire(&over(&a), &over(&b));
+    assert_eq!((unloads(), never_called.current().is_some()), (0, false));
+    models.retire(&config::Config::default(), &over(&a));
+    assert_eq!(unloads(), 1);
+    assert_eq!(call(&known, "").await.unwrap(), "a", "a call that still has it is answered");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_models_that_were_named_last_are_served_without_the_registry() {
     let world = World::new();
     let (all, some) = (Serve::All, Serve::Filter("name LIKE 'i%'".to_owned()));
