@@ -7,10 +7,11 @@ cd "$(dirname "$0")"
 seconds=${1:-300}
 [ $# -eq 0 ] || shift
 
-# Targets, and the folders below `dialect` whose fixtures they begin with; a target is a provider or one of the three last ones.
+# Targets, and the folders below `dialect` whose fixtures they begin with; a target is a provider, or one that `main.rs` names.
 folder() {
     case $1 in
     framers | door-openai) echo openai ;;
+    agents) echo mlflow ;;
     mlflow-predict | door-scoring) echo scoring ;;
     openai-responses) echo openai_responses ;;
     huggingface-text-generation-inference) echo tgi ;;
@@ -19,7 +20,8 @@ folder() {
     esac
 }
 all="openai-responses anthropic gemini bedrock cohere ollama huggingface-text-generation-inference mlflow mlflow-predict sagemaker openai
-    framers door-openai door-scoring azure databricks vertex-ai"
+    framers door-openai door-scoring azure databricks vertex-ai agents door-oip door-oip-rest oip-answers batches
+    model-onnx model-xgboost model-lightgbm model-file model-body"
 [ $# -gt 0 ] || set -- $all
 
 # Coverage for libFuzzer, which needs no nightly compiler; `--target` keeps it out of build scripts.
@@ -35,7 +37,7 @@ for target in "$@"; do
     mkdir -p "corpus/$target" "artifacts/$target"
     python3 seeds.py "$target" "$(folder "$target")" "seeds/$target"
     echo "== $target for $seconds s"
-    if ! FUZZ_TARGET=${target%-predict} "$program" -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
+    if ! FUZZ_TARGET=${target%-predict} "$program" -max_total_time="$seconds" -max_len=65536 -timeout=20 -rss_limit_mb=1024 -print_final_stats=1 \
         -dict="seeds/$target.dict" -artifact_prefix="artifacts/$target/" "corpus/$target" "seeds/$target"; then
         echo "== $target failed; again with: cd fuzz && FUZZ_TARGET=${target%-predict} $program artifacts/$target/FILE" >&2
         exit 1

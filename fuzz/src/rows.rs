@@ -6,9 +6,9 @@
 use bytes::Bytes;
 use flowgate_proto::v1::{self, ErrorReason};
 use flowgate_server::{
-    dialect::{Ask, Dialect, Frame, Framing, Settings, Target, Unsupported, openai::door, scoring, templated::Templates},
+    dialect::{Ask, Dialect, Frame, Framing, Settings, Target, Unsupported, mlflow, openai::door, scoring, templated::Templates},
     event::{Event, Lane, Payload, Protocol, Request, Task, Wire},
-    provider::Provider,
+    provider::{self, Provider},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 
@@ -32,10 +32,28 @@ const STATUSES: [u16; 8] = [400, 401, 403, 404, 413, 429, 500, 529];
 
 /// Feeds one input to the dialect of a row.
 pub fn feed(row: &'static Provider, input: &[u8]) {
+    feed_to(row, |target| target, input);
+}
+
+/// Feeds one input to the dialect of models of language behind a scoring server of Flowgate's own, which streams.
+pub fn agents(input: &[u8]) {
+    feed_to(row("mlflow"), |target| Target { quirks: &mlflow::OWN, ..target }, input);
+}
+
+/// Whom a row's provider is asked at.
+pub fn plain(name: &str) -> Target {
+    target(row(name), 0)
+}
+
+fn row(name: &str) -> &'static Provider {
+    provider::find(name).expect("a row")
+}
+
+fn feed_to(row: &'static Provider, at: impl Fn(Target) -> Target, input: &[u8]) {
     let [how, variant, rest @ ..] = input else { return };
     let task = TASKS[usize::from(how >> 2 & 3)];
     let Some(dialect) = row.dialect(task) else { return };
-    let target = target(row, usize::from(*variant));
+    let target = at(target(row, usize::from(*variant)));
     let lane = if how & 16 != 0 && dialect.protocol_at(task, &target).is_some() { Lane::Byte } else { Lane::Typed };
     let payload = payload(task, lane, i32::from(variant / 8));
     let ask = Ask { task, streaming: how & 3 == 1, lane, payload: &payload, unsupported: Unsupported::Refuse };
