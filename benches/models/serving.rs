@@ -17,7 +17,7 @@ use flowgate_server::{
     mlflow::{
         model_file::ModelFile,
         onnx::Library,
-        scoring::{Beyond, Native, Stop},
+        scoring::{Beyond, Native, Stop, Written},
     },
 };
 use http::{Request, header};
@@ -183,7 +183,7 @@ fn inside(ground: &Ground, body: &[u8]) -> Result<((Duration, Duration), i64)> {
     let mut last = Bytes::new();
     for _ in 0..CALLS {
         let started = Instant::now();
-        let scored = native.answer(Some("application/json"), body, &Stop::default());
+        let scored = native.answer(Written::As(Some("application/json")), body, &Stop::default());
         times.push(started.elapsed());
         last = scored.body;
     }

@@ -12,12 +12,13 @@ use std::{
 use flowgate_proto::v1::{ErrorReason, PredictResponse, predict_response};
 use flowgate_server::{
     config::Process,
+    dialect::scoring::message::MEDIA,
     mlflow::{
         language,
         model_file::ModelFile,
         native::{Model, Outline, Port, Stop, Tensor, Type, Values, trees},
         onnx::Library,
-        scoring::{Beyond, Native},
+        scoring::{Beyond, Native, Written},
         signature::Schema,
     },
 };
@@ -42,8 +43,7 @@ const FOLDERS: [&str; 10] = [
     "lgb_whole",
 ];
 
-/// The content type of the contract's own message.
-const MESSAGE: &str = "application/x-protobuf";
+const JSON: Written<'static> = Written::As(Some("application/json"));
 
 /// A model and a body that it answers.
 struct Known {
@@ -151,16 +151,16 @@ pub fn model_file(input: &[u8]) {
     }
     let known = &KNOWN[usize::from(*which) % KNOWN.len()];
     if let Some(model) = load(&known.folder, &file) {
-        answered(&model, "application/json", known.body.as_bytes());
+        answered(&model, JSON, known.body.as_bytes());
     }
 }
 
-/// Asks a model: the first byte chooses which, the second the content type, and the rest is the body.
+/// Asks a model: the first byte chooses which, the second how it is written, and the rest is the body.
 pub fn body(input: &[u8]) {
     let [which, kind, body @ ..] = input else { return };
-    let kind = ["application/json", "text/csv", MESSAGE][usize::from(kind % 3)];
+    let written = [JSON, Written::As(Some("text/csv")), Written::Message][usize::from(kind % 3)];
     let model = &KNOWN[usize::from(*which) % KNOWN.len()].model;
-    let status = answered(model, kind, body);
+    let status = answered(model, written, body);
     // Tensors may fit their signature each, and not each other.
     let inputs = model.signature().and_then(|signature| signature.inputs.clone());
     if let Some(Schema::Columns(_)) = inputs {
@@ -169,10 +169,10 @@ pub fn body(input: &[u8]) {
 }
 
 /// Whatever is asked, the answer is JSON, or a message that was asked for.
-fn answered(model: &Native, kind: &str, body: &[u8]) -> StatusCode {
-    let scored = patiently(|stop| model.answer(Some(kind), body, stop));
-    if scored.content_type == MESSAGE {
-        assert_eq!((kind, scored.status), (MESSAGE, StatusCode::OK));
+fn answered(model: &Native, written: Written<'_>, body: &[u8]) -> StatusCode {
+    let scored = patiently(|stop| model.answer(written, body, stop));
+    if scored.content_type == MEDIA {
+        assert!(matches!(written, Written::Message) && scored.status == StatusCode::OK);
         let answer = PredictResponse::decode(scored.body).expect("an answer is a message");
         assert!(matches!(answer.output, Some(predict_response::Output::Tensors(_))), "{answer:?}");
     } else {

@@ -10,11 +10,12 @@ use flowgate_client::{
             grpc_inference_service_client::GrpcInferenceServiceClient, model_infer_request::InferInputTensor,
         },
         v1::{
-            BooleanValues, Column, DataType, ErrorReason, Frame, PredictRequest, Tensor, Tensors, column::Values, predict_request::Input,
-            predict_response::Output,
+            BooleanValues, Column, DataType, ErrorReason, Frame, PredictRequest, Raw, Tensor, Tensors, column::Values,
+            predict_request::Input, predict_response::Output,
         },
     },
 };
+use prost::Message as _;
 use serde_json::{Value, json};
 use tonic::{
     Code, Request,
@@ -263,6 +264,24 @@ async fn tensors_reach_a_model_in_the_gateway_as_they_are() {
     assert!(ask("plain", f32::INFINITY).await.is_ok());
     let refused = ask("merged", f32::INFINITY).await.unwrap_err();
     assert_eq!(refused.reason(), Some(ErrorReason::CallerInvalidRequest), "{}", refused.told());
+}
+
+/// What Flowgate hands to a model as a message it has judged before; a caller's is none of these, whatever it is called.
+#[tokio::test]
+async fn no_callers_body_is_taken_for_the_gateways_own_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = gateway(&folder).await;
+    let data = [5.1_f32, 3.5, 1.4, 0.2].iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>().into();
+    let tensor = Tensor { shape: vec![1, 4], data_type: DataType::Float32.into(), data, ..Tensor::default() };
+    let message = PredictRequest { input: Some(Input::Tensors(Tensors { tensors: vec![tensor] })), ..PredictRequest::default() };
+    let (body, content_type) = (message.encode_to_vec(), "application/x-protobuf");
+    let request = running.http().post(running.url("/endpoints/iris/invocations")).bearer_auth("plain").header("content-type", content_type);
+    let response = request.body(body.clone()).send().await.unwrap();
+    assert_eq!(response.status().as_u16(), 415, "{}", response.text().await.unwrap());
+    let raw = Input::Raw(Raw { content_type: content_type.to_owned(), body: body.into() });
+    let client = Client::options(running.url("")).key("plain").unwrap().connect().unwrap();
+    let ask = PredictRequest { endpoint: "iris".to_owned(), input: Some(raw), ..PredictRequest::default() };
+    assert_eq!(client.predict(ask).await.unwrap_err().reason(), Some(ErrorReason::CallerUnsupportedMediaType));
 }
 
 #[tokio::test]

@@ -3,13 +3,18 @@
 use bytes::Bytes;
 use flowgate_proto::v1::{DataType, Tensor};
 
-/// A tensor in another type. One that holds a number which the type does not stays as it is: so does whatever JSON tells apart by itself.
+/// A tensor in another type. One that holds a number which the type does not stays as it is: so does text.
 pub(super) fn cast(tensor: Tensor, to: DataType) -> Tensor {
     let data = &tensor.data;
     let data = match tensor.data_type() {
         from if from == to => None,
+        DataType::Bool => packed(data, |bytes| of_integer(u8::from_le_bytes(bytes).into(), to)),
+        DataType::Int8 => packed(data, |bytes| of_integer(i8::from_le_bytes(bytes).into(), to)),
+        DataType::Int32 => packed(data, |bytes| of_integer(i32::from_le_bytes(bytes).into(), to)),
         DataType::Int64 => packed(data, |bytes| of_integer(i64::from_le_bytes(bytes).into(), to)),
+        DataType::Uint8 => packed(data, |bytes| of_integer(u8::from_le_bytes(bytes).into(), to)),
         DataType::Uint64 => packed(data, |bytes| of_integer(u64::from_le_bytes(bytes).into(), to)),
+        DataType::Float32 => packed(data, |bytes| of_double(f32::from_le_bytes(bytes).into(), to)),
         DataType::Float64 if to == DataType::Bytes && data.is_empty() => {
             // No elements are of no type.
             return Tensor { data_type: to.into(), ..tensor };
@@ -26,7 +31,7 @@ pub(super) fn cast(tensor: Tensor, to: DataType) -> Tensor {
 /// One element: its bytes, and how many they are.
 type Element = ([u8; 8], usize);
 
-fn packed(data: &[u8], element: impl Fn([u8; 8]) -> Option<Element>) -> Option<Bytes> {
+fn packed<const N: usize>(data: &[u8], element: impl Fn([u8; N]) -> Option<Element>) -> Option<Bytes> {
     let mut out = Vec::with_capacity(data.len());
     for bytes in data.as_chunks().0 {
         let (bytes, size) = element(*bytes)?;
@@ -59,9 +64,10 @@ fn of_integer(number: i128, to: DataType) -> Option<Element> {
     })
 }
 
-/// A double: JSON writes the shorter floats as one.
+/// A double, as which JSON writes the shorter floats, or one of these.
 fn of_double(number: f64, to: DataType) -> Option<Element> {
     match to {
+        DataType::Float64 => Some(wide(number.to_le_bytes())),
         DataType::Float16 => Some(wide(half(number)?.to_le_bytes())),
         DataType::Float32 => Some(wide(single(number)?.to_le_bytes())),
         _ => of_integer(whole(number)?, to),

@@ -166,6 +166,28 @@ fn answers_are_of_the_types_that_the_metadata_announces() {
     }
 }
 
+/// A model in this process has types of its own.
+#[test]
+fn whatever_the_model_answers_in_becomes_what_is_announced() {
+    fn bytes<const N: usize>(bytes: [u8; N]) -> Vec<u8> {
+        bytes.into()
+    }
+    for (from, data, datatype, raw) in [
+        (DataType::Float32, bytes(0.1_f32.to_le_bytes()), "FP64", bytes(f64::from(0.1_f32).to_le_bytes())),
+        (DataType::Float32, bytes(f32::NEG_INFINITY.to_le_bytes()), "FP64", bytes(f64::NEG_INFINITY.to_le_bytes())),
+        (DataType::Float32, bytes(2_f32.to_le_bytes()), "INT64", bytes(2_i64.to_le_bytes())),
+        (DataType::Int32, bytes((-7_i32).to_le_bytes()), "INT64", bytes((-7_i64).to_le_bytes())),
+        (DataType::Int8, vec![0xff], "INT32", bytes((-1_i32).to_le_bytes())),
+        (DataType::Uint8, vec![0xff], "INT64", bytes(255_i64.to_le_bytes())),
+        (DataType::Bool, vec![1], "FP32", bytes(1_f32.to_le_bytes())),
+    ] {
+        let tensor = Tensor { name: "y".to_owned(), data_type: from.into(), shape: vec![1], data: data.into(), ..Tensor::default() };
+        let answer = PredictResponse { output: Some(Output::Tensors(Tensors { tensors: vec![tensor] })), ..PredictResponse::default() };
+        let answer = door::write(answer, &door::Wanted::default(), &[announced("y", datatype)]).unwrap();
+        assert_eq!((answer.outputs[0].datatype.as_str(), &answer.raw_output_contents[0][..]), (datatype, &raw[..]), "{from:?}");
+    }
+}
+
 #[test]
 fn an_answers_tensors_have_the_names_and_the_lists_of_what_is_announced() {
     let in_lists = door::Wanted { in_lists: true, ..door::Wanted::default() };

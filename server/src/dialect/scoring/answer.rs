@@ -16,7 +16,7 @@ use super::{
     value::{self, Whole},
 };
 use crate::{
-    dialect::Ask,
+    dialect::{Ask, Target},
     error::{Error, Result},
     event::{Answer, Lane, WireAnswer},
 };
@@ -36,7 +36,7 @@ struct Envelope<'a> {
 }
 
 /// The answer to a success.
-pub(super) fn decode(ask: &Ask<'_>, headers: &HeaderMap, body: Bytes) -> Result<Answer> {
+pub(super) fn decode(ask: &Ask<'_>, target: &Target, headers: &HeaderMap, body: Bytes) -> Result<Answer> {
     let content_type = headers.get(header::CONTENT_TYPE).cloned().unwrap_or(JSON);
     if body.trim_ascii().is_empty() {
         return Err(Error::new(ErrorReason::ProviderBadAnswer, "the scoring server answered without a body; try again"));
@@ -44,7 +44,7 @@ pub(super) fn decode(ask: &Ask<'_>, headers: &HeaderMap, body: Bytes) -> Result<
     if ask.lane == Lane::Byte {
         return Ok(Answer::Wire(WireAnswer { content_type, body, usage: None }));
     }
-    if let Some(answer) = message::read(headers, &body)? {
+    if let Some(answer) = message::read(ask, target, headers, &body)? {
         return Ok(answer);
     }
     let form = form(predict(ask.payload)?)?;

@@ -14,7 +14,7 @@ use super::{
     json::{legal, present},
     native::Split,
     request::JSON,
-    tensors::{self, Infinite},
+    tensors::{self, Reader},
     value::{self, Whole},
 };
 use crate::{
@@ -63,7 +63,7 @@ pub fn encode_answer(answer: &PredictResponse) -> Result<(HeaderValue, Bytes)> {
         Some(Output::Frame(frame)) if frame.columns.is_empty() => out.extend_from_slice(b"[]"),
         Some(Output::Frame(frame)) => frame::write_records(&mut out, frame).map_err(inconsistent)?,
         Some(Output::Tensors(tensors)) if tensors.tensors.is_empty() => out.extend_from_slice(b"{}"),
-        Some(Output::Tensors(tensors)) => tensors::write(&mut out, tensors, &[""], Infinite::Null).map_err(inconsistent)?,
+        Some(Output::Tensors(tensors)) => tensors::write(&mut out, tensors, &[""], Reader::Caller).map_err(inconsistent)?,
         Some(Output::Raw(raw)) => {
             let content_type = HeaderValue::from_str(&raw.content_type)
                 .map_err(|error| Error::internal("an answer's content type is none").because(error))?;

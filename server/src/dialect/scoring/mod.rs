@@ -73,8 +73,8 @@ impl Dialect for Scoring {
         request::encode(ask, target)
     }
 
-    fn decode(&self, ask: &Ask<'_>, _target: &Target, headers: &HeaderMap, body: Bytes) -> Result<Answer> {
-        answer::decode(ask, headers, body)
+    fn decode(&self, ask: &Ask<'_>, target: &Target, headers: &HeaderMap, body: Bytes) -> Result<Answer> {
+        answer::decode(ask, target, headers, body)
     }
 
     fn decoder(&self, _ask: &Ask<'_>, _target: &Target) -> Box<dyn Decoder> {

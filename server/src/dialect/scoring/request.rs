@@ -8,7 +8,7 @@ use super::{
     frame,
     json::list,
     message,
-    tensors::{self, Infinite},
+    tensors::{self, Reader},
     value,
 };
 use crate::{
@@ -24,11 +24,13 @@ const PATH: &str = "/invocations";
 
 /// The HTTP request.
 pub(super) fn encode(ask: &Ask<'_>, target: &Target) -> Result<http::Request<Bytes>> {
-    let (content_type, body) = match message::written(ask, target)? {
-        Some(body) => (message::MEDIA, body),
-        None => written(ask)?,
-    };
-    post(target, content_type, body)
+    match message::written(ask, target)? {
+        Some(body) => target.post(message::PATH, message::MEDIA, body),
+        None => {
+            let (content_type, body) = written(ask)?;
+            post(target, content_type, body)
+        }
+    }
 }
 
 /// The request as a scoring server gets it: its content type and body.
@@ -109,7 +111,7 @@ pub(super) fn body(request: &PredictRequest) -> Result<(HeaderValue, Bytes)> {
         }
         Input::Tensors(tensors) => {
             out.extend_from_slice(b"{\"inputs\":");
-            tensors::write(&mut out, tensors, &tensors::UNNAMED, Infinite::Refused)?;
+            tensors::write(&mut out, tensors, &tensors::UNNAMED, Reader::Model)?;
         }
     }
     if let Some(params) = &request.params {

@@ -68,14 +68,19 @@ pub fn of(request: &PredictRequest, entries: &[Entry]) -> Result<Option<PredictR
         let values = column(n, tensor, entry.is_some_and(|entry| entry.is_binary))?;
         columns.push(Column { name: name.cloned().unwrap_or_default(), validity: Vec::new(), values: Some(values) });
     }
-    Ok(Some(PredictRequest {
-        input: Some(Input::Frame(Frame { columns })),
-        // That of tensors, unless another is asked for.
-        prediction_form: form(request)?.into(),
+    // The form is that of tensors, unless another is asked for.
+    Ok(Some(with(request, Input::Frame(Frame { columns }), form(request)?.into())))
+}
+
+/// The request with another input. Its own may be large, and is not copied.
+fn with(request: &PredictRequest, input: Input, prediction_form: i32) -> PredictRequest {
+    PredictRequest {
+        input: Some(input),
+        prediction_form,
         params: request.params.clone(),
         endpoint: request.endpoint.clone(),
         metadata: request.metadata.clone(),
-    }))
+    }
 }
 
 /// The request with `[n, 1]` as `[n]` for columns; `None` where nothing is to be changed.
@@ -91,7 +96,7 @@ fn fitted(request: &PredictRequest, tensors: &[Tensor], entries: &[Option<&Entry
                 let tensors: &mut Vec<Tensor> = changed.get_or_insert_with(|| tensors.to_vec());
                 tensors[n].shape = vec![*rows];
             }
-            (Takes::Value, [rows, _, ..]) if is_named && shape.len() > 1 => {
+            (Takes::Value, [rows, _, ..]) if is_named => {
                 let column = &tensor.name;
                 let what = format!("is {shape:?}, and the model's column `{column}` takes one value per row: [{rows}] or [{rows}, 1]");
                 return Err(at(n, ".shape", what));
@@ -105,7 +110,7 @@ fn fitted(request: &PredictRequest, tensors: &[Tensor], entries: &[Option<&Entry
             _ => {}
         }
     }
-    Ok(changed.map(|tensors| PredictRequest { input: Some(Input::Tensors(Tensors { tensors })), ..request.clone() }))
+    Ok(changed.map(|tensors| with(request, Input::Tensors(Tensors { tensors }), request.prediction_form)))
 }
 
 fn fits(shape: &[i64], wanted: &[Option<usize>]) -> bool {

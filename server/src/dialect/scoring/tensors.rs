@@ -12,7 +12,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// As many dimensions as any tensor library takes.
+/// As many dimensions as NumPy takes before its version 2.
 const MOST_DIMENSIONS: usize = 32;
 /// The most lists that tensors may stand for beyond two for each element; a request of a few bytes must not become gigabytes.
 const MOST_LISTS: usize = 1 << 20;
@@ -21,14 +21,19 @@ const MOST_LISTS: usize = 1 << 20;
 const NO_TEXT: &str = "is no UTF-8 text, which is all that this model is sent; only a column of type binary of a model that Flowgate runs takes \
                        any bytes, else send them as base64 in `dataframe_split`";
 
-/// What becomes of an infinity.
+/// Who reads what is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Infinite {
-    /// It is refused.
-    Refused,
-    /// It becomes null, as NaN does.
-    Null,
+pub(super) enum Reader {
+    /// A model: an infinity is refused, and a float is the very double that it is, as Python's clients write it. Its shortest text is another
+    /// double, which may be on the other side of a threshold.
+    Model,
+    /// Who called it: an infinity becomes null, as NaN does, and a float is its shortest text.
+    Caller,
 }
+
+/// The lists that the tensors of a request stand for beyond two for each element.
+#[derive(Debug, Default)]
+pub(super) struct Lists(usize);
 
 /// What clients of other protocols, in which every tensor has a name, call the input of a model that has no name for it.
 pub(super) const UNNAMED: [&str; 3] = ["", "predict", "input-0"];
@@ -37,11 +42,11 @@ pub(super) const UNNAMED: [&str; 3] = ["", "predict", "input-0"];
 ///
 /// # Errors
 /// What is wrong with the tensors, by field.
-pub(super) fn write(out: &mut Vec<u8>, tensors: &Tensors, unnamed: &[&str], infinite: Infinite) -> Result<()> {
+pub(super) fn write(out: &mut Vec<u8>, tensors: &Tensors, unnamed: &[&str], reader: Reader) -> Result<()> {
     if let Some(sole) = named(tensors, unnamed)? {
-        return write_tensor(out, sole, 0, infinite, &mut 0);
+        return write_tensor(out, sole, 0, reader, &mut Lists::default());
     }
-    let mut lists = 0;
+    let mut lists = Lists::default();
     out.push(b'{');
     for (n, tensor) in tensors.tensors.iter().enumerate() {
         if n > 0 {
@@ -49,7 +54,7 @@ pub(super) fn write(out: &mut Vec<u8>, tensors: &Tensors, unnamed: &[&str], infi
         }
         put(out, tensor.name.as_str());
         out.push(b':');
-        write_tensor(out, tensor, n, infinite, &mut lists)?;
+        write_tensor(out, tensor, n, reader, &mut lists)?;
     }
     out.push(b'}');
     Ok(())
@@ -76,13 +81,21 @@ pub(super) fn at(n: usize, field: &str, what: impl Into<String>) -> Error {
     Error::invalid(format!("tensors.tensors[{n}]{field}"), what)
 }
 
-/// Appends a tensor; `lists` counts those beyond two for each element.
-fn write_tensor(out: &mut Vec<u8>, tensor: &Tensor, n: usize, infinite: Infinite, lists: &mut usize) -> Result<()> {
-    let shape = checked(tensor, n)?;
-    *lists = lists.saturating_add(spare_lists(&shape));
-    if *lists > MOST_LISTS {
-        return Err(at(n, ".shape", "has too many rows for so few elements"));
+impl Lists {
+    /// Counts those of a tensor's shape.
+    ///
+    /// # Errors
+    /// When they are too many.
+    pub(super) fn count(&mut self, shape: &[usize], n: usize) -> Result<()> {
+        self.0 = self.0.saturating_add(spare_lists(shape));
+        if self.0 > MOST_LISTS { Err(at(n, ".shape", "has too many rows for so few elements")) } else { Ok(()) }
     }
+}
+
+/// Appends a tensor.
+fn write_tensor(out: &mut Vec<u8>, tensor: &Tensor, n: usize, reader: Reader, lists: &mut Lists) -> Result<()> {
+    let shape = checked(tensor, n)?;
+    lists.count(&shape, n)?;
     match tensor.data_type() {
         DataType::String => {
             out.reserve(tensor.strings.iter().map(|text| text.len() + 3).sum());
@@ -94,11 +107,12 @@ fn write_tensor(out: &mut Vec<u8>, tensor: &Tensor, n: usize, infinite: Infinite
             nest(out, &shape, &mut |out| put(out, &texts.next()));
         }
         sized => {
-            if let Some(flaw) = flaw(sized, &tensor.data, infinite) {
-                return Err(at(n, ".data", flaw));
+            truths(tensor, n)?;
+            if reader == Reader::Model && has_infinity(sized, &tensor.data) {
+                return Err(at(n, ".data", "holds an infinity, which JSON lacks; send NaN, or a `raw` body"));
             }
             out.reserve(tensor.data.len().saturating_mul(12));
-            write_elements(out, &shape, sized, &tensor.data);
+            write_elements(out, &shape, (sized, reader), &tensor.data);
         }
     }
     Ok(())
@@ -193,18 +207,21 @@ fn size(data_type: DataType) -> Option<usize> {
     })
 }
 
-/// What is wrong with the bytes, or cannot be said in JSON.
-pub(super) fn flaw(data_type: DataType, data: &[u8], infinite: Infinite) -> Option<&'static str> {
-    let has_infinity = || match data_type {
+/// Refuses truth values that are none.
+pub(super) fn truths(tensor: &Tensor, n: usize) -> Result<()> {
+    if tensor.data_type() == DataType::Bool && tensor.data.iter().any(|byte| *byte > 1) {
+        return Err(at(n, ".data", "holds a truth value that is neither 0 nor 1"));
+    }
+    Ok(())
+}
+
+fn has_infinity(data_type: DataType, data: &[u8]) -> bool {
+    match data_type {
         DataType::Float16 => elements(data).any(|bytes| from_half(bytes).is_infinite()),
         DataType::Float32 => elements(data).any(|bytes| f32::from_le_bytes(bytes).is_infinite()),
         DataType::Float64 => elements(data).any(|bytes| f64::from_le_bytes(bytes).is_infinite()),
         _ => false,
-    };
-    if data_type == DataType::Bool && data.iter().any(|byte| *byte > 1) {
-        return Some("holds a truth value that is neither 0 nor 1");
     }
-    (infinite == Infinite::Refused && has_infinity()).then_some("holds an infinity, which JSON lacks; send NaN, or a `raw` body")
 }
 
 /// A 16-bit float, which every 32-bit one holds exactly.
@@ -224,7 +241,7 @@ pub(super) fn elements<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8;
     data.as_chunks().0.iter().copied()
 }
 
-fn write_elements(out: &mut Vec<u8>, shape: &[usize], data_type: DataType, data: &[u8]) {
+fn write_elements(out: &mut Vec<u8>, shape: &[usize], (data_type, reader): (DataType, Reader), data: &[u8]) {
     match data_type {
         DataType::Unspecified | DataType::String | DataType::Bytes => {}
         DataType::Bool => write_all(out, shape, elements(data).map(|[byte]| byte != 0)),
@@ -236,9 +253,16 @@ fn write_elements(out: &mut Vec<u8>, shape: &[usize], data_type: DataType, data:
         DataType::Uint16 => write_all(out, shape, elements(data).map(u16::from_le_bytes)),
         DataType::Uint32 => write_all(out, shape, elements(data).map(u32::from_le_bytes)),
         DataType::Uint64 => write_all(out, shape, elements(data).map(u64::from_le_bytes)),
-        DataType::Float16 => write_all(out, shape, elements(data).map(from_half)),
-        DataType::Float32 => write_all(out, shape, elements(data).map(f32::from_le_bytes)),
+        DataType::Float16 => write_floats(out, shape, reader, elements(data).map(from_half)),
+        DataType::Float32 => write_floats(out, shape, reader, elements(data).map(f32::from_le_bytes)),
         DataType::Float64 => write_all(out, shape, elements(data).map(f64::from_le_bytes)),
+    }
+}
+
+fn write_floats(out: &mut Vec<u8>, shape: &[usize], reader: Reader, floats: impl Iterator<Item = f32>) {
+    match reader {
+        Reader::Model => write_all(out, shape, floats.map(f64::from)),
+        Reader::Caller => write_all(out, shape, floats),
     }
 }
 

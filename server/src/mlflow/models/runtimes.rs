@@ -17,17 +17,18 @@ use futures_util::{
     FutureExt as _,
     future::{BoxFuture, ready},
 };
-use http::{Request, Response, header};
+use http::{Request, Response, header, request::Parts};
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::engine::{Engine, Plan, Prepared, Start};
 use crate::{
     config::{Environment, Models as Settings, Runtime},
+    dialect::scoring::message,
     error::{Error, Result},
     mlflow::{
         onnx::Library,
         process::{Exit, Shim},
-        scoring::{Ask, Beyond, Native, Scored, Stop, Unfit},
+        scoring::{Ask, Beyond, Native, Scored, Stop, Unfit, Unread, Written},
         sidecar::{Options, Sidecar},
         signature::Signature,
     },
@@ -41,6 +42,8 @@ const PYTHON: &str = "python3";
 const SHORT: Duration = Duration::from_micros(200);
 /// How long a body may be that is read where others wait for the thread.
 const SMALL: usize = 16 << 10;
+/// How many bytes a short body may become there: a number in it may stand for a column.
+const ROOM: usize = 8 * SMALL;
 /// How many calls are computed elsewhere after one that took longer than was thought.
 const DOUBT: u32 = 16;
 /// How many calls of a model are computed elsewhere at once, for each processor: more would take memory and be no faster. Each model has its
@@ -149,6 +152,14 @@ impl Pace {
     }
 }
 
+/// How a request's body is written.
+fn written(parts: &Parts) -> Written<'_> {
+    if parts.uri.path().ends_with(message::PATH) {
+        return Written::Message;
+    }
+    Written::As(parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()))
+}
+
 fn turns() -> usize {
     let processors = thread::available_parallelism().map_or(1, usize::from);
     (processors * TURNS).max(LEAST_TURNS)
@@ -165,14 +176,12 @@ impl Here {
         Self { model: Arc::new(model), pace: Pace::default(), turns: Arc::new(Semaphore::new(turns)) }
     }
 
-    async fn scored(&self, kind: Option<&str>, body: Bytes) -> Result<Scored> {
-        if body.len() > SMALL {
-            let kind = kind.map(str::to_owned);
-            return self.elsewhere(move |model, stop| model.answer(kind.as_deref(), &body, stop)).await;
-        }
-        let ask = match self.model.read(kind, &body) {
+    async fn scored(&self, parts: Parts, body: Bytes) -> Result<Scored> {
+        let read = if body.len() > SMALL { Err(Unread::Large) } else { self.model.read(written(&parts), &body, ROOM) };
+        let ask = match read {
             Ok(ask) => ask,
-            Err(refused) => return Ok(refused),
+            Err(Unread::Refused(refused)) => return Ok(refused),
+            Err(Unread::Large) => return self.elsewhere(move |model, stop| model.answer(written(&parts), &body, stop)).await,
         };
         let Some(values) = ask.values() else { return self.elsewhere(|model, stop| model.predict(ask, stop)).await };
         let timed = move |model: &Native, ask: Ask, stop: &Stop| {
@@ -211,8 +220,7 @@ impl Engine for Here {
     fn answer(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>>> {
         async move {
             let (parts, body) = request.into_parts();
-            let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-            let scored = self.scored(kind, body).await?;
+            let scored = self.scored(parts, body).await?;
             let mut response = Response::new(Body::full(scored.body));
             *response.status_mut() = scored.status;
             response.headers_mut().insert(header::CONTENT_TYPE, scored.content_type);
@@ -353,6 +361,20 @@ mod tests {
         assert_eq!(here.answer(request(3, "")).await.unwrap().status(), 200);
     }
 
+    /// What waits for its turn would else take all the room that it will need.
+    #[tokio::test]
+    async fn a_short_body_that_becomes_much_is_laid_out_in_its_turn() {
+        for (rows, is_ready) in [(1_000, true), (5_000, false)] {
+            let here = here("xgb_classes");
+            let _turn = here.turns.acquire().await.unwrap();
+            here.pace.learn(usize::MAX, QUICK);
+            let body = format!(r#"{{"inputs": {{"a": [{}1], "b": 1, "c": 1, "d": 1}}}}"#, "1,".repeat(rows - 1));
+            assert!(body.len() < SMALL);
+            let request = Request::post("/").header(header::CONTENT_TYPE, "application/json").body(body.into()).unwrap();
+            assert_eq!(poll!(here.answer(request)).is_ready(), is_ready, "{rows} rows");
+        }
+    }
+
     /// The next would wait for all of it.
     #[tokio::test]
     async fn a_computation_ends_when_nobody_waits_for_it() {
@@ -364,7 +386,7 @@ mod tests {
         drop(here.turns.acquire().await.unwrap());
         let stopped = all.elapsed();
         let (all, stop) = (Instant::now(), Stop::default());
-        here.model.answer(Some("application/json"), request(3_000, r#", "params": {"explain": true}"#).body(), &stop);
+        here.model.answer(Written::As(Some("application/json")), request(3_000, r#", "params": {"explain": true}"#).body(), &stop);
         assert!(stopped < all.elapsed() * 6, "a twentieth of it takes {:?}, and {stopped:?} passed", all.elapsed());
     }
 }

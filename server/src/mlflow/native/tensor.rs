@@ -7,7 +7,7 @@ use super::{bounds::room, fault::Fault};
 /// How many values a tensor may have, a constant of a model too: more is a broken or hostile model.
 pub(crate) const LIMIT: usize = 1 << 28;
 
-/// How many dimensions a tensor may have, as in NumPy.
+/// How many dimensions a tensor may have, as in NumPy 2.
 const MOST_DIMENSIONS: usize = 64;
 
 /// How many bytes a text takes that was made for itself, nearly, and as many as a number has when it becomes one.

@@ -75,8 +75,9 @@ impl Engine {
 }
 
 impl Engine {
-    /// What a graph says that it takes and gives. Files of trees say too little for that.
-    pub(super) fn signature(&self) -> Option<Signature> {
+    /// What a graph says that it takes and gives, where answers are a table of one value per row and column. Files of trees say too little for
+    /// that.
+    pub(super) fn signature(&self, is_table: bool) -> Option<Signature> {
         let (inputs, outputs) = match self {
             Self::Graph(model) => (model.inputs(), model.gives()),
             Self::Runtime(session) => (session.inputs(), session.gives()),
@@ -87,7 +88,15 @@ impl Engine {
             element: element(port.kind),
             shape: port.shape.clone().unwrap_or_default(),
         };
-        let side = |ports: &[Port]| Some(Schema::Tensors(ports.iter().map(tensor).collect())).filter(|_| !ports.is_empty());
+        let column = |port: &Port| {
+            let mut column = tensor(port);
+            if let (true, [_, Some(1)]) = (is_table, column.shape.as_slice()) {
+                column.shape.pop();
+            }
+            column
+        };
+        let side = |tensors: Vec<signature::Tensor>| (!tensors.is_empty()).then_some(Schema::Tensors(tensors));
+        let (inputs, outputs) = (inputs.iter().map(tensor).collect(), outputs.iter().map(column).collect());
         Some(Signature { inputs: side(inputs), outputs: side(outputs), params: None })
     }
 }

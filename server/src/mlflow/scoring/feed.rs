@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use super::{
     grid::{Cell, Cells, Grid},
     plan::{Field, Part, Plan},
-    refusal::Refusal,
+    refusal::{Refusal, Unlaid},
     request::{Input, Request},
     want::{Places, Want, Why, put, repeat, zeros},
 };
-use crate::mlflow::native::{MOST_BYTES, Tensor, Values};
+use crate::mlflow::native::{Tensor, Values};
 
 const UNNAMED: &str = "Invalid input. Failed to parse input data. This model contains an un-named model signature which expects a single \
                        n-dimensional array or a single value as input, and not an object of them";
@@ -31,13 +31,13 @@ struct Source<'r, 'a> {
 }
 
 impl Plan {
-    /// Lays a request out.
+    /// Lays a request out, in no more than so many bytes.
     ///
     /// # Errors
-    /// What in it is missing, or not what it must be.
-    pub(super) fn feed(&self, request: &Request<'_>) -> Result<Feed, Refusal> {
+    /// What in it is missing, or not what it must be; or that it takes more.
+    pub(super) fn feed(&self, request: &Request<'_>, room: usize) -> Result<Feed, Unlaid> {
         let input = &request.input;
-        let is_table = if self.is_signed { self.parts.is_none() } else { request.is_table };
+        let is_table = self.is_table(request.is_table);
         let has_names = matches!(input, Input::Named(_) | Input::Table { names: Some(_), .. });
         let fields = match (&self.fields, &self.parts) {
             (Some(fields), None) => Some(fields),
@@ -47,19 +47,19 @@ impl Plan {
         };
         if let Some(fields) = fields {
             let rows = input.rows()?;
-            return Ok(Feed { tensors: self.table(fields, input, rows)?, rows, is_table });
+            return Ok(Feed { tensors: self.table(fields, (input, rows), room)?, rows, is_table });
         }
-        let tensors = self.tensors(self.parts.as_deref().unwrap_or_default(), request)?;
+        let tensors = self.tensors(self.parts.as_deref().unwrap_or_default(), request, room)?;
         let rows = tensors.first().and_then(|tensor| tensor.shape().first().copied()).unwrap_or(1);
         Ok(Feed { tensors, rows, is_table })
     }
 
-    fn table(&self, fields: &[Field], input: &Input<'_>, rows: usize) -> Result<Vec<Tensor>, Refusal> {
+    fn table(&self, fields: &[Field], (input, rows): (&Input<'_>, usize), room: usize) -> Result<Vec<Tensor>, Unlaid> {
         let places = places(fields, input)?;
         // A value that is sent once may stand in every row.
         let bytes = self.ports.iter().zip(&self.widths).map(|(port, width)| rows.saturating_mul(width * port.kind.width()));
-        if bytes.fold(0, usize::saturating_add) > MOST_BYTES {
-            return Err(Refusal::too_large());
+        if bytes.fold(0, usize::saturating_add) > room {
+            return Err(Unlaid::Large);
         }
         let mut values: Vec<Values> = self.ports.iter().zip(&self.widths).map(|(port, width)| zeros(port.kind, rows * width)).collect();
         for (at, (field, place)) in fields.iter().zip(places).enumerate() {
@@ -74,18 +74,18 @@ impl Plan {
         let tensor = |(at, values): (usize, Values)| {
             let is_flat = self.ports[at].shape.as_ref().is_some_and(|shape| shape.len() == 1);
             let shape = if is_flat { vec![rows] } else { vec![rows, self.widths[at]] };
-            Tensor::new(shape, values).map_err(|fault| Refusal::bad(fault.to_string()))
+            Tensor::new(shape, values).map_err(|fault| Refusal::bad(fault.to_string()).into())
         };
         values.into_iter().enumerate().map(tensor).collect()
     }
 
-    fn tensors(&self, parts: &[Part], request: &Request<'_>) -> Result<Vec<Tensor>, Refusal> {
+    fn tensors(&self, parts: &[Part], request: &Request<'_>, room: usize) -> Result<Vec<Tensor>, Unlaid> {
         if let ([Part { name: None, .. }], Input::Named(_), false) = (parts, &request.input, request.is_table) {
-            return Err(Refusal::bad(UNNAMED));
+            return Err(Refusal::bad(UNNAMED).into());
         }
         let missing: Vec<&str> = parts.iter().filter(|part| source(part, parts.len(), request).is_none()).map(Part::shown).collect();
         if !missing.is_empty() {
-            return Err(missing_inputs(&missing));
+            return Err(missing_inputs(&missing).into());
         }
         let mut tensors: Vec<Option<Tensor>> = self.ports.iter().map(|_| None).collect();
         for part in parts {
@@ -99,8 +99,8 @@ impl Plan {
             adapt(&mut shape, port.shape.as_deref());
             check(&shape, port.shape.as_deref())?;
             let count: usize = shape.iter().product();
-            if count.saturating_mul(port.kind.width()) > MOST_BYTES {
-                return Err(Refusal::too_large());
+            if count.saturating_mul(port.kind.width()) > room {
+                return Err(Unlaid::Large);
             }
             let mut values = zeros(port.kind, count);
             source.fill(&mut values, part.want).map_err(|why| refuse(why, None, part.want))?;

@@ -20,7 +20,7 @@ const NULLS_EACH: usize = 8;
 /// What is said of more.
 const SPARSE: &str = "Invalid input. The rows leave out nearly all of their columns; send the columns that the model has, and null where \
                       it has no value";
-/// How deep lists may nest, as in NumPy.
+/// How deep lists may nest, as in NumPy before its version 2.
 const DEEPEST: usize = 32;
 
 /// A scalar.
@@ -70,6 +70,11 @@ pub(super) struct Trouble {
     nulls: Slot<usize>,
 }
 
+/// Checks how many values a request holds.
+pub(super) fn few(cells: usize) -> Result<(), Refusal> {
+    if cells <= MOST_CELLS { Ok(()) } else { Err(Refusal::too_many(format_args!("There are more than {MOST_CELLS} values"))) }
+}
+
 /// Checks how many of the values are nulls that nobody sent: they take room that no body stands for.
 pub(super) fn dense(cells: usize, nulls: usize) -> Result<(), Refusal> {
     if nulls <= (cells - nulls).saturating_mul(NULLS_EACH).saturating_add(FREE_NULLS) { Ok(()) } else { Err(Refusal::bad(SPARSE)) }
@@ -91,10 +96,7 @@ impl Trouble {
     pub(super) fn count<E: Error>(&self, more: usize) -> Result<(), E> {
         let cells = self.cells.get().saturating_add(more);
         self.cells.set(cells);
-        if cells <= MOST_CELLS {
-            return Ok(());
-        }
-        Err(self.raise(Refusal::too_many(format_args!("There are more than {MOST_CELLS} values"))))
+        few(cells).map_err(|refusal| self.raise(refusal))
     }
 
     /// Counts nulls that nobody sent.

@@ -1,7 +1,7 @@
 //! Tensors in and out as the contract's own messages, without JSON between; see [`crate::dialect::scoring::message`].
 //!
 //! Values mean what they would mean in JSON: NaN is a value that is missing, and the signature converts as it converts there. But an
-//! infinity stays one, and what the model answers keeps its type.
+//! infinity stays one, to trees greater or less than all else, though XGBoost's Python refuses it; and what the model answers keeps its type.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use prost::Message as _;
 
 use super::{
     answer::{Answer, Explained, has_rows, length},
-    grid::{Cell, Cells, Grid, Packed},
+    grid::{self, Cell, Cells, Grid, Packed},
     refusal::Refusal,
     request::{Input, Request},
 };
@@ -45,10 +45,12 @@ fn grid(tensor: &v1::Tensor) -> Result<Grid<'_>, Refusal> {
     let count = shape.iter().try_fold(1_usize, |count, size| count.checked_mul(*size)).ok_or_else(torn)?;
     let (cells, held) = match (tensor.data_type(), width(tensor.data_type())) {
         (DataType::String, _) => {
+            grid::few(tensor.strings.len())?;
             let text = |text| Cell::Text(Cow::Borrowed(text));
             (Cells::Loose(tensor.strings.iter().map(|all| text(all.as_str())).collect()), tensor.strings.len())
         }
         (DataType::Bytes, _) => {
+            grid::few(tensor.byte_strings.len())?;
             let text = |bytes| std::str::from_utf8(bytes).map(|text| Cell::Text(Cow::Borrowed(text))).map_err(|_| torn());
             (Cells::Loose(tensor.byte_strings.iter().map(|bytes| text(bytes)).collect::<Result<_, _>>()?), tensor.byte_strings.len())
         }
@@ -86,20 +88,21 @@ pub(super) fn write(answer: &Answer<'_>, is_table: bool, rows: usize) -> Result<
     if message.encoded_len() > MOST_BYTES { Err(Refusal::too_large()) } else { Ok(Some(message.encode_to_vec())) }
 }
 
-/// A tensor per output. Of a table each is a column, where MLflow would make one of it.
+/// A tensor per output. Of a table those of one value per row are columns; the others keep their shape, which MLflow's tables have not.
 fn of_outputs(outputs: &[(&str, Value)], is_table: bool, rows: usize) -> Option<Vec<v1::Tensor>> {
-    let lengths: Vec<usize> = outputs.iter().map(|(_, value)| length(value)).collect();
-    let is_flat = is_table && lengths.windows(2).all(|pair| pair[0] == pair[1]);
-    if is_table && !is_flat && !outputs.iter().all(|(_, value)| has_rows(value, rows)) {
+    let is_even = || outputs.windows(2).all(|pair| length(&pair[0].1) == length(&pair[1].1));
+    if is_table && !is_even() && !outputs.iter().all(|(_, value)| has_rows(value, rows)) {
         return None;
     }
-    let tensor = |((name, value), length): (&(&str, Value), usize)| match value {
-        Value::Tensor(tensor) if is_flat => Some(packed(name, &[length], tensor.contents())),
-        Value::Tensor(tensor) => Some(named(name, tensor)),
+    let tensor = |(name, value): &(&str, Value)| match value {
+        Value::Tensor(tensor) => match tensor.shape() {
+            [count, 1] if is_table => Some(packed(name, &[*count], tensor.contents())),
+            _ => Some(named(name, tensor)),
+        },
         Value::Maps(Maps { rows, .. }) => Some(named(name, rows)),
         Value::Sequence(_) => None,
     };
-    outputs.iter().zip(lengths).map(tensor).collect()
+    outputs.iter().map(tensor).collect()
 }
 
 /// The predictions, what no feature has a part in, and what each has: the features in their order.

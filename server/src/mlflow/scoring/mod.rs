@@ -37,11 +37,17 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
 pub use self::load::{Beyond, Unfit};
-use self::{engine::Engine, feed::Feed, plan::Plan, refusal::Refusal, request::Request};
+use self::{
+    engine::Engine,
+    feed::Feed,
+    plan::Plan,
+    refusal::{Refusal, Unlaid},
+    request::Request,
+};
 pub use super::native::Stop;
 use super::{
     model_file::ModelFile,
-    native::{Tensor, Type},
+    native::{MOST_BYTES, Tensor, Type},
     signature::Signature,
 };
 use crate::dialect::scoring::{message::MEDIA, without_nan};
@@ -59,6 +65,24 @@ pub struct Native {
     name: Arc<str>,
     /// Whether it has been said that a call had parameters which it does not know.
     has_said: AtomicBool,
+}
+
+/// How a request's body is written.
+#[derive(Clone, Copy, Debug)]
+pub enum Written<'a> {
+    /// As its content type says.
+    As(Option<&'a str>),
+    /// As the contract's own message, by Flowgate itself, which has judged the tensors in it; see [`crate::dialect::scoring::message`].
+    Message,
+}
+
+/// Why a request is not ready to be predicted.
+#[derive(Debug)]
+pub enum Unread {
+    /// The answer to what the model cannot be given.
+    Refused(Scored),
+    /// Laid out for the model it takes more room than it was given.
+    Large,
 }
 
 /// A request that is read and laid out for the model.
@@ -105,25 +129,32 @@ impl Native {
     }
 
     /// Answers a scoring request as MLflow's server would. It computes, and waits for nothing; told to stop, it fails.
-    pub fn answer(&self, content_type: Option<&str>, body: &[u8], stop: &Stop) -> Scored {
-        self.read(content_type, body).map_or_else(|refused| refused, |ask| self.predict(ask, stop))
+    pub fn answer(&self, written: Written<'_>, body: &[u8], stop: &Stop) -> Scored {
+        match self.read(written, body, MOST_BYTES) {
+            Ok(ask) => self.predict(ask, stop),
+            Err(Unread::Refused(refused)) => refused,
+            Err(Unread::Large) => Refusal::too_large().into(),
+        }
     }
 
-    /// Reads a request and lays it out for the model, which takes time by the length of the body.
+    /// Reads a request, which takes time by the length of the body, and lays it out for the model in no more than so many bytes: a value
+    /// that is sent once may stand in every row.
     ///
     /// # Errors
-    /// The answer to what the model cannot be given.
-    pub fn read(&self, content_type: Option<&str>, body: &[u8]) -> Result<Ask, Scored> {
-        let ask = match Media::of(content_type) {
-            Ok(Media::Json) => self.json(body),
-            Ok(Media::Csv) => csv::read(body).and_then(|request| self.ask(&request, false)),
-            Ok(Media::Message) => message::decode(body).and_then(|message| {
+    /// What the model cannot be given, or that it takes more.
+    pub fn read(&self, written: Written<'_>, body: &[u8], room: usize) -> Result<Ask, Unread> {
+        let ask = match written {
+            Written::As(content_type) => match Media::of(content_type)? {
+                Media::Json => self.json(body, room)?,
+                Media::Csv => self.ask(&csv::read(body)?, false, room)?,
+            },
+            Written::Message => {
+                let message = message::decode(body)?;
                 let (request, in_tensors) = message::read(&message)?;
-                self.ask(&request, in_tensors)
-            }),
-            Err(refusal) => Err(refusal),
+                self.ask(&request, in_tensors, room)?
+            }
         };
-        ask.map_err(Scored::from)
+        Ok(ask)
     }
 
     /// Answers what was read, which takes what time the model needs; told to stop, it fails.
@@ -147,24 +178,24 @@ impl Native {
 
     /// What it takes and gives: as its `MLmodel` says, else as the graph of an ONNX model does.
     pub fn signature(&self) -> Option<Signature> {
-        let graph = self.engine.signature();
+        let graph = self.engine.signature(self.plan.is_table(false));
         let Some(signature) = self.signature.clone() else { return graph };
         let (inputs, outputs) = graph.map(|graph| (graph.inputs, graph.outputs)).unwrap_or_default();
         Some(Signature { inputs: signature.inputs.or(inputs), outputs: signature.outputs.or(outputs), params: signature.params })
     }
 
-    fn json(&self, body: &[u8]) -> Result<Ask, Refusal> {
+    fn json(&self, body: &[u8], room: usize) -> Result<Ask, Unlaid> {
         let refusal = match request::read(body) {
-            Ok(request) => return self.ask(&request, false),
+            Ok(request) => return self.ask(&request, false, room),
             Err(refusal) => refusal,
         };
         // Python writes NaN where it has no number. An infinity is a number, which JSON cannot say.
         let has_nan = memchr::memmem::find(body, b"NaN").is_some();
         let legal = has_nan.then(|| without_nan(body)).flatten().ok_or(refusal)?;
-        request::read(&legal).and_then(|request| self.ask(&request, false))
+        self.ask(&request::read(&legal)?, false, room)
     }
 
-    fn ask(&self, request: &Request<'_>, in_tensors: bool) -> Result<Ask, Refusal> {
+    fn ask(&self, request: &Request<'_>, in_tensors: bool, room: usize) -> Result<Ask, Unlaid> {
         let declared = self.signature.as_ref().and_then(|signature| signature.params.as_deref());
         let asked = params::read(request.params.as_ref(), declared)?;
         if asked.is_more && !self.has_said.swap(true, Relaxed) {
@@ -172,7 +203,7 @@ impl Native {
             let (model, known) = (&self.name, known.join(", "));
             tracing::warn!(%model, known, "a call has `params` that the model does not know; such are ignored, as MLflow does; said once");
         }
-        Ok(Ask { feed: self.plan.feed(request)?, explain: asked.explain, in_tensors })
+        Ok(Ask { feed: self.plan.feed(request, room)?, explain: asked.explain, in_tensors })
     }
 }
 
@@ -196,11 +227,25 @@ impl From<Refusal> for Scored {
     }
 }
 
-/// What a body is.
+impl From<Unlaid> for Unread {
+    fn from(unlaid: Unlaid) -> Self {
+        match unlaid {
+            Unlaid::Refused(refusal) => Self::Refused(refusal.into()),
+            Unlaid::Large => Self::Large,
+        }
+    }
+}
+
+impl From<Refusal> for Unread {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal.into())
+    }
+}
+
+/// What a content type says.
 enum Media {
     Json,
     Csv,
-    Message,
 }
 
 impl Media {
@@ -219,7 +264,6 @@ impl Media {
         match kind.to_ascii_lowercase().as_str() {
             "application/json" => Ok(Self::Json),
             "text/csv" => Ok(Self::Csv),
-            kind if MEDIA == kind => Ok(Self::Message),
             _ => Err(Refusal::media("This predictor does not support the content type")),
         }
     }

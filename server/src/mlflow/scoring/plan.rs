@@ -82,6 +82,11 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Whether the model is given a table: as its signature says; without one, as the request does.
+    pub(super) fn is_table(&self, asked: bool) -> bool {
+        if self.is_signed { self.parts.is_none() } else { asked }
+    }
+
     /// Has the columns of the only input be called as the signature calls them, which may not be what they were called in training:
     /// LightGBM has underscores for spaces.
     pub(super) fn rename(&self, features: &mut [String]) {

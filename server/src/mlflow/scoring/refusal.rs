@@ -17,10 +17,25 @@ pub(super) struct Refusal {
     message: Cow<'static, str>,
 }
 
+/// Why a request is not laid out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unlaid {
+    /// It is not answered.
+    Refused(Refusal),
+    /// It takes more room than it was given.
+    Large,
+}
+
 #[derive(Serialize)]
 struct Body<'a> {
     error_code: &'a str,
     message: &'a str,
+}
+
+impl From<Refusal> for Unlaid {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 impl Refusal {

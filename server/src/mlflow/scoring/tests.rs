@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Beyond, Native, Scored, Stop, Unfit};
+use super::{Beyond, Native, Scored, Stop, Unfit, Written};
 use crate::{
     config::fixture::Fake,
     dialect::{Dialect as _, Quirks, Settings, Target, scoring::SCORING, templated::Templates},
@@ -74,7 +74,7 @@ pub(super) fn load(folder: &Path) -> Result<Native, Unfit> {
 }
 
 fn check(model: &Native, case: &Case) -> Result<(), String> {
-    let scored = model.answer(Some(&case.media), case.body.as_bytes(), &Stop::default());
+    let scored = model.answer(Written::As(Some(&case.media)), case.body.as_bytes(), &Stop::default());
     let body: Value = serde_json::from_slice(&scored.body).map_err(|error| format!("no JSON: {error}"))?;
     let wanted = case.status.unwrap_or(case.mlflow.status);
     if scored.status != wanted {
@@ -229,7 +229,7 @@ fn an_unknown_operator_is_named_with_what_would_help() {
 }
 
 fn answer(name: &str, media: Option<&str>, body: &str) -> (u16, String) {
-    let scored = load(&golden(name)).unwrap().answer(media, body.as_bytes(), &Stop::default());
+    let scored = load(&golden(name)).unwrap().answer(Written::As(media), body.as_bytes(), &Stop::default());
     (scored.status.as_u16(), String::from_utf8(scored.body.to_vec()).unwrap())
 }
 
@@ -255,7 +255,7 @@ fn contributions_have_the_names_of_the_signature() {
     let spaced = |text: &str| text.replace(r#""name": "a""#, r#""name": "a (cm)""#);
     let model = changed("lgb_binary", "model.lgb", spaced, |bytes| bytes).unwrap();
     let body = r#"{"dataframe_records": [{"d": 1, "c": 1, "b": 1, "a (cm)": 1}], "params": {"explain": true}}"#;
-    let scored = model.answer(Some("application/json"), body.as_bytes(), &Stop::default());
+    let scored = model.answer(Written::As(Some("application/json")), body.as_bytes(), &Stop::default());
     let answer: Value = serde_json::from_slice(&scored.body).unwrap();
     let names: Vec<_> = answer["predictions"][0]["contributions"].as_object().unwrap().keys().collect();
     assert_eq!(names, ["a (cm)", "b", "c", "d"], "{answer}");
@@ -287,7 +287,7 @@ fn parameters_that_nobody_knows_are_told_of_once() {
         let model = load(&golden("xgb_booster")).unwrap().called(&"models:/credit/3".into());
         for params in [r#"{"explain": false}"#, r#"{"factr": "secret"}"#, r#"{"explian": true}"#] {
             let body = format!(r#"{{"dataframe_records": [{{"a": 1, "b": 1, "c": 1, "d": 1}}], "params": {params}}}"#);
-            let scored = model.answer(Some("application/json"), body.as_bytes(), &Stop::default());
+            let scored = model.answer(Written::As(Some("application/json")), body.as_bytes(), &Stop::default());
             assert_eq!(scored.status, 200, "{params}");
         }
     });
@@ -321,7 +321,7 @@ fn whole_numbers_survive_the_way_into_narrow_inputs() {
     let model = changed("onnx_zipmap", "model.onnx", long, |bytes| bytes).unwrap();
     let asked = |number: &str| {
         let body = format!(r#"{{"dataframe_records": [{{"a": {number}, "b": 1, "c": 1, "d": 1}}]}}"#);
-        let scored = model.answer(Some("application/json"), body.as_bytes(), &Stop::default());
+        let scored = model.answer(Written::As(Some("application/json")), body.as_bytes(), &Stop::default());
         (scored.status.as_u16(), String::from_utf8(scored.body.to_vec()).unwrap())
     };
     assert_eq!(asked("16777216").0, 200);
@@ -364,7 +364,7 @@ proptest::proptest! {
             let end = (start + cut).min(body.len());
             body.splice(start..end, piece.chars());
             let body: String = body.into_iter().collect();
-            let scored = native.answer(case["type"].as_str(), body.as_bytes(), &Stop::default());
+            let scored = native.answer(Written::As(case["type"].as_str()), body.as_bytes(), &Stop::default());
             serde_json::from_slice::<serde::de::IgnoredAny>(&scored.body).unwrap();
             proptest::prop_assert!(scored.status != StatusCode::INTERNAL_SERVER_ERROR, "{body}: {:?}", scored.body);
             Ok(())

@@ -16,7 +16,10 @@ use crate::{
         },
     },
     event::{Answer as Answered, Lane, Payload, Request as Asked, Task},
-    mlflow::scoring::{Native, Stop, tests},
+    mlflow::{
+        scoring::{Native, Stop, Written, tests},
+        signature::Schema,
+    },
 };
 
 const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/mlflow/scoring/testdata");
@@ -45,8 +48,9 @@ fn asked(model: &Native, tensors: &Tensors, params: Option<&Json>, as_message: b
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string(), None),
     };
     let media = sent.headers()[header::CONTENT_TYPE].to_str().unwrap();
-    assert_eq!(media == "application/x-protobuf", as_message);
-    let scored = model.answer(Some(media), sent.body(), &Stop::default());
+    assert_eq!((media == "application/x-protobuf", sent.uri().path().ends_with("/tensors")), (as_message, as_message));
+    let written = if as_message { Written::Message } else { Written::As(Some(media)) };
+    let scored = model.answer(written, sent.body(), &Stop::default());
     let media = scored.content_type.to_str().unwrap().to_owned();
     if scored.status != StatusCode::OK {
         return (scored.status, String::from_utf8(scored.body.to_vec()).unwrap(), None);
@@ -92,6 +96,7 @@ fn a_message_is_answered_as_its_json_is() {
             assert_eq!(message.0, json.0, "{place}: {} and {}", message.1, json.1);
             match (message.2, json.2) {
                 (Some(message), Some(json)) => {
+                    are_announced(&model, &message, &place);
                     let told = |tensors: &Tensors| {
                         tensors
                             .tensors
@@ -110,6 +115,17 @@ fn a_message_is_answered_as_its_json_is() {
         }
     }
     assert!(same > 60 && refused > 20 && beyond > 0, "{same} {refused} {beyond}");
+}
+
+/// What the model says that it gives: of these tensors shape and type.
+fn are_announced(model: &Native, answer: &Tensors, place: &str) {
+    let Some(Schema::Tensors(outputs)) = model.signature().and_then(|signature| signature.outputs) else { return };
+    for tensor in &answer.tensors {
+        let Some(output) = outputs.iter().find(|output| output.name.as_ref() == Some(&tensor.name)) else { continue };
+        let is_size = |(told, is): (&Option<usize>, &i64)| told.is_none_or(|told| usize::try_from(*is) == Ok(told));
+        let fits = output.shape.len() == tensor.shape.len() && output.shape.iter().zip(&tensor.shape).all(is_size);
+        assert!(fits, "{place}: {} is {:?} and should be {:?}", tensor.name, tensor.shape, output.shape);
+    }
 }
 
 fn tensor(name: &str, shape: &[i64], kind: DataType, data: &[u8]) -> v1::Tensor {
@@ -131,6 +147,47 @@ fn infinities_and_types_survive() {
     assert_eq!(asked(&model, &row(f32::INFINITY), None, false).0, StatusCode::BAD_REQUEST, "JSON has none");
 }
 
+/// The shortest text of a float is another double, on the other side of a threshold.
+#[test]
+fn a_float_is_the_same_double_either_way() {
+    let column = |name| tensor(name, &[1], DataType::Float32, &singles(&[0.1]));
+    let rows = Tensors { tensors: ["a", "b", "c", "d"].map(column).into() };
+    let exact = f64::from(0.1_f32).to_string();
+    let payload = Payload::typed_only(Asked::Predict(PredictRequest { input: Some(Sent::Tensors(rows)), ..PredictRequest::default() }));
+    let ask = Ask { task: Task::Predict, streaming: false, lane: Lane::Typed, payload: &payload, unsupported: Unsupported::Refuse };
+    let json = SCORING.encode(&ask, &target(false)).unwrap();
+    let sent: Json = serde_json::from_slice(json.body()).unwrap();
+    assert_eq!(sent["inputs"]["a"][0].to_string(), exact);
+    let message = SCORING.encode(&ask, &target(true)).unwrap();
+    let message = decode(message.body()).unwrap();
+    let Input::Named(named) = read(&message).unwrap().0.input else { panic!("columns") };
+    assert_eq!(named[0].1.cells.first(), Cell::Real(f64::from(0.1_f32)));
+}
+
+/// A few bytes that stand for millions of rows, of a column that the model does not even have.
+#[test]
+fn empty_rows_are_bounded_as_in_json() {
+    let model = load("lgb_binary");
+    let one = |name| tensor(name, &[], DataType::Float64, &1_f64.to_le_bytes());
+    let mut tensors: Vec<_> = ["a", "b", "c", "d"].map(one).into();
+    tensors.insert(0, tensor("e", &[8 << 20, 0], DataType::Float32, b""));
+    for as_message in [false, true] {
+        let (status, told, _) = asked(&model, &Tensors { tensors: tensors.clone() }, None, as_message);
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(told.contains("too many rows for so few elements"), "{told}");
+    }
+}
+
+#[test]
+fn too_many_texts_are_refused() {
+    let model = load("onnx_text");
+    let strings = vec![String::new(); (1 << 22) + 1];
+    let shape = vec![i64::try_from(strings.len()).unwrap(), 1];
+    let texts = v1::Tensor { strings, data_type: DataType::String.into(), shape, ..v1::Tensor::default() };
+    let (status, told, _) = asked(&model, &Tensors { tensors: vec![texts] }, None, true);
+    assert!(status == StatusCode::BAD_REQUEST && told.contains("more than 4194304 values"), "{told}");
+}
+
 #[test]
 fn explanations_are_tensors_too() {
     let model = load("xgb_classes");
@@ -148,11 +205,11 @@ fn explanations_are_tensors_too() {
     assert_eq!(shapes[0].0, expected[0].0);
 }
 
-/// Whoever writes such bodies besides us.
+/// No caller's body comes here, and yet none could do harm.
 #[test]
 fn what_does_not_agree_with_itself_is_refused() {
     let model = load("onnx_tensor");
-    let answer = |message: PredictRequest| model.answer(Some("application/x-protobuf"), &message.encode_to_vec(), &Stop::default());
+    let answer = |message: PredictRequest| model.answer(Written::Message, &message.encode_to_vec(), &Stop::default());
     let with = |tensors| PredictRequest { input: Some(Sent::Tensors(Tensors { tensors })), ..PredictRequest::default() };
     let four = singles(&[1.0; 4]);
     for (what, message) in [
@@ -170,6 +227,6 @@ fn what_does_not_agree_with_itself_is_refused() {
         let refused = SCORING.classify(&target(true), scored.status, &HeaderMap::new(), &scored.body);
         assert_eq!(refused.reason(), ErrorReason::CallerInvalidRequest, "{what}");
     }
-    let scored = model.answer(Some("application/x-protobuf"), b"\xff\xff\xff", &Stop::default());
+    let scored = model.answer(Written::Message, b"\xff\xff\xff", &Stop::default());
     assert_eq!(scored.status, StatusCode::BAD_REQUEST);
 }

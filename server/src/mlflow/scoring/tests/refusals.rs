@@ -8,6 +8,8 @@ fn content_types_that_are_not_read_are_refused() {
     for (media, told) in [
         (None, "content type"),
         (Some("application/vnd.apache.parquet"), "content type"),
+        // What Flowgate itself sends goes elsewhere.
+        (Some("application/x-protobuf"), "content type"),
         (Some("text/plain"), "content type"),
         (Some("text/csv; charset=latin-1"), "UTF-8"),
         (Some("application/json; v=1"), "parameters"),
