@@ -2,9 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
+use tokio::time::advance;
+
 use super::{
     Model, Stop, Tensor, Values,
     plan::{Budget, Ground, Plan},
+    site::Kernel,
     tests::{fails, ints, made, node, refused},
     wire::{Attribute, Declared, Form, Graph, ModelFile, Node, Stored, TensorForm, versions},
 };
@@ -308,4 +312,25 @@ fn constants_are_computed_for_so_long_only() {
     };
     assert_eq!(planned(Duration::from_secs(10)), Ok(()));
     assert_eq!(planned(Duration::ZERO), Err("what is computed of constants alone takes too long".to_owned()));
+}
+
+/// A large model takes long to plan on a busy machine, and is none the worse for it.
+#[tokio::test(start_paused = true)]
+async fn only_what_is_computed_of_constants_takes_of_their_time() {
+    let budget = Budget::new(Duration::from_secs(10));
+    let computed = |seconds| {
+        let kernel: Kernel = Box::new(move |given| {
+            // At its first poll the clock is there.
+            advance(Duration::from_secs(seconds)).now_or_never();
+            given.stop.check().map(|()| Vec::new())
+        });
+        budget.compute(&kernel, &[], "Neg").map(drop).map_err(|fault| fault.to_string())
+    };
+    for _ in 0..2 {
+        advance(Duration::from_secs(60)).await;
+        assert_eq!(computed(4), Ok(()));
+    }
+    let late = Err("what is computed of constants alone takes too long".to_owned());
+    assert_eq!(computed(4), late, "together they take 12 s, and the last one is stopped");
+    assert_eq!(computed(0), late);
 }

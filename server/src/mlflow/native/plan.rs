@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use super::{
     bounds::{MOST_BYTES, Stop, fits},
     fault::Fault,
@@ -37,8 +39,8 @@ pub(crate) struct Ground<'a> {
 
 /// What planning may still cost.
 pub(crate) struct Budget {
-    /// For what is computed of constants alone.
-    time: Stop,
+    /// What is left for what is computed of constants alone.
+    time: Cell<Duration>,
     steps: Cell<usize>,
     values: Cell<usize>,
     bytes: Cell<usize>,
@@ -46,10 +48,22 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// What any model may cost, but so much time.
+    /// What any model may cost, and so much time for what it computes of constants alone.
     pub(crate) fn new(time: Duration) -> Self {
         let none = Cell::default;
-        Self { time: Stop::after(time), steps: none(), values: none(), bytes: none(), computed: none() }
+        Self { time: Cell::new(time), steps: none(), values: none(), bytes: none(), computed: none() }
+    }
+
+    /// Runs what hangs on constants alone.
+    pub(crate) fn compute(&self, kernel: &Kernel, values: &[Option<&Value>], called: &str) -> Result<Vec<Value>, Fault> {
+        let (begun, stop) = (Instant::now(), Stop::after(self.time.get()));
+        let computed = stop.check().and_then(|()| kernel(&Given { values, stop: &stop }));
+        // The rest of planning is as long as the model is large, on a busy machine the longer.
+        self.time.set(self.time.get().saturating_sub(begun.elapsed()));
+        computed.map_err(|fault| match stop.check() {
+            Err(_) => Fault::new("what is computed of constants alone takes too long"),
+            Ok(()) => fault.within(called),
+        })
     }
 
     /// What the constants take that were planned.
@@ -244,13 +258,7 @@ impl<'a> Draft<'a> {
             None => operators::build(domain, &Site { version: self.version(domain, &called)?, ..site })?,
         };
         let Some(values) = constants else { return self.step(node, called, sources, built) };
-        let time = &self.ground.budget.time;
-        let within_time = |fault: Fault| match time.check() {
-            Err(_) => Fault::new("what is computed of constants alone takes too long"),
-            Ok(()) => fault.within(&called),
-        };
-        time.check().map_err(within_time)?;
-        let outputs = (built.kernel)(&Given { values: &values, stop: time }).map_err(within_time)?;
+        let outputs = self.ground.budget.compute(&built.kernel, &values, &called)?;
         // What the file holds itself is as long as the file, unless it is called for again and again.
         let computed = if sources.is_empty() && self.ground.depth == 0 { 0 } else { outputs.iter().map(Value::bytes).sum() };
         spend(&self.ground.budget.computed, computed, MOST_BYTES, "what is computed of constants alone needs too much memory")?;
