@@ -80,7 +80,7 @@ impl Stores {
 
     /// The tracking server's store, when an address is written out.
     fn in_tracking(&self, address: &str) -> Option<(crate::mlflow::registry::Server, RelativePath)> {
-        let server = self.servers.tracking.as_ref()?;
+        let server = self.servers.tracking().ok()?;
         let path = address.strip_prefix(server.address())?.strip_prefix("/api/2.0/mlflow-artifacts/artifacts/")?;
         let path = percent_encoding::percent_decode_str(path.trim_end_matches('/')).decode_utf8().ok()?;
         Some((server.clone(), path.parse().ok()?))

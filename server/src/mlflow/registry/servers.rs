@@ -18,14 +18,12 @@ const WORKSPACE: HeaderName = HeaderName::from_static("x-mlflow-workspace");
 /// The servers that know models.
 #[derive(Clone, Debug)]
 pub struct Servers {
-    /// Of registered models. `None`: there is none.
-    pub registry: Option<Server>,
-    /// Of runs, logged models and files.
-    pub tracking: Option<Server>,
+    /// Of registered models, or why there is none: models that are in a folder or a bucket need none.
+    registry: Result<Server>,
+    /// Of runs, logged models and files, or why there is none.
+    tracking: Result<Server>,
     /// How TLS is spoken with them.
     pub tls: ControlTls,
-    /// Why an address that is set is no server's. Models that are in a folder or a bucket need none.
-    refused: Option<Error>,
 }
 
 /// One server, and what it is told with each request.
@@ -64,10 +62,11 @@ impl Servers {
         let auth = auth(environment)?;
         let workspace = variable("MLFLOW_WORKSPACE").map(|name| header(&name, "MLFLOW_WORKSPACE")).transpose()?;
         let named = NamedServers::read(tracking_uri, variable);
-        let mut refused = None;
-        let mut server =
-            |named: &NamedServer| Server::new(named, auth.clone(), workspace.clone()).map_err(|error| refused = Some(error)).ok();
-        let (registry, tracking) = (named.registry.as_ref().and_then(&mut server), named.tracking.as_ref().and_then(&mut server));
+        let server = |named: Option<&NamedServer>| {
+            let named = named.ok_or_else(|| Error::new(ErrorReason::GatewayNotServing, NO_SERVER))?;
+            Server::new(named, auth.clone(), workspace.clone())
+        };
+        let (registry, tracking) = (server(named.registry.as_ref()), server(named.tracking.as_ref()));
         let file = |name| variable(name).map(PathBuf::from);
         let tls = ControlTls {
             insecure: variable("MLFLOW_TRACKING_INSECURE_TLS").is_some_and(|value| !is_false(&value)),
@@ -78,7 +77,7 @@ impl Servers {
             let message = "MLFLOW_TRACKING_INSECURE_TLS and MLFLOW_TRACKING_SERVER_CERT_PATH exclude each other; unset one of them";
             return Err(Error::new(ErrorReason::GatewayNotServing, message));
         }
-        Ok(Self { registry, tracking, tls, refused })
+        Ok(Self { registry, tracking, tls })
     }
 
     /// The server of registered models.
@@ -86,7 +85,7 @@ impl Servers {
     /// # Errors
     /// `GATEWAY_NOT_SERVING` when there is none, or its address is no server's.
     pub fn registry(&self) -> Result<&Server> {
-        self.registry.as_ref().ok_or_else(|| self.missing())
+        self.registry.as_ref().map_err(Error::clone)
     }
 
     /// The server of runs, logged models and files.
@@ -94,11 +93,7 @@ impl Servers {
     /// # Errors
     /// `GATEWAY_NOT_SERVING` when there is none, or its address is no server's.
     pub fn tracking(&self) -> Result<&Server> {
-        self.tracking.as_ref().ok_or_else(|| self.missing())
-    }
-
-    fn missing(&self) -> Error {
-        self.refused.clone().unwrap_or_else(|| Error::new(ErrorReason::GatewayNotServing, NO_SERVER))
+        self.tracking.as_ref().map_err(Error::clone)
     }
 }
 

@@ -325,7 +325,7 @@ fn servers_and_tls_come_from_the_environment() {
     assert_eq!(servers.registry().unwrap().address(), "http://registry:5000");
     assert_eq!((servers.tls.insecure, servers.tls.ca, servers.tls.identity), (false, Some("/ca.pem".into()), Some("/me.pem".into())));
     let insecure = Servers::read(None, &Fake::default().variable("MLFLOW_TRACKING_INSECURE_TLS", "true")).unwrap();
-    assert!(insecure.tls.insecure && insecure.tracking.is_none());
+    assert!(insecure.tls.insecure && insecure.tracking().is_err());
     assert!(!Servers::read(None, &Fake::default().variable("MLFLOW_TRACKING_INSECURE_TLS", "False")).unwrap().tls.insecure);
 }
 
@@ -337,6 +337,15 @@ fn what_is_no_server_is_refused_by_the_key_that_names_it() {
         assert_eq!(error.reason(), ErrorReason::GatewayNotServing);
         assert!(error.to_string().starts_with(&format!("{key} is a database")), "{error}");
         assert!(!format!("{error:?}").contains("hush"));
+    }
+    let registry = || Fake::default().variable("MLFLOW_REGISTRY_URI", "databricks-uc");
+    for (setting, told) in
+        [(Some("sqlite:///mlflow.db"), "`mlflow.tracking_uri` is a database"), (None, "no tracking server is configured")]
+    {
+        let servers = Servers::read(setting, &registry()).unwrap();
+        let (registry, tracking) = (servers.registry().unwrap_err().to_string(), servers.tracking().unwrap_err().to_string());
+        assert!(registry.starts_with("MLFLOW_REGISTRY_URI is a Databricks workspace"), "{registry}");
+        assert!(tracking.starts_with(told), "{tracking}");
     }
     for (name, value) in [("MLFLOW_TRACKING_AUTH", "plugin"), ("MLFLOW_TRACKING_AWS_SIGV4", "true"), ("MLFLOW_TRACKING_USERNAME", "ann")] {
         let error = Servers::read(None, &Fake::default().variable(name, value)).unwrap_err();
