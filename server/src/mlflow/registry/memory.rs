@@ -12,7 +12,7 @@ use std::{
 
 use flowgate_proto::v1::ErrorReason;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Reach, RegisteredModel, Registry, Resolved};
 use crate::{
@@ -26,6 +26,8 @@ const MOST: u64 = 16 << 20;
 const ENOUGH: Duration = Duration::from_secs(3);
 /// How long a look-up may take in all, however many questions and tries it is made of.
 const LONGEST: Duration = Duration::from_secs(15);
+/// How long a registry that knows nothing of a reference may take to say why.
+const COURTESY: Duration = Duration::from_secs(1);
 /// How long the registry may take to say which models there are.
 const LISTING: Duration = Duration::from_secs(5);
 
@@ -83,11 +85,18 @@ impl Memory {
             // Nobody is asked.
             return Ok((registry.resolve(uri).await?, true));
         }
-        let most = if is_awaited && self.recall(uri).is_some() { ENOUGH } else { LONGEST };
+        let is_known = self.recall(uri).is_some();
+        let most = if is_awaited && is_known { ENOUGH } else { LONGEST };
+        let until = Instant::now() + most;
         match self.within(most, registry, registry.resolve(uri)).await {
             Ok(resolved) => {
                 self.keep(&resolved);
                 Ok((resolved, true))
+            }
+            // That is its word, whatever becomes of further questions. What was found once is not misspelt.
+            Err(error) if error.reason() == ErrorReason::ProviderNotFound => {
+                let explained = registry.explained(uri, error.clone(), !is_known);
+                Err(timeout_at(until.min(Instant::now() + COURTESY), explained).await.unwrap_or(error))
             }
             Err(error) if is_away(&error) => match self.recall(uri) {
                 Some(resolved) => Ok((resolved, false)),

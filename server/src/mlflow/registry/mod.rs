@@ -97,10 +97,7 @@ impl Registry {
 
     /// The version that a name and a pick mean now; it is ready.
     async fn version(&self, name: &str, pick: &Pick) -> Result<Version> {
-        let version = match self.picked(name, pick).await {
-            Err(error) if error.reason() == ErrorReason::ProviderNotFound => return Err(self.unknown(name, error).await),
-            picked => picked?,
-        };
+        let version = self.picked(name, pick).await?;
         // An old registry says no status at all.
         if version.status.is_empty() || version.status == "READY" {
             return Ok(version);
@@ -110,15 +107,19 @@ impl Registry {
         Err(Error::new(ErrorReason::GatewayNotServing, message).because(version.status_message.clone()))
     }
 
-    /// Why nothing was found of a model: it is not there itself, or it has not what was picked, as the error says.
-    async fn unknown(&self, name: &str, error: Error) -> Error {
-        let Ok(server) = self.servers.registry() else { return error };
+    /// Why nothing was found of a reference: its model is not there itself, or has not what was picked, as the error says. Names like its own
+    /// are looked for where it `may_be_misspelt`. All this is more to be asked, which may take its time or fail.
+    async fn explained(&self, uri: &ModelUri, error: Error, may_be_misspelt: bool) -> Error {
+        let (ModelUri::Registered { name, .. }, Ok(server)) = (uri, self.servers.registry()) else { return error };
         let found: Result<IgnoredAny> = ask(&self.fetch, server, "registered-models/get", &[("name", name)], "such model").await;
         if !found.is_err_and(|missing| missing.reason() == ErrorReason::ProviderNotFound) {
             return error;
         }
-        let page: Result<Models> = ask(&self.fetch, server, "registered-models/search", &[("max_results", PAGE)], "models").await;
-        let others = page.map(|page| page.registered_models).unwrap_or_default();
+        let mut others = Vec::new();
+        if may_be_misspelt {
+            let page: Result<Models> = ask(&self.fetch, server, "registered-models/search", &[("max_results", PAGE)], "models").await;
+            others = page.map(|page| page.registered_models).unwrap_or_default();
+        }
         let names: Vec<&str> = others.iter().map(|model| model.name.as_str()).collect();
         let advice = suggest::nearest(name, &names).unwrap_or_else(|| "correct the name, or register it".to_owned());
         let message = format!("the registry at {} has no model `{name}`; {advice}", server.address());

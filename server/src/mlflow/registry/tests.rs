@@ -1,5 +1,7 @@
 //! What is asked of a registry and what its answers, its refusals and its absence mean.
 
+use std::{sync::Mutex, time::Duration};
+
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{Request, StatusCode};
@@ -65,7 +67,9 @@ fn registry() -> Registry {
 }
 
 async fn resolved(text: &str) -> Result<Resolved> {
-    registry().resolve(&text.parse().unwrap()).await
+    let folder = tempfile::tempdir().unwrap();
+    let memory = Memory::open(&folder.path().join("versions.json"), Reach::default());
+    memory.resolve(&registry(), &text.parse().unwrap(), true).await.map(|(resolved, _)| resolved)
 }
 
 #[tokio::test(start_paused = true)]
@@ -227,6 +231,56 @@ async fn a_call_does_not_wait_long_for_a_registry_that_hangs() {
     let begun = tokio::time::Instant::now();
     memory.resolve(&hanging, &"models:/Iris/2".parse().unwrap(), true).await.unwrap_err();
     assert_eq!(begun.elapsed().as_secs(), 15, "that is all, however often it was asked");
+}
+
+/// A server that knows the model no more, and is as slow as this to say so, and to say what else it is asked.
+fn gone(says: Duration, explains: Duration) -> (Registry, Arc<Mutex<Vec<Request<Bytes>>>>) {
+    let (quick, seen) = fetch(|_| Ok((404, r#"{"error_code":"RESOURCE_DOES_NOT_EXIST"}"#.to_owned())));
+    let slow: Fetch = Arc::new(move |request| {
+        let is_explained = ["/registered-models/get", "/registered-models/search"].iter().any(|path| request.uri().path().ends_with(path));
+        let (pause, answer) = (if is_explained { explains } else { says }, quick(request));
+        async move {
+            tokio::time::sleep(pause).await;
+            answer.await
+        }
+        .boxed()
+    });
+    (Registry::new(servers(&Fake::default()), slow), seen)
+}
+
+/// It is neither an outage nor slow, whatever becomes of the questions why.
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_knows_nothing_of_it_is_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = crate::telemetry::metrics::Metrics::new();
+    let memory = Memory::open(&folder.path().join("versions.json"), Reach::new(metrics.models().registry()));
+    let uri: ModelUri = "models:/Iris@champion".parse().unwrap();
+    memory.resolve(&registry(), &uri, true).await.unwrap();
+    let now = Duration::ZERO;
+    for (says, explains, told) in [
+        (now, now, "has no model `Iris`; correct the name, or register it"),
+        (now, Duration::from_secs(4), "knows no alias `champion` of model `Iris`"),
+        (Duration::from_millis(2900), Duration::from_secs(4), "knows no alias `champion` of model `Iris`"),
+    ] {
+        let begun = tokio::time::Instant::now();
+        let error = memory.resolve(&gone(says, explains).0, &uri, true).await.unwrap_err();
+        assert!(error.reason() == ErrorReason::ProviderNotFound && error.to_string().contains(told), "{error:?}");
+        assert!(begun.elapsed() <= Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert!(metrics.render().contains("flowgate_registry_up 1\n"), "it has answered");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_are_alike_are_looked_for_where_none_was_found_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = Memory::open(&folder.path().join("versions.json"), Reach::default());
+    memory.resolve(&registry(), &"models:/Iris@champion".parse().unwrap(), true).await.unwrap();
+    for (uri, searches) in [("models:/Iris@champion", 0), ("models:/Irsi@champion", 1)] {
+        let (registry, seen) = gone(Duration::ZERO, Duration::ZERO);
+        memory.resolve(&registry, &uri.parse().unwrap(), false).await.unwrap_err();
+        let seen = seen.lock().unwrap();
+        assert_eq!(seen.iter().filter(|request| request.uri().path().ends_with("/search")).count(), searches, "{uri}: {seen:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
