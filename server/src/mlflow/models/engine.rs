@@ -27,7 +27,8 @@ pub(super) trait Engine: Send + Sync + fmt::Debug {
     /// When it is gone, or does not speak its protocol.
     fn answer(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>>>;
 
-    /// What the model takes and gives, as far as it says so itself, beside its `MLmodel`.
+    /// What the model takes and gives: as its `MLmodel` says, and where that is silent as its own file does. `None` where only the `MLmodel`
+    /// is known, or nothing.
     fn signature(&self) -> Option<Signature>;
 
     /// How much memory it takes, about; `None` when nobody knows.

@@ -1,4 +1,5 @@
-//! What all models stand on: the registry, the files, the memory of both, and room. Opened when the first model is asked for.
+//! What all models stand on: the registry, the files, the memory of both, and room. Opened at the start where an endpoint of the file has a
+//! model, else when the first one is asked for.
 
 use std::{
     fmt, io,
