@@ -153,6 +153,30 @@ async fn operators_see_models_and_load_them_and_let_them_go() {
 }
 
 #[tokio::test]
+async fn operators_are_told_that_only_they_load_what_its_folder_means_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("mine");
+    std::fs::create_dir(&place).unwrap();
+    for file in ["MLmodel", "model.onnx"] {
+        let brought = concat!(env!("CARGO_MANIFEST_DIR"), "/server/src/mlflow/builtin/iris");
+        std::fs::copy(std::path::Path::new(brought).join(file), place.join(file)).unwrap();
+    }
+    let running = Running::start(&format!(
+        "mlflow: {{ cache: {{ folder: {:?} }} }}\n\
+         endpoints: [{{ name: mine, endpoint_type: mlflow/predict, model: {{ provider: mlflow, uri: {place:?} }} }}]\n",
+        folder.path(),
+    ))
+    .await;
+    let admin = Client::options(format!("http://{}", running.admin)).connect().unwrap().admin();
+    admin.load_model("mine").await.unwrap();
+    std::fs::write(place.join("model.onnx"), "nothing").unwrap();
+    let refused = admin.load_model("mine").await.unwrap_err();
+    assert!(refused.told().contains("; it is tried again only when somebody loads it"), "{}", refused.told());
+    let listed = admin.list_models().await.unwrap().remove(0);
+    assert_eq!((listed.state(), listed.failure.unwrap().again_in), (ModelState::Loaded, None));
+}
+
+#[tokio::test]
 async fn only_a_key_that_may_loads_by_the_inference_protocol() {
     let folder = tempfile::tempdir().unwrap();
     let running = gateway(&folder).await;

@@ -110,7 +110,7 @@ fn told(snapshot: &Snapshot, hosted: &Hosted) -> Model {
         (State::Loading, _) => (ModelState::Loading, String::new()),
         (State::Loaded, _) => (ModelState::Loaded, String::new()),
         (State::Failed, None) => (ModelState::Failed, String::new()),
-        (State::Failed, Some(failure)) => (ModelState::Failed, format!("{}; {}", failure.error, failure.again())),
+        (State::Failed, Some(failure)) => (ModelState::Failed, format!("{}; {}", failure.error, failure.again)),
     };
     let current = hosted.current();
     let version = current.as_ref().and_then(|current| current.resolved().version);
@@ -145,12 +145,12 @@ fn told(snapshot: &Snapshot, hosted: &Hosted) -> Model {
             bytes: report.bytes,
             bytes_done: report.bytes_done,
         }),
-        failure: failure.map(|Failure { version, error, again_in, .. }| ModelFailure {
+        failure: failure.map(|Failure { version, error, again }| ModelFailure {
             version: version.unwrap_or_default(),
             reason: error.to_string(),
-            again_in: Some(Duration {
-                seconds: i64::try_from(again_in.as_secs()).unwrap_or(i64::MAX),
-                nanos: again_in.subsec_nanos().cast_signed(),
+            again_in: again.after().map(|after| Duration {
+                seconds: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
+                nanos: after.subsec_nanos().cast_signed(),
             }),
         }),
     }

@@ -167,10 +167,18 @@ fn line(model: &Model) -> String {
 
 /// What does not answer in the place of the version that does.
 fn failed(failure: &ModelFailure) -> String {
-    let what = if failure.version > 0 { format!("version {} failed", failure.version) } else { "the look-up failed".to_owned() };
-    let again_in = failure.again_in.as_ref().map_or(0, |time| time.seconds + i64::from(time.nanos > 0));
-    let again = if again_in > 0 { format!("in {again_in} s") } else { "with the next look-up".to_owned() };
-    format!("{what}: {}; tried again {again}", failure.reason)
+    let again_in = failure.again_in.as_ref().map(|time| time.seconds + i64::from(time.nanos > 0));
+    let what = match (failure.version, again_in) {
+        (0, None) => "loading it anew failed".to_owned(),
+        (0, Some(_)) => "the look-up failed".to_owned(),
+        (version, _) => format!("version {version} failed"),
+    };
+    let again = match again_in {
+        None => "only when somebody loads it: `flowgate models load`".to_owned(),
+        Some(0) => "with the next look-up".to_owned(),
+        Some(left) => format!("with the first look-up after {left} s"),
+    };
+    format!("{what}: {}; it is tried again {again}", failure.reason)
 }
 
 /// In MiB, as people read them.
@@ -207,11 +215,17 @@ mod tests {
         let broken = |failure| line(&Model { failure: Some(failure), ..loaded.clone() });
         let again_in = Some(flowgate_client::proto::wkt::Duration { seconds: 3, nanos: 1 });
         let failure = ModelFailure { version: 4, reason: "it is of no use".to_owned(), again_in };
-        assert_eq!(broken(failure.clone()), format!("{told}    version 4 failed: it is of no use; tried again in 4 s\n"));
-        let due = ModelFailure { again_in: None, ..failure.clone() };
-        assert_eq!(broken(due), format!("{told}    version 4 failed: it is of no use; tried again with the next look-up\n"));
-        let lost = ModelFailure { version: 0, ..failure };
-        assert_eq!(broken(lost), format!("{told}    the look-up failed: it is of no use; tried again in 4 s\n"));
+        let later = "it is tried again with the first look-up after 4 s\n";
+        assert_eq!(broken(failure.clone()), format!("{told}    version 4 failed: it is of no use; {later}"));
+        let due = ModelFailure { again_in: Some(flowgate_client::proto::wkt::Duration::default()), ..failure.clone() };
+        assert_eq!(broken(due), format!("{told}    version 4 failed: it is of no use; it is tried again with the next look-up\n"));
+        let lost = ModelFailure { version: 0, ..failure.clone() };
+        assert_eq!(broken(lost.clone()), format!("{told}    the look-up failed: it is of no use; {later}"));
+        let left = "it is tried again only when somebody loads it: `flowgate models load`\n";
+        let fixed = ModelFailure { again_in: None, ..failure };
+        assert_eq!(broken(fixed), format!("{told}    version 4 failed: it is of no use; {left}"));
+        let folder = ModelFailure { again_in: None, ..lost };
+        assert_eq!(broken(folder), format!("{told}    loading it anew failed: it is of no use; {left}"));
         assert_eq!(line(&failed), "runs:/1/m\n    failed; it takes the place of another one once it is loaded\n    it is of no use\n");
         let python = Model {
             uri: "runs:/1/m".to_owned(),

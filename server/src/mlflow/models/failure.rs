@@ -1,6 +1,6 @@
 //! What is told of a model that could not be loaded: why, and who tries it again when.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use flowgate_proto::v1::ErrorReason;
 use tokio::time::Instant;
@@ -24,19 +24,21 @@ pub struct Failure {
     pub version: Option<u32>,
     /// Why.
     pub error: Error,
-    /// How long until it is tried again, at the least.
-    pub again_in: Duration,
-    /// Who does that.
+    /// Who tries it again, and when.
     pub again: Again,
 }
 
-/// Who tries again what failed.
+/// Who tries again what failed, at the earliest after so long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Again {
     /// The gateway, by itself.
-    Itself,
+    Itself(Duration),
+    /// The gateway, when it looks up what the reference means. A version before it answers.
+    LookUp(Duration),
     /// Whoever calls it.
-    Call,
+    Call(Duration),
+    /// Only who has it loaded anew: a version answers, and the reference goes on meaning what it does.
+    Load,
 }
 
 impl Failed {
@@ -59,14 +61,27 @@ impl Failed {
     }
 }
 
-impl Failure {
-    /// When it is tried again, and by whom.
-    pub fn again(&self) -> String {
-        match (self.again, self.again_in.as_secs_f64().ceil()) {
-            (Again::Itself, 0.0) => "it is tried again now".to_owned(),
-            (Again::Itself, left) => format!("it is tried again in {left:.0} s"),
-            (Again::Call, 0.0) => "the next call tries it again".to_owned(),
-            (Again::Call, left) => format!("a call after {left:.0} s tries it again"),
+impl Again {
+    /// How long until it is tried again, at the least; `None`: until somebody has it loaded.
+    pub fn after(self) -> Option<Duration> {
+        match self {
+            Self::Itself(after) | Self::LookUp(after) | Self::Call(after) => Some(after),
+            Self::Load => None,
+        }
+    }
+}
+
+impl fmt::Display for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let left = self.after().unwrap_or_default().as_secs_f64().ceil();
+        match (self, left > 0.0) {
+            (Self::Itself(_), false) => f.write_str("it is tried again now"),
+            (Self::Itself(_), true) => write!(f, "it is tried again in {left:.0} s"),
+            (Self::LookUp(_), false) => f.write_str("it is tried again with the next look-up"),
+            (Self::LookUp(_), true) => write!(f, "it is tried again with the first look-up after {left:.0} s"),
+            (Self::Call(_), false) => f.write_str("the next call tries it again"),
+            (Self::Call(_), true) => write!(f, "a call after {left:.0} s tries it again"),
+            (Self::Load, _) => f.write_str("it is tried again only when somebody loads it"),
         }
     }
 }
@@ -75,7 +90,7 @@ impl Hosted {
     /// What could not be loaded last, unless the reference means something else now, or it answers after all.
     pub fn failure(&self) -> Option<Failure> {
         let failed = self.desk().failed.clone()?;
-        Some(self.failure_of(&failed))
+        Some(Failure { version: failed.version(), again: self.again(&failed), error: failed.error })
     }
 
     /// Why no call can be answered: what it is called for could not be loaded, and no version before it is there. The same while it is tried
@@ -90,24 +105,19 @@ impl Hosted {
 
     /// Why it cannot be called, and when it is tried again.
     pub(super) fn told(&self, failed: &Failed) -> Error {
-        let failure = self.failure_of(failed);
-        let message = format!("model `{}` cannot be loaded: {}; {}", self.name, failed.error, failure.again());
+        let again = self.again(failed);
+        let message = format!("model `{}` cannot be loaded: {}; {again}", self.name, failed.error);
         // Whoever asks for it elsewhere may get an answer, so that a lack of room keeps its reason.
         let reason = match failed.error.reason() {
             reason @ (ErrorReason::GatewayOverloaded | ErrorReason::ProviderNotFound) => reason,
             _ => ErrorReason::GatewayNotServing,
         };
-        let told = Error::new(reason, message).retry_after(Some(failure.again_in));
+        let told = Error::new(reason, message).retry_after(again.after());
         // Its own words are in the message.
         match std::error::Error::source(&failed.error) {
             Some(cause) => told.because(cause.to_string()),
             None => told,
         }
-    }
-
-    fn failure_of(&self, failed: &Failed) -> Failure {
-        let again = if self.tries_again(failed) { Again::Itself } else { Again::Call };
-        Failure { version: failed.version(), error: failed.error.clone(), again_in: failed.again_in(), again }
     }
 }
 
@@ -117,13 +127,13 @@ mod tests {
 
     #[test]
     fn what_is_told_of_the_next_try_is_true() {
-        let told = |again, millis| {
-            let error = Error::internal("it is of no use");
-            Failure { version: None, error, again_in: Duration::from_millis(millis), again }.again()
-        };
+        let told = |again: fn(Duration) -> Again, millis| again(Duration::from_millis(millis)).to_string();
         assert_eq!(told(Again::Itself, 1001), "it is tried again in 2 s");
         assert_eq!(told(Again::Itself, 0), "it is tried again now");
+        assert_eq!(told(Again::LookUp, 1001), "it is tried again with the first look-up after 2 s");
+        assert_eq!(told(Again::LookUp, 0), "it is tried again with the next look-up");
         assert_eq!(told(Again::Call, 999), "a call after 1 s tries it again");
         assert_eq!(told(Again::Call, 0), "the next call tries it again");
+        assert_eq!(Again::Load.to_string(), "it is tried again only when somebody loads it");
     }
 }

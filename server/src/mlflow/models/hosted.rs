@@ -390,8 +390,8 @@ impl Hosted {
                 let failed = desk.fail(error, sought);
                 drop(desk);
                 self.meter.fails(true);
-                let (version, again_in) = (failed.version(), rounded(failed.again_in()));
-                tracing::warn!(model = %self.name, version, error = ?failed.error, ?again_in, "a model cannot be loaded");
+                let (version, again_in) = (failed.version(), self.again(&failed).after().map(rounded).map(tracing::field::debug));
+                tracing::warn!(model = %self.name, version, error = ?failed.error, again_in, "a model cannot be loaded");
                 // Tried again without a call: whoever is told that it does not serve sends none.
                 self.look_after();
                 Err(self.told(&failed))
@@ -399,13 +399,13 @@ impl Hosted {
         }
     }
 
-    /// Takes in that a reference could not be looked up whose last version answers. It is looked up again as often as ever.
+    /// Takes in that a reference could not be looked up whose last version answers. It is looked up again as often as ever, without a pause.
     fn stays(&self, desk: &mut Desk, error: Error) -> Error {
         let is_known = desk.failed.as_ref().is_some_and(|failed| failed.error.to_string() == error.to_string());
         if !is_known {
             tracing::warn!(model = %self.name, ?error, "a model's reference cannot be looked up; the version that answers goes on");
         }
-        let failed = Failed { error, until: Instant::now() + self.common.refresh(), sought: None };
+        let failed = Failed { error, until: Instant::now(), sought: None };
         // A version that failed is still the one to wait for.
         if desk.failed.as_ref().is_none_or(|failed| failed.sought.is_none()) {
             desk.failed = Some(failed.clone());

@@ -12,7 +12,12 @@ use std::{
 use flowgate_proto::v1::ErrorReason;
 use tokio::time::{Instant, sleep};
 
-use super::{engine::Engine, failure::Failed, generation::Generation, hosted::Hosted};
+use super::{
+    engine::Engine,
+    failure::{Again, Failed},
+    generation::Generation,
+    hosted::Hosted,
+};
 use crate::error::{Error, Result};
 
 /// How often it is looked what is due, at least and at most.
@@ -44,9 +49,15 @@ impl Hosted {
         self.model.idle.is_none_or(|idle| self.used().elapsed() < idle)
     }
 
-    /// Whether what failed is tried again without a call.
-    pub(super) fn tries_again(&self, failed: &Failed) -> bool {
-        if self.current.load().is_some() { self.moves() } else { self.is_kept() || (failed.is_fault() && self.is_missed()) }
+    /// Who tries again what failed, and when.
+    pub(super) fn again(&self, failed: &Failed) -> Again {
+        let after = failed.again_in();
+        match self.current.load().is_some() {
+            true if self.moves() => Again::LookUp(after),
+            true => Again::Load,
+            false if self.is_kept() || (failed.is_fault() && self.is_missed()) => Again::Itself(after),
+            false => Again::Call(after),
+        }
     }
 
     /// Sees to it that an instance that ends is not asked any more.

@@ -104,7 +104,7 @@ async fn a_version_that_fails_is_told_beside_the_one_that_answers_and_any_other_
     assert!(world.0.metrics.render().contains("flowgate_model_failing{model=\"models:/iris@champion\"} 1\n"));
     // 1 s, 2, 4, 8, 16, 32, 60 and so on, each rounded up to the next look: not at each of thirty.
     assert!((8..=12).contains(&world.failed()), "{}", world.failed());
-    while hosted.failure().unwrap().again_in < Duration::from_secs(30) {
+    while hosted.failure().unwrap().again.after().unwrap() < Duration::from_secs(30) {
         pass(Duration::from_secs(1)).await;
     }
     world.engines().0.fail.store(false, SeqCst);
@@ -120,12 +120,42 @@ async fn a_version_that_fails_is_told_beside_the_one_that_answers_and_any_other_
     world.0.champion.store(4, SeqCst);
     pass(Duration::from_secs(12)).await;
     assert!(
-        hosted.failure().is_some_and(|failure| failure.version == Some(4) && failure.again_in < Duration::from_secs(2)),
+        hosted.failure().is_some_and(|failure| failure.version == Some(4) && failure.again.after().unwrap() < Duration::from_secs(2)),
         "the first pause is short again"
     );
     world.0.champion.store(3, SeqCst);
     pass(Duration::from_secs(12)).await;
     assert!(hosted.failure().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_tries_again_is_told_while_a_version_answers() {
+    let world = World::new();
+    let (models, folder) = (world.models(Settings::default()), world.folder("a"));
+    let moving = models.hosted(&Model { runtime: Runtime::Native, ..model("models:/iris@champion") });
+    let (still, again) = (models.hosted(&local(&folder)), |hosted: &Hosted| hosted.failure().map(|failure| failure.again));
+    for hosted in [&still, &moving] {
+        call(hosted, "").await.unwrap();
+    }
+    std::fs::write(folder.join("words"), "b").unwrap();
+    world.0.champion.store(2, SeqCst);
+    world.engines().0.fail.store(true, SeqCst);
+    let error = still.refresh().await.unwrap_err();
+    assert!(error.to_string().ends_with("; it is tried again only when somebody loads it"), "{error}");
+    assert_eq!((error.retry_after_hint(), again(&still)), (None, Some(Again::Load)));
+    let error = moving.refresh().await.unwrap_err();
+    assert!(error.to_string().contains("; it is tried again with the first look-up after "), "{error}");
+    assert!(matches!(again(&moving), Some(Again::LookUp(after)) if after > Duration::from_millis(800)), "{:?}", again(&moving));
+    world.engines().0.fail.store(false, SeqCst);
+    pass(Duration::from_secs(30)).await;
+    assert_eq!((call(&still, "").await.unwrap().as_str(), again(&still)), ("a", Some(Again::Load)));
+    assert_eq!((call(&moving, "").await.unwrap().as_str(), again(&moving)), ("version-2", None));
+    still.refresh().await.unwrap();
+    assert_eq!((call(&still, "").await.unwrap().as_str(), again(&still)), ("b", None));
+    // A look-up that failed is made again with the next one, however soon that comes.
+    world.0.is_gone.store(true, SeqCst);
+    let error = moving.refresh().await.unwrap_err();
+    assert!(error.to_string().ends_with("; it is tried again with the next look-up"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
