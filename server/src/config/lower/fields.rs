@@ -74,8 +74,8 @@ pub(super) fn lower(config: Option<&Tree>, owner: Spot, provider: &'static Provi
     let mut given: Vec<&At<String>> = Vec::new();
     fields.read(config, owner, &mut given, reading);
     fields.check_flavour(&given, reading);
-    fields.compile_templates(reading);
     fields.given = given.into_iter().cloned().collect();
+    fields.compile_templates(reading);
     fields
 }
 
@@ -238,9 +238,12 @@ impl Fields {
 
     /// What a template is to make, other fields say.
     fn compile_templates(&mut self, reading: &mut Reading<'_>) {
-        let body = match (self.settings.get(templated::METHOD), self.settings.get(templated::CONTENT_TYPE)) {
-            (templated::GET, _) => Makes::Query,
-            (_, content_type) if templated::is_json_body(content_type) => Makes::Json,
+        let told = self.settings.get(templated::CONTENT_TYPE);
+        // It may be any, where what it names is not set, or is no content type: then that is what is to be said.
+        let is_unknown = told.is_empty() && self.given(templated::CONTENT_TYPE).is_some();
+        let body = match self.settings.get(templated::METHOD) {
+            templated::GET => Makes::Query,
+            _ if !is_unknown && templated::is_json_body(told) => Makes::Json,
             _ => Makes::Text,
         };
         for (is_answer, text) in std::mem::take(&mut self.written) {

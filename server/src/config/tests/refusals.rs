@@ -240,6 +240,22 @@ fn templates_of_a_model_server_are_judged_at_their_place() {
             .request
             .is_some()
     );
+    // What a body is to be is not known then.
+    for config in
+        ["content_type: $NOT_SET, request: 'say {{ rows }}'", "content_type: $NOT_SET, method: $NOT_SET, request: 'say {{ rows }}'"]
+    {
+        assert!(env().list(&own(config)).config.endpoints[0].deployments[0].templates.request.is_some());
+        let errors = env().errors(&own(config));
+        assert!(errors.contains("NOT_SET") && !errors.contains("makes no JSON"), "{errors}");
+    }
+    let wrong = env().errors(&own("content_type: text, request: 'say {{ rows }}'"));
+    assert!(wrong.contains("`content_type` is `text`") && !wrong.contains("makes no JSON"), "{wrong}");
+    let known = env().variable("CT", "application/json").errors(&own("content_type: $CT, request: 'say {{ rows }}'"));
+    assert!(known.contains("makes no JSON"), "{known}");
+    // A query and the body that takes its place are both made of JSON.
+    let unset =
+        env().parse(&[&own("method: $NOT_SET, request: 'say {{ rows }}'")], LoadOptions { secrets: SecretsMode::List, lenient: false });
+    assert!(unset.unwrap_err().to_string().contains("it makes no JSON where"));
     let loaded = env().load(&own("request: '{{ rows }}', response: '{{ response }}', path: '/p?v=1'"));
     let deployment = &loaded.config.endpoints[0].deployments[0];
     assert!(deployment.templates.request.is_some() && deployment.templates.response.is_some());
