@@ -34,8 +34,9 @@ pub const REQUEST: &str = "request";
 /// The template of the predictions.
 pub const RESPONSE: &str = "response";
 
-/// How much of what a server says goes into the log, in letters.
-const TOLD: usize = 200;
+/// How much of what a server says is kept for the log, in bytes. The log has less: what is cut there is hidden first, and a secret that is
+/// cut here stands far behind that.
+const TOLD: usize = 16 << 10;
 
 /// The dialect.
 pub static TEMPLATED: Templated = Templated;
@@ -140,7 +141,11 @@ impl Dialect for Templated {
                 Error::new(ErrorReason::CallerUnsupportedMediaType, message).upstream_status(status)
             }
             StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
-                failure::by_status(status, headers, Some("the input does not fit the model; compare it with what its owner says it takes"))
+                // FastAPI, for one, says what it was sent, which no log has unless it is asked for.
+                tracing::debug!(said = said(target, body), "a model server refused a request");
+                let next = "the input does not fit the model; compare it with what its owner says it takes";
+                let cause = format!("{} refused it; what it said is in the log at level debug", path_of(target));
+                return failure::by_status(status, headers, Some(next)).because(cause);
             }
             _ => failure::by_status(status, headers, None),
         };
@@ -148,14 +153,23 @@ impl Dialect for Templated {
     }
 }
 
-/// How an answer begins, and whose it is: for the log.
+/// How an answer begins, and whose it is: for the log, which makes one line of it and cuts that. It is not cut before, since secrets are
+/// hidden in between, and half of one would not be known.
 fn said(target: &Target, body: &[u8]) -> String {
+    let start = String::from_utf8_lossy(body.get(..TOLD).unwrap_or(body));
+    let lines: Vec<&str> = start.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let path = path_of(target);
+    if lines.is_empty() { format!("{path} said nothing") } else { format!("{path} said:\n{}", lines.join("\n")) }
+}
+
+/// Where a server is asked, below its host.
+fn path_of(target: &Target) -> String {
     // A query may hold a key.
     let path = target.settings.get(PATH).split('?').next().unwrap_or_default();
-    let base = target.base.path().trim_end_matches('/');
-    let start = String::from_utf8_lossy(body.get(..TOLD * 4).unwrap_or(body)).into_owned();
-    let start: String = start.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(TOLD).collect();
-    if start.is_empty() { format!("{base}{path} said nothing") } else { format!("{base}{path} said: {start}") }
+    match format!("{}{path}", target.base.path().trim_end_matches('/')) {
+        path if path.is_empty() => "/".to_owned(),
+        path => path,
+    }
 }
 
 /// Whether JSON can become a query.

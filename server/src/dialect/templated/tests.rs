@@ -2,10 +2,12 @@
 
 use flowgate_proto::v1::{PredictRequest, Raw, predict_request::Input, predict_response::Output};
 
+use std::error::Error as _;
+
 use super::*;
 use crate::{
     dialect::{
-        Settings,
+        self, Settings,
         golden::{self, Case, Suite, checks},
     },
     event::{Lane, Payload, Request, WireAnswer},
@@ -151,7 +153,12 @@ fn failures_are_told_by_their_status_and_nothing_of_them_is_repeated() {
         let error = TEMPLATED.classify(&target(None, None, &[]), status, &HeaderMap::new(), br#"{"detail": "secret 1.5"}"#);
         assert_eq!((error.reason(), error.upstream_status_code()), (reason, Some(status.as_u16())));
         assert!(!error.to_string().contains("secret"), "{error}");
-        assert!(format!("{error:?}").ends_with(r#"(/v2 said: {"detail": "secret 1.5"})"#), "{error:?}");
+        // What it says of a request that does not fit is made of the caller's input, which no log has.
+        let told = match status.as_u16() {
+            400 | 422 => "(/v2 refused it; what it said is in the log at level debug)",
+            _ => r#"(/v2 said: {"detail": "secret 1.5"})"#,
+        };
+        assert!(format!("{error:?}").ends_with(told), "{error:?}");
     }
 }
 
@@ -159,9 +166,16 @@ fn failures_are_told_by_their_status_and_nothing_of_them_is_repeated() {
 #[test]
 fn the_log_gets_the_path_and_how_the_answer_begins() {
     let own = |response| target(None, response, &[(PATH, "/predict?key=abc")]);
-    let long = format!("<html>\n  {}secret", "é".repeat(200));
+    let long = format!("<html>\n\n  {}secret", "é".repeat(300));
     let error = TEMPLATED.classify(&own(None), StatusCode::BAD_GATEWAY, &HeaderMap::new(), long.as_bytes());
-    assert!(format!("{error:?}").ends_with(&format!("(/v2/predict said: <html> {})", "é".repeat(193))), "{error:?}");
+    assert!(format!("{error:?}").ends_with(&format!("(/v2/predict said: <html> {}…)", "é".repeat(275))), "{error:?}");
+    let root = Target { base: "http://models:8000".parse().unwrap(), ..target(None, None, &[]) };
+    let error = TEMPLATED.classify(&root, StatusCode::BAD_GATEWAY, &HeaderMap::new(), b"x");
+    assert!(format!("{error:?}").ends_with("(/ said: x)"), "{error:?}");
+    let endless = "a\n  File \"b\"\n".repeat(1 << 20);
+    let error = TEMPLATED.classify(&own(None), StatusCode::BAD_GATEWAY, &HeaderMap::new(), endless.as_bytes());
+    assert!(format!("{error:?}").contains("(/v2/predict said: a File \"b\" a"), "{error:?}");
+    assert!(error.source().unwrap().to_string().len() <= 17 << 10, "no whole answer is kept for the log");
     let error = TEMPLATED.classify(&own(None), StatusCode::BAD_GATEWAY, &HeaderMap::new(), b"");
     assert!(format!("{error:?}").ends_with("(/v2/predict said nothing)"), "{error:?}");
     let broken = Some(Fill::new(|_| Err("a key is missing".to_owned())));
@@ -169,5 +183,23 @@ fn the_log_gets_the_path_and_how_the_answer_begins() {
         let error = answered(&target, "<p>1.5").unwrap_err();
         assert!(format!("{error:?}").contains(told) && !error.to_string().contains("1.5"), "{error:?}");
         assert!(!error.to_string().contains("PREDICTION_FORM"), "{error}");
+    }
+}
+
+/// Were an answer cut before they are hidden, the part of a key that is left would be none of them.
+#[test]
+fn no_part_of_a_secret_is_left_where_what_a_server_said_is_cut() {
+    let key = "sk-abcdefghijklmnopqrstuvwxyz";
+    let hidden = |error: Error| {
+        let hide = |text: &str| String::from_utf8(dialect::hide(text.to_owned().into(), key.as_bytes()).to_vec()).unwrap();
+        format!("{:?}", error.retold(|text| Some(hide(text)).filter(|hidden| hidden != text)))
+    };
+    for before in 150..320 {
+        let body: &'static str = format!("<p>{}{key}", "x".repeat(before)).leak();
+        let broken = Fill::new(|_| Err("a key is missing".to_owned()));
+        for response in [None, Some(broken)] {
+            let told = hidden(answered(&target(None, response, &[]), body).unwrap_err());
+            assert!(told.contains("/v2 said: <p>xxx") && !told.contains("sk-"), "{told}");
+        }
     }
 }
