@@ -374,6 +374,24 @@ fn texts_become_what_the_model_server_takes() {
     assert!(input::request(Task::Predict, Form::Request, "{ no JSON".to_owned()).is_err());
 }
 
+/// Were its form told by what it became, whoever says the texts would choose it.
+#[tokio::test]
+async fn what_is_no_json_as_it_is_written_stays_a_text() {
+    for (input, wanted) in [
+        ("[{{ '[1' }}] {{ ',' }} [{{ '2]' }}]", r#"{"inputs":["[[1] , [2]]"]}"#),
+        ("[{{ 1 }}] {{ 'said' }} [2]", r#"{"inputs":["[1] said [2]"]}"#),
+        ("[{{ '1, 2' }}]", r#"{"inputs":["1, 2"]}"#),
+    ] {
+        let (chain, asked) = chain(&[("rate", Some(input)), ("chat", None)], saying("x"));
+        chain.call(chat_call()).await.unwrap();
+        assert_eq!(asked.lock().unwrap()[0].payload.wire().unwrap().body, wanted, "{input}");
+    }
+    let (of_text, asked) = chain(&[("text", Some("{persona: {{ '\"' }}}")), ("chat", None)], saying("x"));
+    of_text.call(chat_call()).await.unwrap();
+    let Request::Complete(request) = asked.lock().unwrap()[0].payload.typed().unwrap().clone() else { panic!("no completion") };
+    assert_eq!(request.prompts, ["{persona: \"}"]);
+}
+
 #[test]
 fn whole_requests_are_known_by_how_they_are_written() {
     let of = |text: &str| Form::of(Some(&Template::compile(text).unwrap()));
@@ -390,6 +408,9 @@ fn whole_requests_are_known_by_how_they_are_written() {
         "{{ request.path }}",
         "{{ request.json }}{{ steps.a.text }}",
         "say {\"messages\": []}",
+        "{persona: {{ steps.a.text }}}",
+        "[1 of {{ steps.a.text }}]",
+        "[{{ request.path }}] {{ steps.a.text }} [end]",
         "",
     ] {
         assert_eq!(of(text), Form::Text, "{text}");

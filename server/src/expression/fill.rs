@@ -64,7 +64,7 @@ pub fn fill(text: &str, makes: Makes) -> Result<Fill, Fault> {
     if let Some(fault) = broken(&template, makes) {
         return Err(fault);
     }
-    let texts = if makes == Makes::Text { Texts::AsTheyAre } else { Texts::AsJson };
+    let template = template.writing(if makes == Makes::Text { Texts::AsTheyAre } else { Texts::AsJson });
     Ok(Fill::new(move |body| {
         meter::start(meter::RENDERING);
         let request = Request {
@@ -77,7 +77,7 @@ pub fn fill(text: &str, makes: Makes) -> Result<Fill, Fault> {
             payload: Payload::wire_only(door::wire(None, body.clone())),
             seen: Seen::default(),
         };
-        let rendered = template.fill(&Value::from_object(Scope { request: Arc::new(request), is_answer }), texts)?;
+        let rendered = template.fill(&Value::from_object(Scope { request: Arc::new(request), is_answer }))?;
         Ok(Bytes::from(rendered.text))
     }))
 }

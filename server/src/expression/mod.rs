@@ -51,7 +51,10 @@ pub struct Expression(Arc<Compiled<minijinja::Expression<'static, 'static>>>);
 
 /// A text with `{{ … }}` of a configuration, compiled. Cloning shares.
 #[derive(Clone)]
-pub struct Template(Arc<Compiled<Vec<Piece>>>);
+pub struct Template {
+    compiled: Arc<Compiled<Vec<Piece>>>,
+    texts: Texts,
+}
 
 struct Compiled<T> {
     text: String,
@@ -137,7 +140,13 @@ impl Template {
     /// # Errors
     /// What is wrong with it, and where.
     pub fn compile(text: &str) -> Result<Self, Fault> {
-        Self::compile_over(text, Roots::STEP)
+        let template = Self::compile_over(text, Roots::STEP)?;
+        let is_json = (template.begins_as_object() || template.begins_as_list()) && template.broken_json().is_none();
+        Ok(if is_json { template.writing(Texts::AsJson) } else { template })
+    }
+
+    fn writing(self, texts: Texts) -> Self {
+        Self { texts, ..self }
     }
 
     fn compile_over(text: &str, roots: Roots) -> Result<Self, Fault> {
@@ -151,27 +160,38 @@ impl Template {
                 }
             });
         }
-        Ok(Self(Arc::new(Compiled { text: text.to_owned(), steps, code: pieces })))
+        let compiled = Arc::new(Compiled { text: text.to_owned(), steps, code: pieces });
+        Ok(Self { compiled, texts: Texts::AsTheyAre })
     }
 
     /// The text as it is written.
     pub fn text(&self) -> &str {
-        &self.0.text
+        &self.compiled.text
     }
 
     /// The steps that it names.
     pub fn steps(&self) -> &[String] {
-        &self.0.steps
+        &self.compiled.steps
     }
 
-    /// Whether it is written as a JSON object.
+    /// Whether it is written as an object of JSON: it is one, whatever its `{{ … }}` stand for.
     pub fn is_object(&self) -> bool {
-        self.0.text.trim_start().strip_prefix('{').is_some_and(|rest| !rest.starts_with(['{', '%', '#']))
+        self.texts == Texts::AsJson && self.begins_as_object()
     }
 
-    /// Whether it is written as a JSON list. Other texts may begin with a bracket too.
+    /// Whether it is written as a list of JSON, as [`Self::is_object`].
     pub fn is_list(&self) -> bool {
-        let inner = self.0.text.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::trim_start);
+        self.texts == Texts::AsJson && self.begins_as_list()
+    }
+
+    /// Whether it begins as an object of JSON. Other texts may.
+    pub fn begins_as_object(&self) -> bool {
+        self.compiled.text.trim_start().strip_prefix('{').is_some_and(|rest| !rest.starts_with(['{', '%', '#']))
+    }
+
+    /// Whether it begins and ends as a list of JSON. Other texts may.
+    pub fn begins_as_list(&self) -> bool {
+        let inner = self.compiled.text.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::trim_start);
         let words = ["true", "false", "null"];
         inner.is_some_and(|inner| {
             inner.is_empty()
@@ -181,16 +201,16 @@ impl Template {
         })
     }
 
-    /// Where the first `{{` stands between the quotes of a JSON text, if the template is written as JSON. A value with quotes in it would
+    /// Where the first `{{` stands between the quotes of a JSON text, if the template begins as JSON. A value with quotes in it would
     /// end that text and write on.
     pub fn quoted_in_json(&self) -> Option<usize> {
-        if self.is_object() || self.is_list() { self.quoted() } else { None }
+        if self.begins_as_object() || self.begins_as_list() { self.quoted() } else { None }
     }
 
     /// Where the first `{{` stands between quotes.
     fn quoted(&self) -> Option<usize> {
         let (mut is_quoted, mut is_escaped) = (false, false);
-        for piece in &self.0.code {
+        for piece in &self.compiled.code {
             match piece {
                 Piece::Text(text) => {
                     for c in text.chars() {
@@ -206,7 +226,7 @@ impl Template {
     }
 
     /// Where the text between the `{{ … }}` is no JSON around values of every kind, and why: the place of the last `{{` before that.
-    fn broken_json(&self) -> Option<(usize, String)> {
+    pub fn broken_json(&self) -> Option<(usize, String)> {
         ["\"\"", "0"].into_iter().find_map(|value| {
             let (frame, places) = self.frame(value);
             let error = serde_json::from_str::<IgnoredAny>(&frame).err()?;
@@ -222,7 +242,7 @@ impl Template {
     /// The text with one value in all places; where that stands, and where its `{{` does.
     fn frame(&self, value: &str) -> (String, Vec<(usize, usize)>) {
         let (mut frame, mut places) = (String::new(), Vec::new());
-        for piece in &self.0.code {
+        for piece in &self.compiled.code {
             match piece {
                 Piece::Text(text) => frame.push_str(text),
                 Piece::Expression(place, _) => {
@@ -241,23 +261,21 @@ impl Template {
     /// Why it cannot be told: something is missing, or the result would be longer than 4 MiB.
     pub fn render(&self, request: &Arc<Request>, steps: &serde_json::Value) -> Result<Rendered, String> {
         meter::start(meter::RENDERING);
-        let named = self.0.steps.iter().filter_map(|name| Some((Value::from(name.as_str()), json::of_tree(steps.get(name)?))));
+        let named = self.compiled.steps.iter().filter_map(|name| Some((Value::from(name.as_str()), json::of_tree(steps.get(name)?))));
         let steps = Value::from_object(json::Table::new(named.collect()));
-        let is_json = (self.is_object() || self.is_list()) && self.broken_json().is_none();
-        let texts = if is_json { Texts::AsJson } else { Texts::AsTheyAre };
-        self.fill(&Value::from_object(Scope { request: Arc::clone(request), steps }), texts)
+        self.fill(&Value::from_object(Scope { request: Arc::clone(request), steps }))
     }
 
-    fn fill(&self, scope: &Value, texts: Texts) -> Result<Rendered, String> {
+    fn fill(&self, scope: &Value) -> Result<Rendered, String> {
         let (mut out, mut is_value) = (String::new(), self.is_one());
-        for piece in &self.0.code {
+        for piece in &self.compiled.code {
             let value;
             let made;
             let text = match piece {
                 Piece::Text(text) => text.as_str(),
                 Piece::Expression(_, code) => {
                     value = code.eval(scope.clone()).map_err(|error| meter::reason(&error))?;
-                    if let Some(text) = value.as_str().filter(|_| texts == Texts::AsTheyAre || value.is_safe()) {
+                    if let Some(text) = value.as_str().filter(|_| self.texts == Texts::AsTheyAre || value.is_safe()) {
                         is_value = false;
                         text
                     } else {
@@ -277,7 +295,7 @@ impl Template {
     /// Whether it is one `{{ … }}`, white space aside.
     fn is_one(&self) -> bool {
         let is_blank = |piece: &&Piece| matches!(piece, Piece::Text(text) if text.trim().is_empty());
-        let rest = self.0.code.iter().filter(|piece| !is_blank(piece));
+        let rest = self.compiled.code.iter().filter(|piece| !is_blank(piece));
         rest.clone().count() == 1 && rest.clone().all(|piece| matches!(piece, Piece::Expression(..)))
     }
 }
@@ -302,6 +320,6 @@ impl fmt::Debug for Expression {
 
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Template").field(&self.0.text).finish()
+        f.debug_tuple("Template").field(&self.compiled.text).finish()
     }
 }

@@ -13,6 +13,7 @@ use crate::{
         tree::At,
         units,
     },
+    event::Task,
     expression::Template,
 };
 
@@ -105,6 +106,34 @@ fn check_json(input: &At<String>, template: &Template, reading: &mut Reading<'_>
     let spot = compile::spot(input, place, reading);
     let diagnostic = Diagnostic::new("`{{ … }}` stands between the quotes of a JSON text, which a value with quotes in it would end");
     reading.error(spot, diagnostic.suggest(Some("write `{{ …|tojson }}` without quotes around it")));
+}
+
+/// What an endpoint takes as a whole request must be JSON whatever its `{{ … }}` stand for: it would fail each call, or a text could write
+/// on in it. Prompts may begin as they like.
+pub(super) fn check_request(input: &At<String>, task: Task, reading: &mut Reading<'_>) {
+    // What else is wrong with it is said already.
+    let Ok(template) = Template::compile(&input.value) else { return };
+    let is_object = template.begins_as_object();
+    let is_read = match task {
+        Task::Chat => is_object,
+        Task::Predict => is_object || template.begins_as_list(),
+        Task::Complete | Task::Embed => false,
+    };
+    if !is_read || template.quoted_in_json().is_some() {
+        return;
+    }
+    let Some((place, why)) = template.broken_json() else { return };
+    let spot = compile::spot(input, place, reading);
+    if is_object {
+        let message = format!("the `input` makes no JSON where a text or a number stands for each `{{{{ … }}}}` ({why})");
+        let expected = "a JSON object, which this endpoint takes as a whole request, with a whole value for each `{{ … }}`";
+        let diagnostic = Diagnostic::new(message).expected(expected);
+        reading.error(spot, diagnostic.suggest(Some("begin what is a text all the same with `{{ '{' }}`")));
+    } else {
+        let message = format!("the `input` begins as a JSON list and is none ({why}), so that it is handed on as a text");
+        let diagnostic = Diagnostic::new(message);
+        reading.report.warn(spot, diagnostic.suggest(Some("correct the list, or begin the text with `{{ '[' }}`")));
+    }
 }
 
 /// A step can use what earlier ones said, and nothing else.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{counterpart, endpoint::lower_task, routing};
+use super::{chain, counterpart, endpoint::lower_task, routing};
 use crate::{
     config::{
         diagnostic::Diagnostic,
@@ -38,6 +38,8 @@ struct Edge {
     answers: bool,
     /// Whether it is asked with the caller's own request, and another's answer goes on from it.
     begins: bool,
+    /// What it is asked, where that is a template.
+    input: Option<At<String>>,
 }
 
 /// Checks what endpoints say of each other.
@@ -56,14 +58,16 @@ pub(super) fn check(written: &[At<RawEndpoint>], splits: &[At<RawRoute>], readin
 }
 
 fn edges(endpoint: &At<RawEndpoint>) -> Vec<Edge> {
-    let fallbacks = routing::fallbacks(endpoint).into_iter().map(|to| Edge { key: "fallback", to, answers: true, begins: false });
+    let fallbacks =
+        routing::fallbacks(endpoint).into_iter().map(|to| Edge { key: "fallback", to, answers: true, begins: false, input: None });
     let mirrors = routing::mirrors(endpoint).into_iter().filter_map(|mirror| mirror.endpoint.clone());
-    let mirrors = mirrors.map(|to| Edge { key: "mirror", to, answers: true, begins: false });
+    let mirrors = mirrors.map(|to| Edge { key: "mirror", to, answers: true, begins: false, input: None });
     let steps = endpoint.value.routing.steps.as_ref().map(|steps| steps.value.as_slice()).unwrap_or_default();
     let last = steps.len().saturating_sub(1);
     let steps = steps.iter().enumerate().filter_map(|(n, step)| {
         let begins = n == 0 && n != last && step.value.input.is_none();
-        Some(Edge { key: "steps", to: step.value.endpoint.clone()?, answers: n == last, begins })
+        let (to, input) = (step.value.endpoint.clone()?, step.value.input.clone());
+        Some(Edge { key: "steps", to, answers: n == last, begins, input })
     });
     fallbacks.chain(mirrors).chain(steps).collect()
 }
@@ -110,9 +114,12 @@ impl Graph {
                     reading.error(edge.to.spot, Diagnostic::new(message).expected("the name of an endpoint").suggest(near));
                     continue;
                 };
-                let (Some(task), Some(other)) = (task, self.tasks.get(*to).copied().flatten()) else { continue };
-                if !alike(*task, other) {
-                    edge.check_kind(*task, other, reading);
+                let Some(other) = self.tasks.get(*to).copied().flatten() else { continue };
+                if let Some(input) = &edge.input {
+                    chain::check_request(input, other, reading);
+                }
+                if let Some(task) = task.filter(|task| !alike(*task, other)) {
+                    edge.check_kind(task, other, reading);
                 }
             }
         }

@@ -347,6 +347,58 @@ fn a_value_between_the_quotes_of_json_is_refused() {
     }
 }
 
+/// It would fail each call, or let a caller's text write on.
+#[test]
+fn an_input_that_must_be_json_and_is_none_is_refused() {
+    const CHAT: &str = "  - { name: c, endpoint_type: llm/v1/chat, model: { provider: mock } }\n";
+    let steps = |endpoint: &str, input: &str| {
+        x(&format!("steps: [{{ name: a, endpoint: {endpoint}, input: '{input}' }}, {{ endpoint: y, input: z }}]")) + MORE + CHAT
+    };
+    for (endpoint, input, column, why) in [
+        ("c", r#"{"messages": [], "temperature": 0.{{ request.json().t }}}"#, 118, "invalid number"),
+        ("c", r#"{"messages": [{"role": "user", "content": {{ request.text }}}],}"#, 126, "key must be a string"),
+        ("c", r#"{messages: []}"#, 84, "key must be a string"),
+        ("c", "{persona: pirate} {{ request.text }}", 84, "key must be a string"),
+        ("p", r#" {"inputs": [{{ request.path }} {{ request.text }}]}"#, 116, "expected `,` or `]`"),
+        ("p", r#"{"inputs": {{ request.path }}"#, 95, "EOF while parsing an object"),
+    ] {
+        let errors = env().errors(&steps(endpoint, input));
+        let expected =
+            format!("flowgate.yaml:2:{column}: the `input` makes no JSON where a text or a number stands for each `{{{{ … }}}}` ({why}");
+        assert!(errors.starts_with(&expected) && !errors.contains(" line "), "{input}\n{errors}\n{expected}");
+        assert!(errors.contains("a JSON object, which this endpoint takes as a whole request"), "{errors}");
+        assert!(errors.contains("`{{ '{' }}`"), "{errors}");
+        assert_eq!(errors.lines().filter(|line| line.starts_with("flowgate.yaml:")).count(), 1, "{errors}");
+    }
+    let both = steps("nowhere", r#"{"a": "{{ request.path }}"}"#);
+    assert_eq!(env().errors(&both).lines().filter(|line| line.starts_with("flowgate.yaml:")).count(), 2, "{}", env().errors(&both));
+    for (endpoint, input) in [
+        ("c", "[INST] {{ request.text }} [/INST]"),
+        ("c", "[1 of {{ request.text }}]"),
+        ("c", r#"{"messages": [{"role": "user", "content": {{ request.text }}}]}"#),
+        ("c", "{{ request.json() }}"),
+        ("c", "{{ ''{'' }}persona: pirate} {{ request.text }}"),
+        ("y", "{persona: pirate} {{ request.text }}"),
+        ("p", "[INST] {{ request.text }} [/INST]"),
+        ("p", "[{{ request.path }}, 1]"),
+        ("p", r#"{"inputs": [{{ request.path }}], "x": {{ request.text|tojson }}}"#),
+    ] {
+        assert_eq!(env().load(&steps(endpoint, input)).warnings, [], "{endpoint} {input}");
+    }
+}
+
+#[test]
+fn a_list_that_is_no_json_is_a_text_which_is_warned_of() {
+    let warned = |endpoint: &str, input: &str| {
+        let text = x(&format!("steps: [{{ name: a, endpoint: {endpoint}, input: '{input}' }}, {{ endpoint: y, input: z }}]")) + MORE;
+        env().load(&text).warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let told = warned("p", "[1, {{ request.path }},]");
+    let expected = "flowgate.yaml:2:88: the `input` begins as a JSON list and is none (expected value), so that it is handed on as a text";
+    assert!(told.starts_with(expected) && told.contains("`{{ '[' }}`"), "{told}");
+    assert_eq!(warned("y", "[1, {{ request.path }},]"), "");
+}
+
 #[test]
 fn a_split_takes_neither_chains_nor_endpoints_that_require() {
     let split = format!(
