@@ -56,7 +56,10 @@ pub struct Templates {
 
 /// A template, filled by whoever made it. Cloning shares.
 #[derive(Clone)]
-pub struct Fill(Arc<FillIn>);
+pub struct Fill {
+    apply: Arc<FillIn>,
+    is_sent: bool,
+}
 
 type FillIn = dyn Fn(&Bytes) -> Result<Bytes, String> + Send + Sync;
 
@@ -64,7 +67,13 @@ impl Fill {
     /// A template that is filled so: with a body of JSON, or why it cannot be, in words that hold nothing of the body. What is to be JSON is
     /// so whatever the body holds.
     pub fn new(fill: impl Fn(&Bytes) -> Result<Bytes, String> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(fill))
+        Self { apply: Arc::new(fill), is_sent: false }
+    }
+
+    /// The same, of a template that hands on what was sent or a part of it, as it is.
+    #[must_use]
+    pub fn of_what_is_sent(self) -> Self {
+        Self { is_sent: true, ..self }
     }
 
     /// What it makes of a body.
@@ -72,7 +81,7 @@ impl Fill {
     /// # Errors
     /// Why it cannot be made.
     pub fn apply(&self, body: &Bytes) -> Result<Bytes, String> {
-        (self.0)(body)
+        (self.apply)(body)
     }
 }
 
@@ -180,10 +189,8 @@ pub fn is_query(json: &[u8]) -> bool {
 /// A request without a body, and with the query that a template makes.
 fn asked(target: &Target, path: &str, content_type: &HeaderValue, body: &Bytes) -> Result<http::Request<Bytes>> {
     let fill = target.templates.request.as_ref().ok_or_else(|| Error::internal("a query has no template"))?;
-    let query = query::of(&filled(fill, content_type, body)?).ok_or_else(|| {
-        let what = "does not hold what the model server's query is made of: texts, numbers, booleans and lists of them";
-        Error::invalid("body", what).because("the `request` template made something else of it")
-    })?;
+    let made = filled(fill, content_type, body)?;
+    let query = query::of(&made).ok_or_else(|| no_query(fill, &made))?;
     if query.len() > query::LONGEST {
         let message = "the model server is asked by its address, which this input would make too long; send fewer rows in a call";
         return Err(Error::new(ErrorReason::CallerTooLarge, message));
@@ -197,6 +204,26 @@ fn asked(target: &Target, path: &str, content_type: &HeaderValue, body: &Bytes) 
     *request.method_mut() = Method::GET;
     request.headers_mut().remove(header::CONTENT_TYPE);
     Ok(request)
+}
+
+/// What is wrong with JSON that can be no query: an object is one of the operator's with values that callers choose, anything else is what
+/// the template makes, or what it hands on.
+fn no_query(fill: &Fill, made: &[u8]) -> Error {
+    let what = match (made.trim_ascii_start().starts_with(b"{"), fill.is_sent) {
+        (true, _) => {
+            "does not hold what the model server's query is made of; send texts, numbers, booleans or lists of them, without objects or lists in \
+             these"
+        }
+        (false, true) => {
+            "does not hold the object that the model server's query is made of; send one of texts, numbers, booleans and lists of them"
+        }
+        (false, false) => {
+            let message = "the deployment's `request` template made no query of this request; the operator must have it make an object of \
+                           texts, numbers, booleans and lists of them";
+            return Error::new(ErrorReason::GatewayNotServing, message);
+        }
+    };
+    Error::invalid("body", what).because("the `request` template made something else of it")
 }
 
 /// What a template makes of a body, which must be JSON.

@@ -11,6 +11,7 @@ use super::{
     json::{Table, items},
     lower::Roots,
     meter,
+    operands::Source,
 };
 use crate::{
     dialect::{
@@ -64,8 +65,9 @@ pub fn fill(text: &str, makes: Makes) -> Result<Fill, Fault> {
     if let Some(fault) = broken(&template, makes) {
         return Err(fault);
     }
+    let is_sent = template.alone().is_some_and(|source| source != Source::Made);
     let template = template.writing(if makes == Makes::Text { Texts::AsTheyAre } else { Texts::AsJson });
-    Ok(Fill::new(move |body| {
+    let fill = Fill::new(move |body| {
         meter::start(meter::RENDERING);
         let request = Request {
             method: Method::POST,
@@ -79,7 +81,8 @@ pub fn fill(text: &str, makes: Makes) -> Result<Fill, Fault> {
         };
         let rendered = template.fill(&Value::from_object(Scope { request: Arc::new(request), is_answer }))?;
         Ok(Bytes::from(rendered.text))
-    }))
+    });
+    Ok(if is_sent { fill.of_what_is_sent() } else { fill })
 }
 
 /// What keeps a template from making JSON, or a query, of some values.
@@ -94,8 +97,14 @@ fn broken(template: &Template, makes: Makes) -> Option<Fault> {
         );
         return Some(Fault::at(place..place + 2, message));
     }
-    let is_query = makes != Makes::Query || template.is_one() || templated::is_query(template.frame("0").0.as_bytes());
-    (!is_query).then(|| Fault::at(0..1, "a query is made of an object of texts, numbers, booleans and lists of them"))
+    // What one `{{ … }}` alone stands for may be an object, unless it is a list.
+    let is_open = template.alone().is_some_and(|source| source != Source::SentList);
+    let frame = || template.frame(|source| if source == Source::SentList { "[]" } else { "0" }).0;
+    let is_query = makes != Makes::Query || is_open || templated::is_query(frame().as_bytes());
+    (!is_query).then(|| {
+        let message = "a query is made of an object of texts, numbers, booleans and lists of them, for example `{\"x\": {{ rows[0][0] }}}`";
+        Fault::at(0..1, message)
+    })
 }
 
 impl Scope {

@@ -18,7 +18,7 @@ use super::{
     arguments::{arguments, check_test, known, unknown_test},
     functions,
     names::{FILTERS, FUNCTIONS, Group, METHODS, OPERATORS, PARTS, nearest},
-    operands::{check_header, check_key, is_literal, is_literal_list, variable},
+    operands::{Source, check_header, check_key, is_literal, is_literal_list, source, variable},
     syntax::{self, first_word, last_word, range},
 };
 
@@ -34,6 +34,8 @@ pub(super) struct Lowered {
     pub(super) text: String,
     /// The steps that it names.
     pub(super) steps: Vec<String>,
+    /// Where its value is from.
+    pub(super) source: Source,
 }
 
 /// A piece of a template.
@@ -94,7 +96,7 @@ pub(super) fn template(text: &str, roots: Roots) -> Result<Vec<Piece>, Fault> {
 fn lower(text: &str, parsed: &Expr<'_>, roots: Roots) -> Result<Lowered, Fault> {
     let mut lowering = Lowering { source: text, roots, depth: 0, out: Lowered::default() };
     lowering.expr(parsed)?;
-    Ok(lowering.out)
+    Ok(Lowered { source: source(parsed), ..lowering.out })
 }
 
 struct Lowering<'a> {

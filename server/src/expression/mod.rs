@@ -22,6 +22,7 @@ mod syntax;
 mod tests;
 
 use lower::Roots;
+use operands::Source;
 
 pub use fill::{Makes, fill};
 pub use request::{Request, Seen};
@@ -64,8 +65,12 @@ struct Compiled<T> {
 
 enum Piece {
     Text(String),
-    /// With the place of its `{{`.
-    Expression(usize, minijinja::Expression<'static, 'static>),
+    Expression {
+        /// Where its `{{` stands.
+        place: usize,
+        source: Source,
+        code: minijinja::Expression<'static, 'static>,
+    },
 }
 
 /// How a template writes texts. Everything else is JSON.
@@ -156,7 +161,7 @@ impl Template {
                 lower::Piece::Text(raw) => Piece::Text(raw),
                 lower::Piece::Expression(place, lowered) => {
                     steps.extend(lowered.steps.iter().filter(|step| !steps.contains(*step)).cloned().collect::<Vec<_>>());
-                    Piece::Expression(place, code(&lowered, text)?)
+                    Piece::Expression { place, source: lowered.source, code: code(&lowered, text)? }
                 }
             });
         }
@@ -218,8 +223,8 @@ impl Template {
                         is_escaped = is_quoted && c == '\\' && !is_escaped;
                     }
                 }
-                Piece::Expression(place, _) if is_quoted => return Some(*place),
-                Piece::Expression(..) => {}
+                Piece::Expression { place, .. } if is_quoted => return Some(*place),
+                Piece::Expression { .. } => {}
             }
         }
         None
@@ -228,7 +233,7 @@ impl Template {
     /// Where the text between the `{{ … }}` is no JSON around values of every kind, and why: the place of the last `{{` before that.
     pub fn broken_json(&self) -> Option<(usize, String)> {
         ["\"\"", "0"].into_iter().find_map(|value| {
-            let (frame, places) = self.frame(value);
+            let (frame, places) = self.frame(|_| value);
             let error = serde_json::from_str::<IgnoredAny>(&frame).err()?;
             let lines = frame.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len);
             let end = lines.sum::<usize>() + error.column();
@@ -239,15 +244,15 @@ impl Template {
         })
     }
 
-    /// The text with one value in all places; where that stands, and where its `{{` does.
-    fn frame(&self, value: &str) -> (String, Vec<(usize, usize)>) {
+    /// The text with other values in all places; where these stand, and where their `{{` do.
+    fn frame(&self, value: impl Fn(Source) -> &'static str) -> (String, Vec<(usize, usize)>) {
         let (mut frame, mut places) = (String::new(), Vec::new());
         for piece in &self.compiled.code {
             match piece {
                 Piece::Text(text) => frame.push_str(text),
-                Piece::Expression(place, _) => {
+                Piece::Expression { place, source, .. } => {
                     places.push((frame.len(), *place));
-                    frame.push_str(value);
+                    frame.push_str(value(*source));
                 }
             }
         }
@@ -267,13 +272,13 @@ impl Template {
     }
 
     fn fill(&self, scope: &Value) -> Result<Rendered, String> {
-        let (mut out, mut is_value) = (String::new(), self.is_one());
+        let (mut out, mut is_value) = (String::new(), self.alone().is_some());
         for piece in &self.compiled.code {
             let value;
             let made;
             let text = match piece {
                 Piece::Text(text) => text.as_str(),
-                Piece::Expression(_, code) => {
+                Piece::Expression { code, .. } => {
                     value = code.eval(scope.clone()).map_err(|error| meter::reason(&error))?;
                     if let Some(text) = value.as_str().filter(|_| self.texts == Texts::AsTheyAre || value.is_safe()) {
                         is_value = false;
@@ -292,11 +297,14 @@ impl Template {
         Ok(Rendered { text: out, is_value })
     }
 
-    /// Whether it is one `{{ … }}`, white space aside.
-    fn is_one(&self) -> bool {
+    /// Where its value is from, if it is one `{{ … }}`, white space aside.
+    fn alone(&self) -> Option<Source> {
         let is_blank = |piece: &&Piece| matches!(piece, Piece::Text(text) if text.trim().is_empty());
-        let rest = self.compiled.code.iter().filter(|piece| !is_blank(piece));
-        rest.clone().count() == 1 && rest.clone().all(|piece| matches!(piece, Piece::Expression(..)))
+        let mut rest = self.compiled.code.iter().filter(|piece| !is_blank(piece));
+        match (rest.next(), rest.next()) {
+            (Some(Piece::Expression { source, .. }), None) => Some(*source),
+            _ => None,
+        }
     }
 }
 

@@ -1,10 +1,44 @@
-//! What an operand is, told by how it is written: a variable, a literal, or a header that expressions do not get to see. Pure.
+//! What an operand is, told by how it is written: a variable, a literal, a part of what was sent, or a header that expressions do not get to
+//! see. Pure.
 
 use std::ops::Range;
 
 use minijinja::machinery::ast::{Expr, UnaryOpKind};
 
 use super::{CREDENTIALS, Fault, syntax::range};
+
+/// The names that stand for lists, whatever was sent.
+const LISTS: [&str; 2] = ["rows", "columns"];
+
+/// Where the value of an expression is from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The expression makes it.
+    #[default]
+    Made,
+    /// It was sent: the whole, or a part of it.
+    Sent,
+    /// It was sent, and is a list.
+    SentList,
+}
+
+/// Where the value of an expression is from.
+pub(super) fn source(expr: &Expr<'_>) -> Source {
+    let part = |of| if source(of) == Source::Made { Source::Made } else { Source::Sent };
+    match expr {
+        Expr::Var(var) if LISTS.contains(&var.id) => Source::SentList,
+        Expr::Var(_) => Source::Sent,
+        Expr::GetAttr(get) => part(&get.expr),
+        Expr::GetItem(get) => part(&get.expr),
+        Expr::Filter(filter) if filter.name == "tojson" => filter.expr.as_ref().map_or(Source::Made, source),
+        Expr::Call(call) => match &call.expr {
+            // With a default `get` may give what nobody sent.
+            Expr::GetAttr(get) if matches!((get.name, call.args.len()), ("json" | "get_json", _) | ("get", 1)) => part(&get.expr),
+            _ => Source::Made,
+        },
+        _ => Source::Made,
+    }
+}
 
 pub(super) fn variable<'a>(expr: &Expr<'a>) -> Option<&'a str> {
     if let Expr::Var(var) = expr { Some(var.id) } else { None }

@@ -108,6 +108,50 @@ fn what_cannot_be_made_is_said_without_what_was_sent() {
     assert_eq!(reason(&typed, between("", "")), ErrorReason::CallerUnsupportedMediaType);
 }
 
+/// A caller can mend what the template hands on, and nothing of what it makes.
+#[test]
+fn who_is_at_fault_for_a_query_is_whoever_chose_what_stands_there() {
+    let split = br#"{"dataframe_split": {"columns": ["a"], "data": [[{"k": 1.5}]]}}"#;
+    let refusal = |template: &str, body: &'static [u8]| {
+        let fill = expression::fill(template, Makes::Query).unwrap();
+        let error = encoded(&wire("application/json", body), &target(Some(fill), None, &[(METHOD, GET)])).unwrap_err();
+        assert!(!error.to_string().contains("1.5"), "{error}");
+        error
+    };
+    for (template, body) in [
+        ("{{ rows|length }}", BODY),
+        ("{{ [columns, rows] }}", split.as_slice()),
+        ("{{ inputs[0][0] * 2 }}", BODY),
+        ("{{ rows[0] if rows else 1 }}", BODY),
+        ("{{ params.get('k', 1) }}", BODY),
+        ("{{ 'a' }}", BODY),
+    ] {
+        let error = refusal(template, body);
+        assert_eq!(error.reason(), ErrorReason::GatewayNotServing, "{template}: {error}");
+        assert!(
+            error.to_string().ends_with("the operator must have it make an object of texts, numbers, booleans and lists of them"),
+            "{error}"
+        );
+    }
+    let whole = "; send one of texts, numbers, booleans and lists of them";
+    let part = "; send texts, numbers, booleans or lists of them, without objects or lists in these";
+    for (template, body, next) in [
+        ("{{ inputs }}", BODY, whole),
+        ("{{ rows[0] }}", BODY, whole),
+        ("{{ request.json()['instances'] }}", BODY, whole),
+        ("{{ request.json.instances[0]|tojson }}", BODY, whole),
+        ("{{ request.get_json().get('instances') }}", BODY, whole),
+        ("{{ inputs }}", split.as_slice(), part),
+        ("{\"a\": {{ rows }}}", BODY, part),
+        ("{\"a\": {{ rows[0][0] }}}", split.as_slice(), part),
+        ("{{ {'a': rows[0][0]} }}", split.as_slice(), part),
+    ] {
+        let error = refusal(template, body);
+        assert_eq!(error.reason(), ErrorReason::CallerInvalidRequest, "{template}: {error}");
+        assert!(error.to_string().ends_with(next), "{template}: {error}");
+    }
+}
+
 #[test]
 fn answers_become_predictions() {
     let plain = target(None, None, &[]);

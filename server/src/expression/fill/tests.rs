@@ -93,10 +93,30 @@ fn what_no_value_can_make_json_is_refused_at_its_place() {
     }
     assert!(fault("say \"{{ rows[0] }}\"", Json).message.contains("|tojson"));
     assert!(fault("\"say {{ rows[0] }}\"", Json).message.contains("between the quotes"));
-    for template in ["[{{ rows }}]", "{\"a\": {\"b\": {{ rows }}}}", "1"] {
-        assert!(fault(template, Query).message.contains("a query is made of an object of texts"), "{template}");
+    for template in [
+        "[{{ rows }}]",
+        "{\"a\": {\"b\": {{ rows }}}}",
+        "1",
+        "{{ rows }}",
+        "\n{{- columns -}} ",
+        "{{ rows|tojson }}",
+        "{\"a\": [{{ params.k }}, {{ columns }}]}",
+    ] {
+        let fault = fault(template, Query);
+        assert!(
+            fault.message.contains("a query is made of an object of texts") && fault.message.contains("{{ rows[0][0] }}"),
+            "{template}"
+        );
     }
-    for template in ["{{ inputs }}", "{\"a\": {{ rows }}, \"b\": [1, {{ params.k }}]}", "{}"] {
+    for template in [
+        "{{ inputs }}",
+        "{{ rows[0] }}",
+        "{{ params }}",
+        "{\"a\": {{ columns }}}",
+        "{{ {'a': rows} }}",
+        "{\"a\": {{ rows }}, \"b\": [1, {{ params.k }}]}",
+        "{}",
+    ] {
         assert!(fill(template, Query).is_ok(), "{template}");
     }
 }
