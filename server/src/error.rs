@@ -107,7 +107,7 @@ const fn row(reason: ErrorReason) -> Row {
     Row { code, http, again }
 }
 
-/// A text of several lines in one: of a Python stack trace the exception, which stands below the last frame.
+/// A text of several lines in one of at most 300 letters: of a Python stack trace the exception, which stands below the last frame.
 pub fn in_one_line(text: &str) -> String {
     const MOST: usize = 300;
     const FRAME: &str = "\n  File \"";

@@ -40,7 +40,7 @@ pub(super) use errors::classify;
 pub use errors::{FEWER_ROWS, INSIDE, NO_EXPLANATIONS};
 pub use request::json_view;
 pub(super) use request::{JSON, form, post, predict, written};
-pub use tensors::from_half as half;
+pub use tensors::{element_size, from_half as half};
 
 /// JSON text in which the tokens that only Python writes (`NaN`, `Infinity`) are `null`, as MLflow reads them; as wrong as it was in every
 /// other respect.

@@ -135,7 +135,7 @@ pub(super) fn checked(tensor: &Tensor, n: usize) -> Result<Vec<usize>> {
     let shape = shape(tensor, n)?;
     let data_type = DataType::try_from(tensor.data_type).unwrap_or_default();
     let count: usize = if shape.contains(&0) { 0 } else { shape.iter().product() };
-    let Some(size) = size(data_type) else { return Err(at(n, ".data_type", "must be one of the named types")) };
+    let Some(size) = element_size(data_type) else { return Err(at(n, ".data_type", "must be one of the named types")) };
     sole_field(tensor, n, data_type)?;
     let counted = |field: &str, held: usize| {
         let fits = held == count;
@@ -196,7 +196,7 @@ fn spare_lists(shape: &[usize]) -> usize {
 }
 
 /// The size of one element in bytes, 0 for those that have none; `None` when the type is none.
-fn size(data_type: DataType) -> Option<usize> {
+pub fn element_size(data_type: DataType) -> Option<usize> {
     Some(match data_type {
         DataType::Unspecified => return None,
         DataType::String | DataType::Bytes => 0,

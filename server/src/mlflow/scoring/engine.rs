@@ -72,9 +72,7 @@ impl Engine {
             Self::Trees(trees) => trees.answer(feed, explain, stop),
         }
     }
-}
 
-impl Engine {
     /// What a graph says that it takes and gives, where answers are a table of one value per row and column. Files of trees say too little for
     /// that.
     pub(super) fn signature(&self, is_table: bool) -> Option<Signature> {

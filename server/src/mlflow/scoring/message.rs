@@ -16,7 +16,10 @@ use super::{
     request::{Input, Request},
 };
 use crate::{
-    dialect::scoring::message::{is_unnamed, is_wanted, params},
+    dialect::scoring::{
+        element_size,
+        message::{is_unnamed, is_wanted, params},
+    },
     mlflow::native::{MOST_BYTES, Maps, Tensor, Value, Values},
 };
 
@@ -43,7 +46,7 @@ fn grid(tensor: &v1::Tensor) -> Result<Grid<'_>, Refusal> {
     let torn = || Refusal::bad("Invalid input. A tensor's shape, type and elements do not agree");
     let shape: Vec<usize> = tensor.shape.iter().map(|size| usize::try_from(*size)).collect::<Result<_, _>>().map_err(|_| torn())?;
     let count = shape.iter().try_fold(1_usize, |count, size| count.checked_mul(*size)).ok_or_else(torn)?;
-    let (cells, held) = match (tensor.data_type(), width(tensor.data_type())) {
+    let (cells, held) = match (tensor.data_type(), element_size(tensor.data_type())) {
         (DataType::String, _) => {
             grid::few(tensor.strings.len())?;
             let text = |text| Cell::Text(Cow::Borrowed(text));
@@ -54,23 +57,12 @@ fn grid(tensor: &v1::Tensor) -> Result<Grid<'_>, Refusal> {
             let text = |bytes| std::str::from_utf8(bytes).map(|text| Cell::Text(Cow::Borrowed(text))).map_err(|_| torn());
             (Cells::Loose(tensor.byte_strings.iter().map(|bytes| text(bytes)).collect::<Result<_, _>>()?), tensor.byte_strings.len())
         }
-        (kind, Some(width)) if tensor.data.len().is_multiple_of(width) => {
-            (Cells::Packed(Packed { kind, data: &tensor.data }), tensor.data.len() / width)
+        (kind, Some(size)) if tensor.data.len().is_multiple_of(size) => {
+            (Cells::Packed(Packed { kind, data: &tensor.data }), tensor.data.len() / size)
         }
         _ => return Err(torn()),
     };
     if held == count { Ok(Grid { shape, cells }) } else { Err(torn()) }
-}
-
-/// How many bytes an element takes; `None` where each takes its own.
-fn width(kind: DataType) -> Option<usize> {
-    Some(match kind {
-        DataType::Bool | DataType::Int8 | DataType::Uint8 => 1,
-        DataType::Int16 | DataType::Uint16 | DataType::Float16 => 2,
-        DataType::Int32 | DataType::Uint32 | DataType::Float32 => 4,
-        DataType::Int64 | DataType::Uint64 | DataType::Float64 => 8,
-        DataType::Unspecified | DataType::String | DataType::Bytes => return None,
-    })
 }
 
 /// Predictions as a message; `None` for those that are no tensors, which JSON can hold.

@@ -7,7 +7,8 @@
 //! text repeats the input.
 //!
 //! Beyond MLflow, models of trees take `"params": {"explain": true}`. Each prediction is then an object: `prediction`, and `contributions`
-//! (per feature, by the names of the signature) and `bias`, which add up to the raw score, before the objective's transform; with several scores a list of each.
+//! (per feature, by the names of the signature) and `bias`, which add up to the raw score, before the objective's transform; with several
+//! scores a list of each.
 
 mod answer;
 mod csv;
